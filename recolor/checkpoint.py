@@ -1,0 +1,189 @@
+"""Models on disk: generators to hand out, and training state to resume from.
+
+Both are safetensors for the tensors and JSON for the rest: nothing that is loaded here can run code. Both are written to a
+temporary name and renamed, so that a file under its own name is whole.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recolor.color import AB_SCALE, L_CENTRE
+from recolor.errors import UserError
+from recolor.networks import GeneratorParams, UNetGenerator
+
+FORMAT = 1
+WEIGHTS = "generator.safetensors"
+CARD = "model.json"
+NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
+
+
+class ModelError(UserError):
+    """A model folder that is missing, damaged, or not one of ours."""
+
+
+def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, Any]) -> None:
+    """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
+    with _whole(directory / WEIGHTS) as path:
+        save_file(weights, path)
+    content = {
+        "format": FORMAT,
+        "architecture": {"name": "UNetGenerator", **generator.params.model_dump()},
+        "normalisation": NORMALISATION,
+        **card,
+    }
+    with _whole(directory / CARD) as path:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """`model.json`. Raises ModelError where it is missing, damaged, or of a format that this version does not know."""
+    path = directory / CARD
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
+    if card.get("normalisation") != NORMALISATION:
+        raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
+    return card
+
+
+def load_generator(directory: Path, device: torch.device | str = "cpu") -> UNetGenerator:
+    """The generator of a model folder, in eval mode. Raises ModelError as `read_card`, and for weights that do not fit."""
+    card = read_card(directory)
+    path = directory / WEIGHTS
+    try:
+        architecture = dict(card["architecture"])
+        if architecture.pop("name") != "UNetGenerator":
+            raise ModelError(f"{directory / CARD}: its architecture is not a UNetGenerator")
+        with torch.device("meta"):
+            generator = UNetGenerator(GeneratorParams(**architecture))
+        generator.load_state_dict(load_file(path), assign=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; `dvc checkout` or `dvc repro` brings it back") from None
+    except (KeyError, TypeError, ValidationError):
+        raise ModelError(f"{directory / CARD}: its architecture is not a UNetGenerator's") from None
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: damaged, or not this model's weights: {' '.join(str(error).split())[:200]}"
+        ) from None
+    return generator.to(device).eval()
+
+
+class Checkpoints:
+    """The newest two training states of one run, in a folder of its own that belongs to one process at a time.
+
+    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. It is two files: `N.safetensors`, and
+    `N.json`, which is written last and holds the first one's SHA-256, so that a state with both is a whole one.
+    """
+
+    KEPT = 2
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder; the system lets go of it however the process ends. Raises UserError naming the holder's pid."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        holder = self.folder / "pid"
+        try:
+            with FileLock(self.folder / "lock", timeout=0):
+                holder.write_text(str(os.getpid()))
+                yield
+        except Timeout:
+            pid = holder.read_text() if holder.exists() else "unknown"
+            raise UserError(f"process {pid} is training this very model already; wait for it, or stop it") from None
+
+    def save(self, number: int, state: dict[str, Any]) -> None:
+        """Writes state `number` (its step) and removes all but the newest two."""
+        tensors: dict[str, Tensor] = {}
+        tree = _split(state, "", tensors)
+        path = self.folder / f"{number:09d}.safetensors"
+        with _whole(path) as temporary:
+            save_file(tensors, temporary)
+            digest = _sha256(temporary)
+        with _whole(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
+        for old in sorted(self.folder.glob("*.json"))[: -self.KEPT]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def load(self, warn: Any) -> dict[str, Any] | None:
+        """The newest whole state, or None. `warn` is called with a line for every damaged one that is passed over."""
+        for path in sorted(self.folder.glob("*.json"), reverse=True):
+            tensors_path = path.with_suffix(".safetensors")
+            try:
+                content = json.loads(path.read_text())
+                if content["sha256"] != _sha256(tensors_path):
+                    raise ValueError("its checksum does not fit")
+                with safe_open(tensors_path, framework="pt") as file:
+                    return _join(content["state"], file)
+            except (ValueError, KeyError, OSError, SafetensorError) as error:
+                warn(f"checkpoint {tensors_path} is damaged ({error}); trying the one before it")
+        return None
+
+    def clear(self) -> None:
+        """Removes every state: the run is done."""
+        for path in self.folder.glob("*.*"):
+            path.unlink()
+
+
+_TENSOR = "tensor:"
+
+
+def _split(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`node` with each tensor moved into `tensors` and its name left in its place."""
+    if isinstance(node, Tensor):
+        tensors[name] = node.detach().contiguous()
+        return _TENSOR + name
+    if isinstance(node, dict):
+        return {"keys": list(node), "values": [_split(value, f"{name}/{key}", tensors) for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return [_split(value, f"{name}/{index}", tensors) for index, value in enumerate(node)]
+    return node
+
+
+def _join(node: Any, file: Any) -> Any:
+    if isinstance(node, str) and node.startswith(_TENSOR):
+        return file.get_tensor(node.removeprefix(_TENSOR))
+    if isinstance(node, dict):
+        return dict(zip(node["keys"], (_join(value, file) for value in node["values"]), strict=True))
+    if isinstance(node, list):
+        return [_join(value, file) for value in node]
+    return node
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends well, and goes away when it does not."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,41 @@
+"""RGB and normalised CIELAB, for training and inference alike.
+
+Normalised means L / 50 - 1 and ab / 110, so that the three channels lie in [-1, 1] (sRGB's a and b span -86 to 98 and -108 to
+94). The way in is scikit-image's, once a photo; the way out runs on the device where the generator runs, and a test holds it to
+scikit-image's within one 8-bit level on every colour.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.color import rgb2lab
+from torch import Tensor
+
+L_CENTRE = 50.0
+AB_SCALE = 110.0
+
+# sRGB's primaries and white (D65, 2 degree observer): IEC 61966-2-1, with the digits that scikit-image inverts.
+_XYZ_FROM_RGB = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+)
+_RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
+_WHITE = (0.95047, 1.0, 1.08883)
+
+
+def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W, 3) 8-bit RGB to (3, H, W) normalised Lab in [-1, 1]."""
+    lab = rgb2lab(rgb.astype(np.float32) / 255).transpose(2, 0, 1)
+    return np.concatenate([lab[:1] / L_CENTRE - 1, lab[1:] / AB_SCALE])
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """(B, 3, H, W) normalised Lab, any float type, to (B, 3, H, W) 8-bit RGB. Colours outside sRGB are clipped channel by channel."""
+    lab = lab.float()
+    y = (lab[:, 0] * L_CENTRE + L_CENTRE + 16) / 116
+    x = lab[:, 1] * AB_SCALE / 500 + y
+    z = (y - lab[:, 2] * AB_SCALE / 200).clamp(min=0)
+    f = torch.stack([x, y, z], dim=1)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * f.new_tensor(_WHITE).view(3, 1, 1)
+    linear = torch.einsum("ij,bjhw->bihw", f.new_tensor(_RGB_FROM_XYZ), xyz)
+    srgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=0) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return (srgb.clamp(0, 1) * 255).round().to(torch.uint8)
