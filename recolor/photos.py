@@ -1,0 +1,232 @@
+"""One photo: its file, opened without a trap, and its pixels, decoded to 8-bit sRGB.
+
+Files come from anywhere: a camera, a crawl, somebody who wishes harm. Whatever a file holds, `decode` gives an RGB image or
+raises PhotoError with a reason short enough for a column of a table; it does not crash, hang, or take memory without bound.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import urllib.parse
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from recolor.errors import UserError
+
+_MORE_FORMATS = []
+with contextlib.suppress(ImportError):  # no dependency: whoever has it installed reads iPhone photos too
+    import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    pillow_heif.register_heif_opener()
+    _MORE_FORMATS = ["HEIF"]
+
+MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
+MAX_BYTES = 2**30
+SUFFIXES = {  # of a photo's name, in lower case; the content decides what it is
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
+    *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
+}
+
+# Only these are tried, whatever the file is called. Pillow would hand an EPS file to Ghostscript, a program of its own.
+_FORMATS = ["JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", *_MORE_FORMATS]
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows, which has no fifos either
+_UPRIGHT = {  # what undoes each EXIF orientation
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+class PhotoError(UserError):
+    """Why a file cannot be used as a photo, in a few words that are the same on every run."""
+
+
+def decode(file: Path | bytes, crop: tuple[int, int, int, int] | None = None) -> Image.Image:
+    """The photo in `file` (a path, or a file's bytes) as an 8-bit RGB image in sRGB, the right way up.
+
+    Of an animation it is the first frame. Transparency is laid over white, an embedded colour profile is converted to
+    sRGB (a broken one is ignored, as viewers do), 16-bit and float values are scaled to 8 bits. `crop` is (left, top,
+    right, bottom) in pixels of the upright photo.
+
+    Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, more than MAX_PIXELS
+    declared (found before they are decoded) or MAX_BYTES, or a crop that leaves the photo.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters is raised
+        try:
+            with io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
+                return _decode(stream, crop)
+        except PhotoError:
+            raise
+        except Exception as error:  # on hostile bytes decoders raise anything: struct.error, KeyError, ...
+            raise PhotoError(_reason(error)) from error
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """`path`, open for reading. PhotoError unless it is a regular file, itself or by links, of 1 to MAX_BYTES bytes.
+
+    Anything else is refused before it is opened: to open a fifo or a device can wait for ever, or do something.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
+            raise PhotoError("a folder without permission to read it")
+        _check_regular(status)
+        # Should a fifo have taken the file's place since, this returns at once, and the second look finds it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as stream:
+            _check_regular(os.fstat(stream.fileno()))
+            yield stream
+    except OSError as error:
+        raise PhotoError(_reason(error)) from error
+
+
+def listed_name(path: str) -> str:
+    """The relative path `path` as tables hold it: one line of printable Unicode, whatever the file system allows.
+
+    Every byte of a character that is not printable (newlines, control and invisible characters), every byte that is not
+    UTF-8, and the per cent sign itself become %XX. Ordinary names stay as they are. `locate` is the inverse.
+    """
+    text = os.fsencode(path.replace(os.sep, "/")).decode("utf-8", "surrogateescape")
+    return "".join(
+        c if c.isprintable() and c != "%" else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogateescape"))
+        for c in text
+    )
+
+
+def locate(root: Path, name: str) -> Path:
+    """The file under `root` that a table calls `name`."""
+    return root / os.fsdecode(urllib.parse.unquote_to_bytes(name))
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise PhotoError("a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise PhotoError("a fifo, socket or device, not a photo")
+    if status.st_size == 0:
+        raise PhotoError("an empty file")
+    if status.st_size > MAX_BYTES:
+        raise PhotoError(f"larger than {MAX_BYTES // 2**20} MiB")
+
+
+def _decode(stream: BinaryIO, crop: tuple[int, int, int, int] | None) -> Image.Image:
+    try:
+        image: Image.Image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise PhotoError(_unknown(stream)) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    image.load()
+    turn, profile = _UPRIGHT.get(_orientation(image)), image.info.get("icc_profile")
+    image = _eight_bit(image)
+    if turn is not None:
+        image = image.transpose(turn)
+    if crop is not None:
+        left, top, right, bottom = crop
+        if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+            raise PhotoError(f"no crop {left},{top},{right},{bottom} in {image.width}x{image.height} pixels")
+        image = image.crop(crop)
+    image = _to_srgb(_flatten(image), profile)
+    image.info.clear()  # it described the file: another orientation, another colour space
+    return image
+
+
+def _unknown(stream: BinaryIO) -> str:
+    stream.seek(0)
+    head = stream.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
+    if head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"}:
+        return "a damaged AVIF photo, or AVIF is not supported by this Pillow"
+    return "not a photo, or in a format that is not supported"
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a broken EXIF block says nothing about the pixels: viewers show such photos as they are stored
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey takes its high byte, as Pillow does with 16-bit RGB. 32-bit grey states no range: the smallest usual one."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode not in ("I", "F"):
+        return image
+    values = np.asarray(image).astype(np.float32)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise PhotoError("brightness values that are negative or not numbers")
+    ranges = (1.0, 255.0, 65535.0, 2.0**32) if image.mode == "F" else (65535.0, 2.0**32)
+    white = next((top for top in ranges if values.max() <= top), float(values.max()))
+    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """To a mode that a colour profile can speak of: L, RGB, CMYK or LAB, without transparency."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    if image.mode == "1":
+        return image.convert("L")
+    return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    source = _profile(image.mode, profile)
+    if source is not None:
+        with contextlib.suppress(ImageCms.PyCMSError):
+            # Pillow 11 says Image | None of a call that gives an image whenever it is not in place.
+            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")  # type: ignore[return-value]
+    return image.convert("RGB")
+
+
+def _profile(mode: str, profile: bytes | None) -> ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile | None:
+    """The profile to convert from. None: the pixels are sRGB, say so, or carry a profile that is not theirs."""
+    if mode == "LAB":
+        return ImageCms.createProfile("LAB")
+    if not profile:
+        return None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        described = source.profile.profile_description or ""
+    except (OSError, ImageCms.PyCMSError):
+        return None
+    space = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}[mode]
+    # From sRGB to sRGB lcms moves values by one level here and there: such photos are left as they are.
+    return source if source.profile.xcolor_space == space and "sRGB" not in described else None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too many pixels: the limit is {MAX_PIXELS // 10**6} megapixels"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    if isinstance(error, OSError) and error.errno:
+        known = {
+            errno.ENOENT: "no such file (any more)",
+            errno.ELOOP: "a link that leads in a circle",
+            errno.EACCES: "no permission to read it",
+            errno.ENAMETOOLONG: "its name is too long",
+        }
+        return known.get(error.errno, os.strerror(error.errno))
+    message = " ".join(str(error).split())[:80]
+    if "truncated" in message.lower() or "unexpected end" in message.lower():
+        return "cut short: the end of the file is missing"
+    return f"damaged: {message or type(error).__name__}"
