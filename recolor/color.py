@@ -29,7 +29,7 @@ def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """(B, 3, H, W) normalised Lab, any float type, to (B, 3, H, W) 8-bit RGB. Colours outside sRGB are clipped channel by channel."""
+    """(B, 3, H, W) normalised Lab, any float type, to (B, 3, H, W) 8-bit RGB. Outside sRGB, each channel is clipped."""
     lab = lab.float()
     y = (lab[:, 0] * L_CENTRE + L_CENTRE + 16) / 116
     x = lab[:, 1] * AB_SCALE / 500 + y

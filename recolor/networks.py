@@ -29,9 +29,9 @@ class DiscriminatorParams(BaseModel, extra="forbid", frozen=True):
 class UNetGenerator(nn.Module):
     """L (B, 1, H, W) in [-1, 1] to ab (B, 2, H, W) in [-1, 1]; H and W are multiples of 2 ** downs.
 
-    Encoder and decoder are lists, not nested blocks: each decoder block sees the block below it next to the encoder's features of
-    its own size (the skip connection). Widths double from `filters` and stop at 8 * filters. Dropout works in the first three
-    decoder blocks, and only in training mode: pix2pix keeps it on at test time as its noise, here a photo's result is a fact.
+    Encoder and decoder are lists, not nested blocks: each decoder block sees the block below it next to the encoder's
+    features of its own size (the skip connection). Widths double from `filters` and stop at 8 * filters. Dropout works in the
+    first three decoder blocks, and only in training mode: pix2pix keeps it at test time, here a photo has one result.
     """
 
     def __init__(self, params: GeneratorParams) -> None:

@@ -124,6 +124,11 @@ class Recipe(Protocol):
     """A model's section of params.yaml, as training sees it: what tells a GAN from a WGAN beside the objective."""
 
     @property
+    def lr(self) -> float:
+        """Learning rate of both networks."""
+        ...
+
+    @property
     def l1_weight(self) -> float: ...
     @property
     def adversarial_weight(self) -> float: ...
@@ -181,8 +186,8 @@ class WGANParams(BaseModel, extra="forbid", frozen=True):
         return OBJECTIVES["wgan_penalty"](self.penalty_weight)
 
     def optimizer(self, weights: Iterable[nn.Parameter]) -> Optimizer:
-        # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes with Adam, without
-        # first moment (Gulrajani et al. 2017, algorithm 1).
+        # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
+        # with Adam, without its first moment (Gulrajani et al. 2017, algorithm 1).
         if self.constraint == "clip":
             return RMSprop(weights, self.lr)
         return Adam(weights, self.lr, betas=(0.0, 0.9), fused=True)

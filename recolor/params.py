@@ -1,8 +1,8 @@
 """Reads one section of `params.yaml` into the pydantic class that its owner defines.
 
-Every class states its own bounds; this module only finds the section, applies the dataset's overrides and turns pydantic's
-report into one line that names the key. YAML is read as version 1.2, by the parser that DVC uses: PyYAML would take 3e-05,
-which `dvc exp run -S wgan.lr=0.00003` writes, for a string.
+Every class states its own bounds; this module only finds the section, applies the dataset's overrides and turns
+pydantic's report into one line that names the key. YAML is read as version 1.2, by the parser that DVC uses: PyYAML would
+take 3e-05, which `dvc exp run -S wgan.lr=0.00003` writes, for a string.
 """
 
 from collections.abc import Mapping
@@ -30,28 +30,37 @@ class Params:
     def __init__(self, path: Path, dataset: str | None = None) -> None:
         self.path = path
         self.dataset = dataset
+        self._read: dict[str, Any] = {}
         self._tree = _load(path)
         if dataset is not None:
             self._override()
 
     def section(self, name: str, kind: type[T]) -> T:
         """The section `name`, validated. Of `data`, what belongs to no dataset in particular."""
-        content = self._get(name)
-        if name == "data" and isinstance(content, Mapping):
-            content = {key: value for key, value in content.items() if not isinstance(value, Mapping)}
-        return self._validate(name, kind, content)
+        return self._validate(name, kind)
 
     def source(self, kind: Any) -> Any:
         """The dataset's own entry, `data.<dataset>`; `kind` is a type or a union of types."""
-        return self._validate(f"data.{self.dataset}", kind, self._source())
+        return self._validate(f"data.{self.dataset}", kind)
 
     def value(self, name: str, kind: Any) -> Any:
         """A single top-level value, such as `seed`."""
-        return self._validate(name, kind, self._get(name))
+        return self._validate(name, kind)
 
-    def raw(self, *names: str) -> dict[str, Any]:
-        """The sections as they stand, overrides applied: for a model's card and the report."""
-        return {name: self._get(name) for name in names}
+    @property
+    def read(self) -> dict[str, Any]:
+        """What has been read so far, as plain values by name, overrides applied: for a model's card and the report."""
+        return self._read
+
+    def check_unchanged(self) -> None:
+        """Raises ParamsError where the file now says something else than what has been read.
+
+        DVC records a stage's params when its command ends: an edit made meanwhile would be recorded as what ran.
+        """
+        now = Params(self.path, self.dataset)
+        for name, content in self._read.items():
+            if now._lookup(name) != content:
+                raise ParamsError(f"{self.path}: {name} was changed while this ran; run it again")
 
     def _get(self, name: str) -> Any:
         if name not in self._tree:
@@ -75,11 +84,22 @@ class Params:
                 raise ParamsError(f"{where}: no such setting; name one as section.key, like train.epochs")
             target[key] = value
 
-    def _validate(self, where: str, kind: Any, content: Any) -> Any:
+    def _lookup(self, name: str) -> Any:
+        if name.startswith("data."):
+            return self._source()
+        content = self._get(name)
+        if name == "data" and isinstance(content, Mapping):
+            return {key: value for key, value in content.items() if not isinstance(value, Mapping)}
+        return content
+
+    def _validate(self, name: str, kind: Any) -> Any:
+        content = self._lookup(name)
         try:
-            return TypeAdapter(kind).validate_python(content)
+            value = TypeAdapter(kind).validate_python(content)
         except ValidationError as error:
-            raise ParamsError("; ".join(_line(self.path, where, e) for e in error.errors())) from None
+            raise ParamsError("; ".join(_line(self.path, name, content, e) for e in error.errors())) from None
+        self._read[name] = content
+        return value
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -94,8 +114,11 @@ def _load(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _line(path: Path, where: str, error: Any) -> str:
-    key = ".".join([where, *(str(part) for part in error["loc"])])
+def _line(path: Path, name: str, content: Any, error: Any) -> str:
+    # Of a union told apart by a tag, pydantic puts the tag into the key's path.
+    tag = content.get("source") if isinstance(content, Mapping) else None
+    inner = [str(part) for index, part in enumerate(error["loc"]) if index or part != tag]
+    key = ".".join([name, *inner])
     if error["type"] == "extra_forbidden":
         return f"{path}: {key}: no such setting"
     if error["type"] == "missing":

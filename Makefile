@@ -1,0 +1,30 @@
+# make repro: rebuild the results. make test, make check: what a change has to pass. Each sets .venv up where it is missing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test check bench clean
+
+repro: .venv/installed
+	dvc repro
+
+test: .venv/installed
+	pytest
+
+check: .venv/installed
+	ruff format --check .
+	ruff check .
+	mypy
+
+bench: .venv/installed
+	python -m benchmarks
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev,onnx]'
+	@touch $@

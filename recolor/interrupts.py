@@ -1,0 +1,25 @@
+"""Ctrl-C and SIGTERM as a question that a loop asks, rather than an exception in the middle of a step."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], str | None]]:
+    """Yields a function that names the signal that came, or None. A second Ctrl-C is an ordinary KeyboardInterrupt."""
+    came: list[str] = []
+    before: dict[int, object] = {}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
+        signal.signal(number, before[number])  # type: ignore[arg-type]
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, remember)
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]

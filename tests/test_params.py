@@ -1,0 +1,120 @@
+"""Settings: what is read, and the one line that a wrong one gets."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from recolor.errors import UserError
+from recolor.networks import GeneratorParams
+from recolor.objectives import GANParams, WGANParams
+from recolor.params import Params, ParamsError
+from recolor.training import TrainParams
+
+
+def error_of(path: Path, section: str, kind: type) -> str:
+    with pytest.raises(ParamsError) as caught:
+        Params(path).section(section, kind)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_the_repositorys_settings_are_the_papers_recipe(params_file: Path) -> None:
+    params = Params(params_file)
+    assert params.section("generator", GeneratorParams) == GeneratorParams(filters=64, downs=8, dropout=0.5)
+    gan = params.section("gan", GANParams)
+    assert (gan.lr, gan.betas, gan.l1_weight) == (2e-4, (0.5, 0.999), 100)
+    wgan = params.section("wgan", WGANParams)
+    assert (wgan.constraint, wgan.clip, wgan.lr, wgan.n_critic, wgan.penalty_weight) == ("clip", 0.01, 5e-5, 5, 10)
+    train = params.section("train", TrainParams)
+    assert (train.epochs, train.batch_size, train.flip) == (100, 16, True)
+    assert params.value("seed", int) == 42
+
+
+def test_a_dataset_lays_its_overrides_over_the_sections(params_file: Path, set_param) -> None:
+    set_param("data.coco.overrides", {"train.epochs": 7})
+    assert Params(params_file, "coco").section("train", TrainParams).epochs == 7
+    assert Params(params_file, "imagenet").section("train", TrainParams).epochs == 100
+
+
+def test_a_float_as_dvc_writes_it_is_a_float(params_file: Path) -> None:
+    text = params_file.read_text()
+    params_file.write_text(text.replace("lr: 0.00005", "lr: 3e-05"))
+    assert Params(params_file).section("wgan", WGANParams).lr == 3e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("train.epochs", 0, "train.epochs: got 0; takes greater than or equal to 1"),
+        ("train.epochs", "many", "train.epochs: got 'many'; takes a valid integer, unable to parse string as an integer"),
+        ("train.epoch", 3, "train.epoch: no such setting"),
+        ("train.device", "gpu", "train.device: got 'gpu'; takes 'auto', 'cpu', 'cuda' or 'mps'"),
+        ("train.batch_size", -1, "train.batch_size: got -1; takes greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_the_key(
+    params_file: Path, set_param, name: str, value: object, line: str
+) -> None:
+    set_param(name, value)
+    assert error_of(params_file, "train", TrainParams) == line
+
+
+def test_a_negative_rate_and_a_wild_beta_are_refused(params_file: Path, set_param) -> None:
+    set_param("gan.lr", -0.1)
+    assert error_of(params_file, "gan", GANParams) == "gan.lr: got -0.1; takes greater than 0"
+    set_param("gan.lr", 0.1)
+    set_param("gan.betas", [0.5, 1.5])
+    assert error_of(params_file, "gan", GANParams) == "gan.betas.1: got 1.5; takes less than 1"
+
+
+def test_a_missing_section_key_file_or_dataset_is_named(params_file: Path) -> None:
+    assert error_of(params_file, "wgun", WGANParams) == "wgun is missing"
+    with pytest.raises(ParamsError, match="data.cocoa is missing: the datasets are sample, coco, imagenet, mine"):
+        Params(params_file, "cocoa")
+    with pytest.raises(UserError, match="no such file; run this in the repository's root"):
+        Params(params_file.with_name("nothing.yaml"))
+    params_file.write_text(params_file.read_text().replace("  epochs: 100\n", ""))
+    assert error_of(params_file, "train", TrainParams) == "train.epochs is missing"
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "just words", "", "- a\n- b"])
+def test_a_file_that_holds_no_settings_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        Params(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_override_of_nothing_is_refused(params_file: Path, set_param) -> None:
+    for name in ["train.epoch", "trian.epochs", "epochs", "data.size"]:
+        set_param("data.coco.overrides", {name: 1})
+        with pytest.raises(ParamsError, match=f"data.coco.overrides.{name}: no such setting; name one as section.key"):
+            Params(params_file, "coco")
+
+
+def test_a_change_meanwhile_is_noticed_in_what_was_read_only(params_file: Path, set_param) -> None:
+    params = Params(params_file, "coco")
+    params.section("train", TrainParams)
+    set_param("wgan.lr", 0.5)
+    params.check_unchanged()
+    set_param("train.epochs", 3)
+    with pytest.raises(ParamsError, match="train was changed while this ran; run it again"):
+        params.check_unchanged()
+
+
+def test_a_tagged_unions_tag_is_not_part_of_the_key(params_file: Path, set_param) -> None:
+    class Sample(BaseModel, extra="forbid"):
+        source: Literal["sample"]
+        crops: int = Field(ge=1)
+        overrides: dict[str, object]
+
+    class Other(BaseModel):
+        source: Literal["other"]
+
+    set_param("data.sample.crops", 0)
+    with pytest.raises(ParamsError) as caught:
+        Params(params_file, "sample").source(Annotated[Sample | Other, Field(discriminator="source")])
+    assert "data.sample.crops: got 0; takes greater than or equal to 1" in str(caught.value)
