@@ -5,11 +5,14 @@ Normalised means L / 50 - 1 and ab / 110, so that the three channels lie in [-1,
 scikit-image's within one 8-bit level on every colour.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 L_CENTRE = 50.0
 AB_SCALE = 110.0
@@ -28,8 +31,10 @@ def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([lab[:1] / L_CENTRE - 1, lab[1:] / AB_SCALE])
 
 
-def lab_to_rgb(lab: Tensor) -> Tensor:
+def lab_to_rgb(lab: "Tensor") -> "Tensor":
     """(B, 3, H, W) normalised Lab, any float type, to (B, 3, H, W) 8-bit RGB. Outside sRGB, each channel is clipped."""
+    import torch  # not at the top: the processes of preprocess need the way in only, and torch costs each of them seconds
+
     lab = lab.float()
     y = (lab[:, 0] * L_CENTRE + L_CENTRE + 16) / 116
     x = lab[:, 1] * AB_SCALE / 500 + y

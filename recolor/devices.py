@@ -1,9 +1,10 @@
 """Which device and precision the networks run in: one place for training, evaluation and inference."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 
 from recolor.errors import UserError
 
@@ -11,23 +12,37 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 
-def accelerator(device: Device = "auto", precision: Precision = "fp32") -> Accelerator:
-    """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
+@dataclass(frozen=True)
+class Machine:
+    """What this process runs on."""
 
-    `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had.
-    """
-    found = Accelerator(cpu=device == "cpu").device
-    if device not in ("auto", found.type):
-        raise UserError(f"device: got {device}, which this machine does not have; it has {found.type}, or say auto")
-    bf16 = precision == "bf16" or (precision == "auto" and bf16_in_hardware(found))
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if bf16 else "no")
+    device: torch.device
+    bf16: bool
+
+    @classmethod
+    def find(cls, device: Device = "auto", precision: Precision = "fp32") -> Self:
+        """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
+
+        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had.
+        """
+        found = PartialState(cpu=device == "cpu").device
+        if device not in ("auto", found.type):
+            raise UserError(f"device: got {device}, which this machine does not have; it has {found.type}, or say auto")
+        return cls(found, precision == "bf16" or (precision == "auto" and bf16_in_hardware(found)))
+
+    def autocast(self) -> torch.autocast:
+        """Runs convolutions in bf16 within the block, where that was chosen; weights and losses stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def __str__(self) -> str:
+        return f"{self.device.type}, {'bf16' if self.bf16 else 'fp32'}"
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
     """Whether bf16 products run in units of their own there, as torch reports it; emulated they are slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # torch < 2.11 does not say
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch does not say
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False

@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from recolor.cache import CachedPhotos
 from recolor.checkpoint import Checkpoints
-from recolor.devices import Device, Precision, accelerator
+from recolor.devices import Device, Machine, Precision
 from recolor.errors import UserError
 from recolor.interrupts import stop_signals
 from recolor.ledger import CRITIC_PIECES, Ledger, Place
@@ -38,6 +37,15 @@ class TrainParams(BaseModel, extra="forbid", frozen=True):
     device: Device
     precision: Precision
     checkpoint_minutes: float = Field(gt=0)
+
+
+class Photos(Protocol):
+    """What training asks of its photos; `recolor.cache.CachedPhotos` is one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, indices: NDArray[np.intp]) -> Tensor:
+        """(B, 3, H, W) normalised Lab in float32, a copy that may be written to."""
+        ...
 
 
 class Interrupted(UserError):
@@ -67,6 +75,12 @@ class Players:
     def restore(self, state: dict[str, Any]) -> None:
         for name, part in vars(self).items():
             part.load_state_dict(state[name])
+        for optimizer in (self.generator_optimizer, self.critic_optimizer):
+            for weight, averages in optimizer.state.items():
+                for name, average in averages.items():
+                    if average.shape == weight.shape:
+                        # A fused step walks weights and averages side by side in memory: their layouts must agree.
+                        averages[name] = torch.empty_like(weight).copy_(average)
 
     def set_rate(self, rate: float) -> None:
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
@@ -80,7 +94,7 @@ def train_step(
     objective: Objective,
     real: Tensor,
     generator_turn: bool,
-    accelerator: Accelerator,
+    machine: Machine,
 ) -> dict[str, Tensor]:
     """One critic step on `real` (B, 3, H, W) and, on its turn, one generator step; returns the pieces of their losses.
 
@@ -91,14 +105,14 @@ def train_step(
     pieces: dict[str, Tensor] = {}
     if not (adversarial or generator_turn):
         return pieces
-    with torch.set_grad_enabled(generator_turn), accelerator.autocast():
+    with torch.set_grad_enabled(generator_turn), machine.autocast():
         fake_ab = players.generator(real[:, :1])
         fake = torch.cat([real[:, :1], fake_ab], dim=1)
 
     if adversarial:
-        with accelerator.autocast():
+        with machine.autocast():
             loss = objective.critic_loss(players.critic, real, fake.detach())
-        _step(players.critic, players.critic_optimizer, loss.total, accelerator)
+        _step(players.critic, players.critic_optimizer, loss.total)
         objective.after_critic_step(players.critic)
         pieces |= dict(zip(CRITIC_PIECES, (piece.detach() for piece in loss), strict=True))
 
@@ -107,19 +121,19 @@ def train_step(
         total = recipe.l1_weight * l1
         if adversarial:
             players.critic.requires_grad_(False)  # it only judges here: no gradients for its weights
-            with accelerator.autocast():
+            with machine.autocast():
                 fooling = objective.generator_loss(players.critic, fake)
             total = total + recipe.adversarial_weight * fooling
             pieces["generator_adversarial"] = fooling.detach()
-        _step(players.generator, players.generator_optimizer, total, accelerator)
+        _step(players.generator, players.generator_optimizer, total)
         players.critic.requires_grad_(True)
         pieces |= {"generator_loss": total.detach(), "generator_l1": l1.detach()}
     return pieces
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, accelerator: Accelerator) -> None:
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
-    accelerator.backward(loss)
+    loss.backward()
     optimizer.step()
 
 
@@ -134,7 +148,7 @@ class Trained:
 
 
 def train(
-    photos: CachedPhotos,
+    photos: Photos,
     params: TrainParams,
     generator: GeneratorParams,
     discriminator: DiscriminatorParams,
@@ -153,7 +167,7 @@ def train(
         raise UserError(
             f"train.batch_size: got {params.batch_size}, takes at most the {len(photos)} photos to train on"
         )
-    machine = accelerator(params.device, params.precision)
+    machine = Machine.find(params.device, params.precision)
     torch.manual_seed(_seed(seed))
     players = Players(generator, discriminator, recipe, machine.device)
     objective = recipe.objective()
@@ -188,12 +202,10 @@ def train(
             say(ledger.close_epoch(rate, params.batch_size))
             _save(checkpoints, place, players)
             saved = time.monotonic()
-    return Trained(players.generator.cpu().eval(), place.history, place.timings, _machine(machine))
+    return Trained(players.generator.cpu().eval(), place.history, place.timings, str(machine))
 
 
-def _batches(
-    photos: CachedPhotos, params: TrainParams, seed: int, place: Place, device: torch.device
-) -> Iterator[Tensor]:
+def _batches(photos: Photos, params: TrainParams, seed: int, place: Place, device: torch.device) -> Iterator[Tensor]:
     """What is left of the epoch, a batch at a time, read by a thread while the step before it runs."""
     rng = np.random.default_rng((seed, place.epoch))
     order = rng.permutation(len(photos))
@@ -220,10 +232,6 @@ def _batches(
 def _decay(epoch: int, params: TrainParams) -> float:
     """Factor of the learning rate: 1, then down in equal steps that would reach 0 just after the last epoch."""
     return min(1.0, (params.epochs - epoch) / (params.decay_epochs + 1))
-
-
-def _machine(machine: Accelerator) -> str:
-    return f"{machine.device.type}, {'bf16' if machine.mixed_precision == 'bf16' else 'fp32'}"
 
 
 def _seed(*key: int) -> int:

@@ -48,7 +48,11 @@ def test_a_float_as_dvc_writes_it_is_a_float(params_file: Path) -> None:
     ("name", "value", "line"),
     [
         ("train.epochs", 0, "train.epochs: got 0; takes greater than or equal to 1"),
-        ("train.epochs", "many", "train.epochs: got 'many'; takes a valid integer, unable to parse string as an integer"),
+        (
+            "train.epochs",
+            "many",
+            "train.epochs: got 'many'; takes a valid integer, unable to parse string as an integer",
+        ),
         ("train.epoch", 3, "train.epoch: no such setting"),
         ("train.device", "gpu", "train.device: got 'gpu'; takes 'auto', 'cpu', 'cuda' or 'mps'"),
         ("train.batch_size", -1, "train.batch_size: got -1; takes greater than or equal to 1"),
@@ -71,9 +75,9 @@ def test_a_negative_rate_and_a_wild_beta_are_refused(params_file: Path, set_para
 
 def test_a_missing_section_key_file_or_dataset_is_named(params_file: Path) -> None:
     assert error_of(params_file, "wgun", WGANParams) == "wgun is missing"
-    with pytest.raises(ParamsError, match="data.cocoa is missing: the datasets are sample, coco, imagenet, mine"):
+    with pytest.raises(ParamsError, match=r"data.cocoa is missing: the datasets are sample, coco, imagenet, mine"):
         Params(params_file, "cocoa")
-    with pytest.raises(UserError, match="no such file; run this in the repository's root"):
+    with pytest.raises(UserError, match=r"no such file; run this in the repository's root"):
         Params(params_file.with_name("nothing.yaml"))
     params_file.write_text(params_file.read_text().replace("  epochs: 100\n", ""))
     assert error_of(params_file, "train", TrainParams) == "train.epochs is missing"
@@ -91,7 +95,7 @@ def test_a_file_that_holds_no_settings_is_one_line(tmp_path: Path, text: str) ->
 def test_an_override_of_nothing_is_refused(params_file: Path, set_param) -> None:
     for name in ["train.epoch", "trian.epochs", "epochs", "data.size"]:
         set_param("data.coco.overrides", {name: 1})
-        with pytest.raises(ParamsError, match=f"data.coco.overrides.{name}: no such setting; name one as section.key"):
+        with pytest.raises(ParamsError, match=rf"data.coco.overrides.{name}: no such setting; name one as section.key"):
             Params(params_file, "coco")
 
 

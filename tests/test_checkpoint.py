@@ -1,0 +1,208 @@
+"""Models and checkpoints on disk: what comes back is what went in, and nothing damaged or foreign is taken for whole."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from recolor.checkpoint import CARD, WEIGHTS, Checkpoints, ModelError, load_generator, read_card, save_generator
+from recolor.errors import UserError
+from recolor.networks import GeneratorParams, UNetGenerator
+
+STORED = Path(__file__).parent / "data" / "model-format-1"
+
+
+@pytest.fixture
+def generator() -> UNetGenerator:
+    torch.manual_seed(0)
+    return UNetGenerator(GeneratorParams(filters=2, downs=3, dropout=0.5)).eval()
+
+
+@pytest.fixture
+def model(generator: UNetGenerator, tmp_path: Path) -> Path:
+    save_generator(tmp_path / "model", generator, {"dataset": "sample", "epochs": 3})
+    return tmp_path / "model"
+
+
+def line_of(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_generator(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_model_comes_back_as_it_was(generator: UNetGenerator, model: Path) -> None:
+    loaded = load_generator(model)
+    assert not loaded.training
+    photo = torch.randn(2, 1, 16, 16)
+    assert torch.equal(loaded(photo), generator(photo))
+    card = read_card(model)
+    assert (card["format"], card["dataset"], card["epochs"]) == (1, "sample", 3)
+
+
+def test_a_model_is_the_same_bytes_whatever_the_memory_layout(generator: UNetGenerator, tmp_path: Path) -> None:
+    save_generator(tmp_path / "a", generator, {})
+    save_generator(tmp_path / "b", generator.to(memory_format=torch.channels_last), {})
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+def test_a_model_of_format_1_keeps_loading() -> None:
+    # Written once by this project and kept: what it says of a ramp must never change.
+    generator = load_generator(STORED)
+    expected = load_file(STORED / "expected.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(generator(expected["lightness"]), expected["ab"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, CARD])
+@pytest.mark.parametrize("harm", ["missing", "empty", "cut", "garbage"])
+def test_a_damaged_model_is_one_line(model: Path, file: str, harm: str) -> None:
+    path = model / file
+    content = path.read_bytes()
+    path.unlink()
+    if harm != "missing":
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbage": b"\x80\x04garbage" * 99}[harm])
+    assert file in line_of(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"format": 2}, "not a model of format 1"),
+        ({"normalisation": {"lightness": "L / 100", "ab": "ab / 128"}}, "another normalisation"),
+        ({"architecture": {"name": "ResNet"}}, "not a UNetGenerator"),
+        ({"architecture": {"name": "UNetGenerator", "filters": 2}}, "not a UNetGenerator's"),
+        (
+            {"architecture": {"name": "UNetGenerator", "filters": 3, "downs": 3, "dropout": 0}},
+            "not this model's weights",
+        ),
+    ],
+)
+def test_a_foreign_model_is_one_line(model: Path, change: dict[str, Any], line: str) -> None:
+    path = model / CARD
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert line in line_of(model)
+
+
+def test_weights_of_another_network_are_refused(model: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, model / WEIGHTS)
+    assert "not this model's weights" in line_of(model)
+
+
+def test_a_pickle_is_never_opened(model: Path, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save(Trap(), model / WEIGHTS)
+    assert WEIGHTS in line_of(model)
+    assert not (tmp_path / "sprung").exists()
+
+
+STATE = {
+    "place": {"epoch": 2, "history": [{"l1": 0.1}, {"l1": None}]},
+    "weights": {"a": torch.arange(5.0), 3: [torch.ones(2), "x"]},
+}
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+def never(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load(warn=never) is None
+    checkpoints.save(7, STATE)
+    assert_same(STATE, checkpoints.load(warn=never))
+
+
+def test_the_newest_two_are_kept_and_none_after_the_end(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in [9, 10, 100]:
+        checkpoints.save(step, {"step": step})
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["000000010", "000000100"]
+    assert checkpoints.load(warn=never) == {"step": 100}
+    checkpoints.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        flip_a_bit,
+        lambda path: path.with_suffix(".json").write_text("{"),
+        lambda path: path.with_suffix(".json").write_text("{}"),
+    ],
+    ids=["cut", "empty", "missing", "one bit", "state cut", "state empty"],
+)
+def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: Any) -> None:
+    checkpoints, lines = Checkpoints(tmp_path), []
+    checkpoints.save(1, {"step": 1, "weights": torch.ones(9)})
+    checkpoints.save(2, {"step": 2, "weights": torch.ones(9)})
+    harm(tmp_path / "000000002.safetensors")
+    state = checkpoints.load(warn=lines.append)
+    assert state is not None
+    assert state["step"] == 1
+    assert len(lines) == 1
+    assert "damaged" in lines[0]
+
+
+def test_a_half_written_state_does_not_count(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": 1})
+    (tmp_path / "000000002.safetensors.part").write_bytes(b"half")
+    (tmp_path / "000000003.safetensors").write_bytes(b"whole, but its state is not there yet")
+    assert checkpoints.load(warn=never) == {"step": 1}
+
+
+def test_a_second_process_is_refused_by_the_firsts_pid(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from recolor.checkpoint import Checkpoints
+with Checkpoints(Path({str(tmp_path)!r})).lock():
+    print("held", flush=True)
+    input()
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=rf"process {holder.pid} is training this very model"),
+            Checkpoints(tmp_path).lock(),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with Checkpoints(tmp_path).lock():  # a killed holder holds nothing
+        pass
