@@ -36,7 +36,7 @@ SUFFIXES = {  # of a photo's name, in lower case; the content decides what it is
 }
 
 # Only these are tried, whatever the file is called. Pillow would hand an EPS file to Ghostscript, a program of its own.
-_FORMATS = ["JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", *_MORE_FORMATS]
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", *_MORE_FORMATS]
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows, which has no fifos either
 _UPRIGHT = {  # what undoes each EXIF orientation
@@ -82,10 +82,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
     Anything else is refused before it is opened: to open a fifo or a device can wait for ever, or do something.
     """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK | os.X_OK):
-            raise PhotoError("a folder without permission to read it")
-        _check_regular(status)
+        _check_regular(path.stat())
         # Should a fifo have taken the file's place since, this returns at once, and the second look finds it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as stream:
             _check_regular(os.fstat(stream.fileno()))
@@ -114,7 +111,7 @@ def locate(root: Path, name: str) -> Path:
 
 def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise PhotoError("a folder")
+        raise PhotoError("a folder, not a photo")
     if not stat.S_ISREG(status.st_mode):
         raise PhotoError("a fifo, socket or device, not a photo")
     if status.st_size == 0:
