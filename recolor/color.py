@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 L_CENTRE = 50.0
 AB_SCALE = 110.0
+STRIP = 2**14  # pixels converted at once: what stays in the processor's cache takes half the time
 
 # sRGB's primaries and white (D65, 2 degree observer): IEC 61966-2-1, with the digits that scikit-image inverts.
 _XYZ_FROM_RGB = np.array(
@@ -27,8 +28,14 @@ _WHITE = (0.95047, 1.0, 1.08883)
 
 def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W, 3) 8-bit RGB to (3, H, W) normalised Lab in [-1, 1]."""
-    lab = rgb2lab(rgb.astype(np.float32) / 255).transpose(2, 0, 1)
-    return np.concatenate([lab[:1] / L_CENTRE - 1, lab[1:] / AB_SCALE])
+    height, width, _ = rgb.shape
+    lab = np.empty((3, height, width), np.float32)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = rgb2lab(rgb[top : top + rows].astype(np.float32) / 255).transpose(2, 0, 1)
+        lab[:1, top : top + rows] = strip[:1] / L_CENTRE - 1
+        lab[1:, top : top + rows] = strip[1:] / AB_SCALE
+    return lab
 
 
 def lab_to_rgb(lab: "Tensor") -> "Tensor":

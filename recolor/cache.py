@@ -1,0 +1,170 @@
+"""From a listing of photos to a cache of Lab tensors, split into train and test.
+
+One pass, in memory that does not grow with the pixels. A photo's rank is the hash of seed and group (normally the
+file's own hash), so it is known before any file is opened, whatever the file is called and wherever it is listed. Photos
+are decoded in that order over processes, and the accepted ones stream into shards as they come: shuffled already, train
+before test. Where the boundary lies is known at the end, when the accepted groups have been counted, and then a single
+shard has to be parted in two. What stays in memory is the tables, about 1 kB a photo, and the few photos under way.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field
+
+from recolor.conversion import Rejected, Source, convert, kind, lost
+from recolor.disk import room_for
+from recolor.errors import UserError
+from recolor.progress import progress
+from recolor.shards import SHARD, CachedPhotos, CacheError, ShardWriter, read_table, tensor_bytes, write_table
+from recolor.workers import ordered_map
+
+__all__ = ["CacheError", "CacheParams", "CachedPhotos", "Counts", "build", "read_table"]
+
+
+class CacheParams(BaseModel, extra="forbid", frozen=True):
+    size: int = Field(ge=16, le=4096, multiple_of=16)
+    train_fraction: float = Field(gt=0, lt=1)
+    min_chroma: float = Field(ge=0, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the photos listed: `train` + `test` + those rejected, by kind of reason."""
+
+    train: int
+    test: int
+    rejected: Mapping[str, int]
+
+    @property
+    def used(self) -> int:
+        return self.train + self.test
+
+    @property
+    def listed(self) -> int:
+        return self.used + sum(self.rejected.values())
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{number} {name}" for name, number in self.rejected.items())
+        left_out = f"; left out {self.listed - self.used}: {reasons}" if reasons else ""
+        return f"{self.listed} listed, {self.used} used: {self.train} train, {self.test} test{left_out}"
+
+
+def build(
+    listing: pd.DataFrame, root: Path, out: Path, params: CacheParams, seed: int, processes: int | None = None
+) -> Counts:
+    """Writes the cache of `listing` (see `sources.fetch`), whose paths are relative to `root`, as the folder `out`.
+
+    The result is the same, bit for bit, for any number of processes and any order of the listing. `out` appears when it
+    is whole, in the place of an older one. A photo that crashes its decoder is rejected, or, with one process, ends it.
+
+    Raises UserError: fewer than two groups with a usable photo, a full disk (DiskFull), somebody else writing `out`.
+    """
+    photos, copies = _ranked(listing, seed)
+    if processes is None:
+        processes = max(2, min(_processors(), len(photos) // 64))
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
+    needed = (len(photos) + min(len(photos), SHARD)) * (tensor_bytes(params.size) + 1000)
+    with _alone(out):
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+        with room_for(f"the cache {out}", out.parent, needed):
+            try:
+                unfinished.mkdir()
+                counts = _write(photos, copies, root, unfinished, params, processes)
+                _publish(unfinished, out)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return counts
+
+
+def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The photos in the order in which they are taken, and the copies among them (the first path stays), rejected."""
+    rows = listing.sort_values(["path", "crop"], ignore_index=True)
+    first = rows.groupby(["sha256", "crop"])["path"].transform("first")
+    copy = rows.duplicated(["sha256", "crop"]) & (rows["sha256"] != "")  # without a hash: it could not be read
+    copies = rows.loc[copy, ["path", "crop"]].assign(reason="duplicate of " + first[copy])
+    photos = rows[~copy]
+    rank = [hashlib.sha256(f"{seed}:{group}".encode()).hexdigest() for group in photos["group"]]
+    photos = photos.assign(rank=rank).sort_values(["rank", "path", "crop"], ignore_index=True)
+    return photos.drop(columns="rank"), copies
+
+
+def _write(
+    photos: pd.DataFrame, copies: pd.DataFrame, root: Path, folder: Path, params: CacheParams, processes: int
+) -> Counts:
+    work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
+    sources = (Source(*row) for row in photos[list(Source._fields)].itertuples(index=False, name=None))
+    used: list[int] = []
+    accepted: list[tuple[object, ...]] = []
+    reasons: dict[int, str] = {}
+    with (
+        closing(ordered_map(work, sources, processes, lost)) as results,
+        ShardWriter(folder, (3, params.size, params.size)) as shards,
+    ):
+        for place, result in enumerate(progress(results, len(photos), "preprocess")):
+            if isinstance(result, Rejected):
+                reasons[place] = result.reason
+            else:
+                shards.append(result.tensor)
+                used.append(place)
+                accepted.append(result[:-1])
+        rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
+        rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
+        group, names = pd.factorize(photos.loc[used, "group"])  # numbered in the order of rank
+        _check_groups(len(names), rejected, len(photos) + len(copies))
+        train = int((group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)).sum())
+        shards.split(train)
+    manifest = pd.DataFrame(accepted, columns=["width", "height", "chroma", "tensor_sha256"])
+    of_listing = photos.loc[used, ["path", "crop", "sha256", "group"]].reset_index(drop=True)
+    manifest = pd.concat([of_listing, manifest], axis=1)
+    manifest.insert(0, "split", ["train"] * train + ["test"] * (len(used) - train))
+    manifest.insert(1, "row", [*range(train), *range(len(used) - train)])
+    write_table(manifest, folder / "manifest.csv")
+    write_table(rejected, folder / "rejected.csv")
+    return Counts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
+
+
+def _check_groups(groups: int, rejected: pd.DataFrame, listed: int) -> None:
+    if groups >= 2:
+        return
+    kinds = Counter(map(kind, rejected["reason"])).most_common()
+    why = ", ".join(f"{number} {name}" for name, number in kinds) or "none was rejected"
+    example = "" if rejected.empty else f", such as {rejected['path'].iloc[0]} ({rejected['reason'].iloc[0]})"
+    raise UserError(
+        f"a train and a test split take two different photos at least, and of {listed} listed {groups} can be used "
+        f"({why}{example}): give the dataset more photos in colour, or lower data.min_chroma"
+    )
+
+
+def _publish(folder: Path, out: Path) -> None:
+    """Puts `folder` in the place of `out`, which is never seen half old, half new."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    folder.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{out} is being written by another process: let it finish, or end it") from None
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

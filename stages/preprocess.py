@@ -1,0 +1,27 @@
+"""Turns the photos of a dataset into a cache of Lab tensors, split into train and test."""
+
+import typer
+
+from stages import paths, read_params, run
+
+
+def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
+    """Decodes, squeezes and splits: the photos of data/raw/DATASET/listing.csv into data/cache/DATASET.
+
+    Each photo is turned upright, brought to 8-bit sRGB, resized to data.size (bicubic) and stored as float16 Lab. Exact
+    duplicates, photos that are grey already (data.min_chroma) and files that cannot be decoded stand in rejected.csv.
+    """
+    from recolor.cache import CacheParams, build
+    from recolor.shards import read_table
+    from recolor.sources import SourceParams, root
+
+    params = read_params(dataset)
+    settings = params.section("data", CacheParams)
+    source = params.source(SourceParams)
+    listing = read_table(paths.raw(dataset) / "listing.csv")
+    photos = root(source, paths.DOWNLOADS)
+    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, params.value('seed', int))}")
+
+
+if __name__ == "__main__":
+    run(main)
