@@ -64,11 +64,18 @@ def decode(file: Path | bytes, crop: tuple[int, int, int, int] | None = None) ->
     Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, more than MAX_PIXELS
     declared (found before they are decoded) or MAX_BYTES, or a crop that leaves the photo.
     """
+    with opened(file) as image:
+        return to_srgb(image, crop)
+
+
+@contextlib.contextmanager
+def opened(file: Path | bytes) -> Iterator[Image.Image]:
+    """The photo in `file` as Pillow opens it, recognised and not yet decoded. What goes wrong in the block is a PhotoError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters is raised
         try:
             with io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
-                return _decode(stream, crop)
+                yield _recognise(stream)
         except PhotoError:
             raise
         except Exception as error:  # on hostile bytes decoders raise anything: struct.error, KeyError, ...
@@ -76,7 +83,7 @@ def decode(file: Path | bytes, crop: tuple[int, int, int, int] | None = None) ->
 
 
 @contextlib.contextmanager
-def open_file(path: Path) -> Iterator[BinaryIO]:
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
     """`path`, open for reading. PhotoError unless it is a regular file, itself or by links, of 1 to MAX_BYTES bytes.
 
     Anything else is refused before it is opened: to open a fifo or a device can wait for ever, or do something.
@@ -120,26 +127,33 @@ def _check_regular(status: os.stat_result) -> None:
         raise PhotoError(f"larger than {MAX_BYTES // 2**20} MiB")
 
 
-def _decode(stream: BinaryIO, crop: tuple[int, int, int, int] | None) -> Image.Image:
+def _recognise(stream: BinaryIO) -> Image.Image:
     try:
         image: Image.Image = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise PhotoError(_unknown(stream)) from error
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
+    return image
+
+
+def to_srgb(image: Image.Image, crop: tuple[int, int, int, int] | None = None, keep_alpha: bool = False) -> Image.Image:
+    """A new image with `image`'s pixels as `decode` gives them; with `keep_alpha`, RGBA where there is transparency."""
     image.load()
     turn, profile = _UPRIGHT.get(_orientation(image)), image.info.get("icc_profile")
-    image = _eight_bit(image)
+    upright = _eight_bit(image)
     if turn is not None:
-        image = image.transpose(turn)
+        upright = upright.transpose(turn)
     if crop is not None:
         left, top, right, bottom = crop
-        if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
-            raise PhotoError(f"no crop {left},{top},{right},{bottom} in {image.width}x{image.height} pixels")
-        image = image.crop(crop)
-    image = _to_srgb(_flatten(image), profile)
-    image.info.clear()  # it described the file: another orientation, another colour space
-    return image
+        if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
+            raise PhotoError(f"no crop {left},{top},{right},{bottom} in {upright.width}x{upright.height} pixels")
+        upright = upright.crop(crop)
+    result = _convert(_flatten(upright, keep_alpha), profile)
+    if result is image:  # 100 megapixels are 400 MB: copied only here, where they are the caller's
+        result = image.copy()
+    result.info.clear()  # it described the file: another orientation, another colour space
+    return result
 
 
 def _unknown(stream: BinaryIO) -> str:
@@ -173,10 +187,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    """To a mode that a colour profile can speak of: L, RGB, CMYK or LAB, without transparency."""
+def _flatten(image: Image.Image, keep_alpha: bool) -> Image.Image:
+    """To a mode that a colour profile can speak of: L, RGB, CMYK, LAB, and RGBA where transparency is to stay."""
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        if keep_alpha:
+            return image
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
         return white
@@ -185,13 +201,15 @@ def _flatten(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _convert(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """To sRGB, in mode RGB, or RGBA if `image` is."""
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
     source = _profile(image.mode, profile)
     if source is not None:
         with contextlib.suppress(ImageCms.PyCMSError):
             # Pillow 11 says Image | None of a call that gives an image whenever it is not in place.
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")  # type: ignore[return-value]
-    return image.convert("RGB")
+            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)  # type: ignore[return-value]
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _profile(mode: str, profile: bytes | None) -> ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile | None:
@@ -205,7 +223,7 @@ def _profile(mode: str, profile: bytes | None) -> ImageCms.ImageCmsProfile | Ima
         described = source.profile.profile_description or ""
     except (OSError, ImageCms.PyCMSError):
         return None
-    space = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}[mode]
+    space = {"L": "GRAY", "RGB": "RGB ", "RGBA": "RGB ", "CMYK": "CMYK"}[mode]
     # From sRGB to sRGB lcms moves values by one level here and there: such photos are left as they are.
     return source if source.profile.xcolor_space == space and "sRGB" not in described else None
 
