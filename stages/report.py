@@ -1,0 +1,34 @@
+"""Writes the report of every dataset."""
+
+from stages import paths, read_params, run
+
+
+def main() -> None:
+    """Tells what came out: every dataset's scores, figures and origin, into reports/.
+
+    results.md is for people, results.json and results.csv for programs, metrics.json for `dvc metrics diff`: the scores of the
+    model that `loss` names. timings.md stands apart, because times differ from run to run. No score is computed here, so
+    `dvc exp run -S loss=wgan` is a matter of seconds.
+    """
+    from typing import Annotated, Literal
+
+    from pydantic import Field
+
+    from recolor.report import write
+    from recolor.results import read
+
+    params = read_params()
+    loss = params.value("loss", Literal["gan", "wgan"])
+    results = []
+    for dataset in params.value("datasets", Annotated[list[str], Field(min_length=1)]):
+        own = read_params(dataset)
+        data = own.value("data", dict) | {dataset: own.source(dict)}
+        settings = {"data": data, "evaluate": own.value("evaluate", dict)}
+        models = {name: paths.model(dataset, name) for name in paths.MODELS}
+        timings = {name: paths.timings(dataset, name) for name in models}
+        results.append(read(dataset, settings, paths.metrics(dataset), paths.cache(dataset), models, timings))
+    write(results, loss, paths.REPORTS)
+
+
+if __name__ == "__main__":
+    run(main)
