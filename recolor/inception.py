@@ -34,6 +34,7 @@ TIMEOUT = 5  # seconds without an answer before a download is given up
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 IS_SPLITS = 10
+SET_SCORES = ("fid", "fid64", "kid", "kid_std", "is", "is_std")
 
 Features = NDArray[np.float32]
 

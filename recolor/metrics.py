@@ -7,7 +7,7 @@ and IS, which are of whole sets, are in `inception`.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 PEAK = 255
@@ -25,7 +25,7 @@ def squared_error(output: Tensor, truth: Tensor) -> Tensor:
     return difference.square().sum(-1, dtype=torch.int32).sum((1, 2)).cpu().double()
 
 
-def psnr(squared_error: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def psnr(squared_error: ArrayLike, count: int) -> NDArray[np.float64]:
     """Peak signal-to-noise ratio, dB, from summed squared errors over `count` values each (for one photo 3 * H * W).
 
     Of a whole set pooled into one picture where both are its totals. Identical pictures have infinite PSNR and keep it: a

@@ -1,0 +1,175 @@
+"""Scores the models of a dataset: one walk over every photo of its cache, and the tables and pictures that it leaves.
+
+Beside the models stands `grey`, the do-nothing row: ab = 0. PSNR and SSIM reward it, colourfulness and FID show what it lacks.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from recolor.checkpoint import load_generator
+from recolor.color import lab_to_rgb
+from recolor.devices import Device, Machine
+from recolor.errors import UserError
+from recolor.examples import Examples, write_examples
+from recolor.inception import SET_SCORES, FeatureSet, Inception, WeightsUnavailableError, find_weights, set_scores
+from recolor.metrics import bootstrap, colourfulness, psnr, squared_error, ssim
+from recolor.progress import progress
+from recolor.shards import CachedPhotos, Split, write_table
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+TRUTH, GREY = "truth", "grey"
+PER_PHOTO = ["psnr", "ssim", "colourfulness"]
+MEASURED = ["squared_error", "ssim", "colourfulness", "colourfulness_true"]
+PIECE = 8  # photos that a CPU's caches hold while their pixels are gone over again and again: three times as fast as 64
+
+
+class EvaluateParams(BaseModel, extra="forbid", frozen=True):
+    """Section `evaluate`."""
+
+    batch_size: int = Field(ge=1, le=4096)
+    inception: Literal["auto", "required", "off"]
+    inception_weights: Path | None
+    bootstrap: int = Field(ge=100, le=1_000_000)
+    examples: int = Field(ge=1, le=64)
+    device: Device
+
+
+def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: EvaluateParams, seed: int) -> pd.DataFrame:
+    """Scores grey and `models` (name: folder) on both splits of `cache`, writes the folder `out` and returns the scores.
+
+    `scores.csv` has a row for each split and model, its intervals drawn alike for every model, and nothing where something was
+    not measured; `photos.csv` has one for each photo as well; `examples.csv` and `examples.npz` are `write_examples`'s;
+    `notes.json` says why set scores are missing (`inception`), and the `device`. Colourfulness's distance is the mean over
+    photos of the difference from the true photo's. Run again on the same machine it writes the same, byte for byte.
+
+    Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
+    `inception: required` finds no weights.
+    """
+    machine = Machine.find(params.device)
+    inception, why_not = _load_inception(params, machine.device)
+    generators = {
+        name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)
+        for name, folder in models.items()
+    }
+    splits = [CachedPhotos(cache, split) for split in SPLITS]
+    for photos in splits:
+        photos.verify()
+
+    tables, scores, examples = [], [], []
+    for photos in splits:
+        shown = Examples(photos.manifest, params.examples, seed)
+        table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device)
+        values_each = int(np.prod(photos.shape))
+        scores += [_score(rows, features, values_each, params, seed) for _, rows in table.groupby("model", sort=False)]
+        tables.append(table.drop(columns=["group", "squared_error"]))
+        examples.append(shown)
+
+    out.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(scores).to_csv(out / "scores.csv", index=False)
+    write_table(pd.concat(tables), out / "photos.csv")
+    write_examples(examples, out)
+    notes = {"inception": why_not, "device": str(machine)}
+    (out / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
+    return pd.DataFrame(scores)
+
+
+def _load_inception(params: EvaluateParams, device: torch.device) -> tuple[Inception | None, str | None]:
+    """The networks, or why there are none."""
+    if params.inception == "off":
+        return None, "evaluate.inception is off; auto or required fills them"
+    try:
+        weights = find_weights(params.inception_weights)
+    except WeightsUnavailableError as error:
+        if params.inception == "required":
+            raise
+        return None, str(error)
+    return Inception(weights, device), None
+
+
+def _walk(
+    photos: CachedPhotos,
+    generators: Mapping[str, nn.Module],
+    inception: Inception | None,
+    shown: Examples,
+    batch_size: int,
+    device: torch.device,
+) -> tuple[pd.DataFrame, dict[str, FeatureSet]]:
+    """Every photo once through everything. Returns a row for each photo and model, and the features of truth and models."""
+    count, values_each = len(photos), int(np.prod(photos.shape))
+    models = [GREY, *generators]
+    measured = {model: np.empty((count, len(MEASURED))) for model in models}
+    features = {name: FeatureSet.empty(count) for name in (TRUTH, *models)} if inception else {}
+    for start in progress(range(0, count, batch_size), desc=f"evaluate {photos.split}"):
+        batch = slice(start, min(start + batch_size, count))
+        pictures = _pictures(photos.half(range(count)[batch]).to(device).float(), generators)
+        if inception:
+            for name, picture in pictures.items():
+                features[name].put(start, inception(picture))
+        for model in models:
+            measured[model][batch] = _measure(pictures[model], pictures[TRUTH])
+        for model in generators:
+            quality = psnr(measured[model][batch, 0], values_each)
+            shown.offer(model, start, quality, pictures[GREY], pictures[model], pictures[TRUTH])
+
+    known = photos.manifest[["split", "row", "path", "crop", "group"]]
+    tables = []
+    for model, values in measured.items():
+        own = pd.DataFrame(values, columns=MEASURED)
+        tables.append(known.assign(model=model, psnr=psnr(values[:, 0], values_each)).join(own))
+    return pd.concat(tables, ignore_index=True), features
+
+
+@torch.inference_mode()
+def _pictures(lab: Tensor, generators: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The 8-bit RGB pictures of truth, grey and each generator, (B, 3, H, W), on `lab`'s device."""
+    lightness = lab[:, :1].contiguous(memory_format=torch.channels_last)
+    coloured = {TRUTH: lab, GREY: torch.cat([lightness, torch.zeros_like(lab[:, 1:])], dim=1)}
+    for name, generator in generators.items():
+        ab = generator(lightness)
+        if not ab.isfinite().all():
+            raise UserError(f"model {name} gives colours that are not numbers: train it again")
+        coloured[name] = torch.cat([lightness, ab], dim=1)
+    return {name: _in_pieces(lab_to_rgb, picture.contiguous()) for name, picture in coloured.items()}
+
+
+def _in_pieces(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    """`function` of the batches, a few photos at a time on a CPU."""
+    piece = PIECE if batches[0].device.type == "cpu" else len(batches[0])
+    return torch.cat([function(*pieces) for pieces in zip(*(batch.split(piece) for batch in batches), strict=True)])
+
+
+def _measure(output: Tensor, truth: Tensor) -> NDArray[np.float64]:
+    """(B, len(MEASURED)) values of (B, 3, H, W) 8-bit pictures."""
+    columns = [
+        _in_pieces(squared_error, output, truth),
+        _in_pieces(ssim, output, truth),
+        _in_pieces(colourfulness, output),
+        _in_pieces(colourfulness, truth),
+    ]
+    return torch.stack(columns, dim=1).numpy()
+
+
+def _score(
+    rows: pd.DataFrame, features: dict[str, FeatureSet], values_each: int, params: EvaluateParams, seed: int
+) -> dict[str, Any]:
+    """The row of scores.csv that one model's rows on one split make."""
+    split, model = rows[["split", "model"]].iloc[0]
+    score: dict[str, Any] = {"split": split, "model": model, "photos": len(rows)}
+    score |= set_scores(features[model], features[TRUTH], seed) if features else dict.fromkeys(SET_SCORES)
+    low, high = bootstrap(rows[PER_PHOTO].to_numpy(), rows["group"].to_numpy(), params.bootstrap, seed)
+    for metric, low_end, high_end in zip(PER_PHOTO, low, high, strict=True):
+        score |= {metric: rows[metric].mean(), f"{metric}_low": low_end, f"{metric}_high": high_end}
+    score["psnr_pooled"] = psnr(rows["squared_error"].sum(), values_each * len(rows))
+    true_colours = rows["colourfulness_true"]
+    score["colourfulness_true"] = true_colours.mean()
+    score["colourfulness_distance"] = (rows["colourfulness"] - true_colours).abs().mean()
+    return score

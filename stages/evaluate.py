@@ -1,0 +1,27 @@
+"""Scores the models of a dataset, and doing nothing, on every photo."""
+
+import typer
+
+from stages import paths, read_params, run
+
+SHOWN = ["split", "model", "photos", "fid", "fid64", "kid", "is", "psnr", "ssim", "colourfulness"]
+
+
+def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
+    """Measures what came out: data/models/DATASET on both splits of data/cache/DATASET, into reports/metrics/DATASET.
+
+    Every model, and `grey`, which adds no colour at all, is scored on the 8-bit pictures: PSNR, SSIM and colourfulness of each
+    photo, FID, KID and the Inception score of all. The last three take Inception's weights, which are downloaded, or found
+    in evaluate.inception_weights.
+    """
+    from recolor.evaluation import EvaluateParams, evaluate
+
+    params = read_params(dataset)
+    models = {name: paths.model(dataset, name) for name in paths.MODELS}
+    settings = params.section("evaluate", EvaluateParams)
+    scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", int))
+    typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
+
+
+if __name__ == "__main__":
+    run(main)
