@@ -21,11 +21,11 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field
 
-from recolor.conversion import Rejected, Source, convert, kind, lost
+from recolor.conversion import Rejected, Source, convert, lost
 from recolor.disk import room_for
 from recolor.errors import UserError
 from recolor.progress import progress
-from recolor.shards import SHARD, CachedPhotos, CacheError, ShardWriter, read_table, tensor_bytes, write_table
+from recolor.shards import SHARD, CachedPhotos, CacheError, ShardWriter, kind, read_table, tensor_bytes, write_table
 from recolor.workers import ordered_map
 
 __all__ = ["CacheError", "CacheParams", "CachedPhotos", "Counts", "build", "read_table"]

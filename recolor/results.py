@@ -1,6 +1,7 @@
 """What the stages left behind for one dataset, read for the report. Nothing is computed here but counts."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 
 from recolor.errors import UserError
 from recolor.figures import NAMES, Photos
+from recolor.shards import kind, read_table
 
 SPLITS = ("test", "train")  # in the order that they are told: what the model never saw comes first
 
@@ -23,7 +25,7 @@ class Counts:
     groups: int
     train: int
     test: int
-    rejected: dict[str, int]  # by reason
+    rejected: dict[str, int]  # by kind of reason, most frequent first
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def read(
         dataset=dataset,
         settings=that_matter(dataset, trained | dict(settings)),
         machines={name: card["machine"] for name, card in cards.items()},
-        counts=_count(_table(cache / "manifest.csv"), _table(cache / "rejected.csv")),
+        counts=_count(read_table(cache / "manifest.csv"), read_table(cache / "rejected.csv")),
         scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
         photos=_table(metrics / "photos.csv"),
         notes=json.loads(_there(metrics / "notes.json").read_text()),
@@ -111,13 +113,13 @@ def _without(keys: set[str], section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _count(manifest: pd.DataFrame, rejected: pd.DataFrame) -> Counts:
     splits = manifest["split"].value_counts()
-    reasons = rejected["reason"].value_counts()
+    reasons = Counter(map(kind, rejected["reason"])).most_common()
     return Counts(
         used=len(manifest),
         groups=int(manifest["group"].nunique()),
         train=int(splits.get("train", 0)),
         test=int(splits.get("test", 0)),
-        rejected={reason: int(reasons[reason]) for reason in sorted(reasons.index, key=lambda r: (-reasons[r], r))},
+        rejected=dict(reasons),
     )
 
 

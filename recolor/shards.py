@@ -60,6 +60,11 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     table.to_csv(file, index=False, lineterminator="\n")
 
 
+def kind(reason: str) -> str:
+    """What a rejection is counted under: its reason without what is particular to one photo."""
+    return "duplicate" if reason.startswith("duplicate of ") else reason.partition(":")[0]
+
+
 class ShardWriter:
     """Appends tensors to shards and, when the last one is in, parts them into train and test.
 

@@ -83,7 +83,7 @@ def make(root: Path, dataset: str, inception: bool, source: dict[str, Any]) -> R
     pieces = 4 if source["source"] == "sample" else 1
     manifest = pd.DataFrame({"split": splits, "group": [f"photo-{number // pieces}" for number in range(48)]})
     manifest.to_csv(cache / "manifest.csv", index=False)
-    rejected = pd.DataFrame({"path": ["a", "b", "c"], "reason": ["cut short", "grey already", "grey already"]})
+    rejected = pd.DataFrame({"path": ["a", "b", "c"], "reason": ["cut short", "grey: 1.2", "grey: 1.71"]})
     (rejected if inception else rejected[:0]).to_csv(cache / "rejected.csv", index=False)
     for name, folder in models.items():
         recipe = {"gan": {"lr": 0.0002, "betas": [0.5, 0.999]},
@@ -266,7 +266,7 @@ def test_tables_for_programs_hold_every_row_as_it_was_measured(sample: Results, 
     }
     everything = json.loads((out / "results.json").read_text())
     assert everything["datasets"]["mine"]["counts"] == {
-        "used": 48, "groups": 48, "train": 40, "test": 8, "rejected": {"grey already": 2, "cut short": 1},
+        "used": 48, "groups": 48, "train": 40, "test": 8, "rejected": {"grey": 2, "cut short": 1},
     }  # fmt: skip
     assert everything["datasets"]["sample"]["scores"][0]["fid"] is None
 
