@@ -42,12 +42,42 @@ def lab_to_rgb(lab: "Tensor") -> "Tensor":
     """(B, 3, H, W) normalised Lab, any float type, to (B, 3, H, W) 8-bit RGB. Outside sRGB, each channel is clipped."""
     import torch  # not at the top: the processes of preprocess need the way in only, and torch costs each of them seconds
 
+    linear = _linear_rgb(lab)
+    srgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=0) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return (srgb.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def into_gamut(lab: "Tensor") -> "Tensor":
+    """(B, 3, H, W) normalised Lab, each pixel that lies outside sRGB made greyer until it is inside: same L, same hue.
+
+    Clipping channel by channel, as `lab_to_rgb` does, would change L by up to tens of units. The chroma kept is found by
+    bisection, to 1/1024 of the pixel's own.
+    """
+    import torch
+
+    def inside(colours: "Tensor") -> "Tensor":
+        linear = _linear_rgb(colours)
+        return ((linear > -1e-4) & (linear < 1 + 1e-4)).all(1, keepdim=True)  # 1e-4: a third of an 8-bit level at most
+
+    outside = ~inside(lab)[:, 0]
+    colours = lab.movedim(1, 0)[None, :, outside, None]  # (1, 3, pixels, 1)
+    kept = torch.zeros_like(colours[:, :1])
+    for step in range(1, 11):
+        more = kept + 0.5**step
+        kept = torch.where(inside(torch.cat([colours[:, :1], colours[:, 1:] * more], dim=1)), more, kept)
+    result = lab.clone()
+    result.movedim(1, 0)[1:, outside] = (colours[:, 1:] * kept)[0, :, :, 0]
+    return result
+
+
+def _linear_rgb(lab: "Tensor") -> "Tensor":
+    """Without the transfer curve; outside [0, 1] for colours outside sRGB."""
+    import torch
+
     lab = lab.float()
     y = (lab[:, 0] * L_CENTRE + L_CENTRE + 16) / 116
     x = lab[:, 1] * AB_SCALE / 500 + y
     z = (y - lab[:, 2] * AB_SCALE / 200).clamp(min=0)
     f = torch.stack([x, y, z], dim=1)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * f.new_tensor(_WHITE).view(3, 1, 1)
-    linear = torch.einsum("ij,bjhw->bihw", f.new_tensor(_RGB_FROM_XYZ), xyz)
-    srgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=0) ** (1 / 2.4) - 0.055, 12.92 * linear)
-    return (srgb.clamp(0, 1) * 255).round().to(torch.uint8)
+    return torch.einsum("ij,bjhw->bihw", f.new_tensor(_RGB_FROM_XYZ), xyz)
