@@ -89,7 +89,10 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
     Anything else is refused before it is opened: to open a fifo or a device can wait for ever, or do something.
     """
     try:
-        _check_regular(path.stat())
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # where permission is missing, that is the reason to give
+        _check_regular(status)
         # Should a fifo have taken the file's place since, this returns at once, and the second look finds it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as stream:
             _check_regular(os.fstat(stream.fileno()))

@@ -1,0 +1,40 @@
+"""Stage: where the photos come from."""
+
+from typing import Annotated
+
+import typer
+
+from stages import paths, read_params, run
+
+
+def main(
+    dataset: Annotated[str, typer.Argument(help="An entry of data: in params.yaml, such as sample, coco or mine.")],
+) -> None:
+    """Lists a dataset's photos, each with its size and SHA-256, in data/raw/DATASET/listing.csv.
+
+    \b
+    sample    crops of the photos that scikit-image brings along
+    coco      the official archive, downloaded into data/downloads and unpacked
+    imagenet  your own copy, a folder of class folders or a tar of it
+    folder    any folder of photos, neither copied nor changed
+
+    A download that breaks goes on where it stopped when this is run again. Later stages see the photos that are listed: when
+    some of yours have come, gone or changed, run this again.
+    """
+    from recolor.listing import write_listing
+    from recolor.sources import SourceParams, fetch
+
+    params = read_params(dataset)
+    source, seed = params.source(SourceParams), params.value("seed", int)
+    listing = fetch(source, seed, paths.DOWNLOADS, dataset)
+    write_listing(listing, paths.raw(dataset) / "listing.csv")
+
+    photos = listing.drop_duplicates("path")
+    unread = int((photos["sha256"] == "").sum())
+    crops = f", {len(listing):,} crops" if len(listing) > len(photos) else ""
+    trouble = f", {unread:,} of them unreadable (preprocess says why)" if unread else ""
+    typer.echo(f"{dataset}: {len(photos):,} photos{crops}, {photos['size'].sum() / 1e6:,.1f} MB{trouble}")
+
+
+if __name__ == "__main__":
+    run(main)

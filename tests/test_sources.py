@@ -1,0 +1,390 @@
+"""Listings: every photo of every kind of source, the same ones each time, whatever else lies in the folder."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import battery
+import pandas as pd
+import pytest
+import server as web
+from conftest import ROOT
+from pydantic import TypeAdapter
+from server import Server
+
+from recolor.downloads import DownloadError, Patience, RemoteFile
+from recolor.errors import UserError
+from recolor.listing import COLUMNS, listing_of, walk, write_listing
+from recolor.photos import PhotoError, decode, locate, open_file
+from recolor.sources import (
+    SAMPLE,
+    CocoParams,
+    FolderParams,
+    ImageNetParams,
+    SampleParams,
+    SourceError,
+    SourceParams,
+    fetch,
+    root,
+)
+
+NOWHERE = Path("/nowhere")  # for sources that download nothing
+IMPATIENT = Patience(timeout=0.3, attempts=2, wait=0.01)
+
+
+def read(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, keep_default_na=False, dtype={"path": str, "sha256": str, "crop": str, "group": str})
+
+
+def photos_in(folder: Path, names: list[str]) -> Path:
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
+    return folder
+
+
+def state(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about a folder that reading it must not change."""
+    return {
+        str(path): (path.lstat().st_mtime_ns, path.lstat().st_size, path.lstat().st_mode, path.lstat().st_ino)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Without the powers of root, should the tests have them."""
+    if not battery.ROOT:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+# Sample
+
+
+@pytest.fixture(scope="module")
+def sample() -> pd.DataFrame:
+    return fetch(SampleParams(source="sample", crops=12), 42, NOWHERE)
+
+
+def test_sample_is_crops_of_colour_photos_that_are_installed(sample: pd.DataFrame) -> None:
+    assert list(sample.columns) == COLUMNS
+    assert Counter(sample["path"]) == dict.fromkeys(SAMPLE, 12)
+    assert (sample["group"] == sample["sha256"]).all()
+    folder, scales = root(SampleParams(source="sample"), NOWHERE), set()
+    for name, rows in sample.groupby("path"):
+        content = (folder / str(name)).read_bytes()
+        assert set(rows["sha256"]) == {hashlib.sha256(content).hexdigest()}
+        assert set(rows["size"]) == {len(content)}
+        width, height = decode(content).size
+        crops = [tuple(int(edge) for edge in crop.split(",")) for crop in rows["crop"]]
+        assert len(set(crops)) == 12
+        for left, top, right, bottom in crops:
+            assert 256 <= right - left == bottom - top
+            assert 0 <= left < right <= width
+            assert 0 <= top < bottom <= height
+            scales.add(right - left)
+    assert max(scales) > 800
+    assert len(scales) > 50
+
+
+def test_sample_depends_on_the_seed_alone(sample: pd.DataFrame) -> None:
+    params = SampleParams(source="sample", crops=12)
+    pd.testing.assert_frame_equal(sample, fetch(params, 42, NOWHERE))
+    other = fetch(params, 43, NOWHERE)
+    assert (other["path"] == sample["path"]).all()
+    assert (other["crop"] != sample["crop"]).mean() > 0.9
+    fewer = fetch(SampleParams(source="sample", crops=5), 42, NOWHERE)
+    assert set(fewer["crop"]) < set(sample["crop"])
+
+
+def test_sample_without_its_photos_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recolor.sources.SAMPLE", ["astronaut.png", "not-installed.png"])
+    with pytest.raises(SourceError, match="pip install --force-reinstall"):
+        fetch(SampleParams(source="sample"), 42, NOWHERE)
+
+
+# COCO
+
+ARCHIVED = [f"val2017/{number:012d}.jpg" for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def coco_zip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = photos_in(tmp_path_factory.mktemp("coco"), ARCHIVED)
+    with zipfile.ZipFile(folder / "val2017.zip", "w") as archive:
+        archive.write(folder / "val2017", "val2017/")
+        for name in ARCHIVED:
+            archive.write(folder / name, name)
+        archive.writestr("val2017/licence.txt", "not a photo")
+    return (folder / "val2017.zip").read_bytes()
+
+
+@pytest.fixture
+def coco(coco_zip: bytes) -> Iterator[Server]:
+    serving = Server(coco_zip)
+    yield serving
+    serving.stop()
+
+
+def remote(server: Server) -> dict[str, RemoteFile]:
+    url = server.url.replace("photos.zip", "val2017.zip")
+    return {"val2017": RemoteFile(url, len(server.content), hashlib.md5(server.content).hexdigest())}
+
+
+def test_coco_is_downloaded_once_and_a_draw_of_it_unpacked(coco: Server, tmp_path: Path) -> None:
+    params = CocoParams(source="coco", limit=7)
+    coco.script = [web.cut_after(2000), web.whole]
+    listing = fetch(params, 42, tmp_path, remote=remote(coco), patience=IMPATIENT)
+    folder = root(params, tmp_path)
+    assert len(listing) == 7
+    assert set(listing["path"]) < set(ARCHIVED)
+    assert list(listing["path"]) == sorted(listing["path"])
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.*")} == {*listing["path"], "val2017.zip"}
+    for row in listing.itertuples():
+        assert hashlib.sha256((folder / str(row.path)).read_bytes()).hexdigest() == row.sha256 == row.group
+    coco.stop()  # nothing more is asked of it, neither for the same draw nor for another
+    pd.testing.assert_frame_equal(listing, fetch(params, 42, tmp_path, remote=remote(coco), patience=IMPATIENT))
+    everything = fetch(CocoParams(source="coco"), 42, tmp_path, remote=remote(coco), patience=IMPATIENT)
+    assert list(everything["path"]) == ARCHIVED
+    assert set(fetch(params, 43, tmp_path, remote=remote(coco), patience=IMPATIENT)["path"]) != set(listing["path"])
+
+
+def test_coco_without_network_says_what_to_do(tmp_path: Path) -> None:
+    nowhere = {"val2017": RemoteFile("http://127.0.0.1:1/val2017.zip", 5, "0" * 32)}
+    with pytest.raises(
+        DownloadError, match=rf"^cannot download .*; run it again .* put the file into {tmp_path}/coco by hand$"
+    ):
+        fetch(CocoParams(source="coco"), 42, tmp_path, remote=nowhere, patience=IMPATIENT)
+
+
+# ImageNet
+
+CLASSES = {"n01": 30, "n02": 8, "n03": 2, "deep/er/n04": 20}
+IMAGENET = [f"{name}/{name[-3:]}_{number}.JPEG" for name, count in CLASSES.items() for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same photos in a folder, in tars of it, and in a tar of class tars, as ILSVRC2012_img_train.tar is."""
+    base = tmp_path_factory.mktemp("imagenet")
+    folder = photos_in(base / "photos", IMAGENET)
+    (folder / "n01" / "synset.txt").write_text("not a photo")
+    with tarfile.open(base / "flat.tar", "w") as tar:
+        tar.add(folder, ".")
+    with tarfile.open(base / "packed.tar.gz", "w:gz") as tar:
+        tar.add(folder, "")
+    with tarfile.open(base / "ILSVRC2012_img_train.tar", "w") as outer:
+        for name in CLASSES:
+            with tarfile.open(base / "class.tar", "w") as inner:
+                inner.add(folder / name, "")
+            outer.add(base / "class.tar", f"{name}.tar")
+    names = {"folder": "photos", "flat": "flat.tar", "packed": "packed.tar.gz", "ilsvrc": "ILSVRC2012_img_train.tar"}
+    return {kind: base / name for kind, name in names.items()}
+
+
+@pytest.mark.parametrize("kind", ["folder", "flat", "packed", "ilsvrc"])
+@pytest.mark.parametrize("limit", [None, 3, 24, 1000])
+def test_imagenet_is_the_same_from_a_folder_and_from_any_tar(
+    imagenet: dict[str, Path], kind: str, limit: int | None, tmp_path: Path
+) -> None:
+    params = ImageNetParams(source="imagenet", path=str(imagenet[kind]), limit=limit)
+    listing = fetch(params, 42, tmp_path)
+    expected = fetch(ImageNetParams(source="imagenet", path=str(imagenet["folder"]), limit=limit), 42, NOWHERE)
+    pd.testing.assert_frame_equal(listing, expected)
+    for row in listing.itertuples():
+        file = root(params, tmp_path) / str(row.path)
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256
+    if kind != "folder":
+        assert {str(path.relative_to(root(params, tmp_path))) for path in tmp_path.rglob("*.JPEG")} == set(
+            listing["path"]
+        )
+
+
+def test_imagenet_limit_is_balanced_over_the_classes(imagenet: dict[str, Path]) -> None:
+    def drawn(limit: int, seed: int = 42) -> pd.DataFrame:
+        params = ImageNetParams(source="imagenet", path=str(imagenet["folder"]), limit=limit)
+        return fetch(params, seed, NOWHERE)
+
+    def counts(limit: int) -> dict[str, int]:
+        return dict(Counter(path.rpartition("/")[0] for path in drawn(limit)["path"]))
+
+    assert counts(8) == {"n01": 2, "n02": 2, "n03": 2, "deep/er/n04": 2}
+    assert counts(23) == {"n01": 7, "n02": 7, "n03": 2, "deep/er/n04": 7}
+    assert sorted(counts(24).values()) == [2, 7, 7, 8]
+    assert counts(40) == {"n01": 15, "n02": 8, "n03": 2, "deep/er/n04": 15}
+    assert set(drawn(8)["path"]) < set(drawn(9)["path"])
+    assert set(drawn(8)["path"]) != set(drawn(8, seed=43)["path"])
+
+
+def test_another_tar_under_the_same_name_is_unpacked_again(tmp_path: Path) -> None:
+    params = ImageNetParams(source="imagenet", path=str(tmp_path / "mine.tar"))
+
+    def listing_with(content: bytes, time: int) -> str:
+        (tmp_path / "a.jpg").write_bytes(content)
+        os.utime(tmp_path / "a.jpg", (time, time))
+        with tarfile.open(tmp_path / "mine.tar", "w") as tar:
+            tar.add(tmp_path / "a.jpg", "n01/a.jpg")
+        return str(fetch(params, 42, tmp_path / "downloads")["sha256"][0])
+
+    assert listing_with(b"12345", 1000) == hashlib.sha256(b"12345").hexdigest()
+    assert listing_with(b"54321", 2000) == hashlib.sha256(b"54321").hexdigest()
+
+
+# Folder
+
+
+def test_battery_is_listed_whole_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "battery"
+    folder.mkdir()
+    cases = battery.write(folder)
+    (folder / "notes.txt").write_text("not a photo")
+    before = state(folder)
+    listing = fetch(FolderParams(source="folder", path=str(folder)), 42, NOWHERE)
+    assert state(folder) == before
+    assert list(listing["path"]) == sorted(cases)
+    write_listing(listing, tmp_path / "raw" / "listing.csv")
+    listing = read(tmp_path / "raw" / "listing.csv")
+    assert list(listing["path"]) == sorted(cases)
+    for row in listing.itertuples():
+        case, file = cases[str(row.path)], locate(folder, str(row.path))
+        if row.sha256:
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256 == row.group
+            assert file.stat().st_size == row.size
+        else:
+            assert case.reason
+            assert (row.size, row.group) == (0, row.path)
+            with pytest.raises(PhotoError, match=case.reason), open_file(file):
+                pass
+        if case.copy_of:
+            assert row.sha256 == listing.set_index("path")["sha256"][case.copy_of]
+    battery.unlock(folder)
+
+
+def test_links_in_circles_end_and_a_photo_goes_by_its_own_name(tmp_path: Path) -> None:
+    folder = photos_in(tmp_path, ["z/one.jpg", "y/deep/two.jpg"])
+    (folder / "a-link").symlink_to("z")
+    (folder / "z" / "up").symlink_to("..")
+    (folder / "y" / "self").symlink_to(folder / "y")
+    (folder / "knot").symlink_to("knot")
+    elsewhere = photos_in(Path(tempfile.mkdtemp(dir=tmp_path.parent)), ["three.jpg"])
+    (folder / "elsewhere").symlink_to(elsewhere)
+    assert sorted(walk(folder)) == ["elsewhere/three.jpg", "y/deep/two.jpg", "z/one.jpg"]
+
+
+def test_photos_by_name_in_any_case_but_nothing_hidden(tmp_path: Path) -> None:
+    seen = ["a.JPG", "b.Jpeg", "c.PNG", "d.tiff", "e.WebP", "f.HEIC", "g.x.jpg"]
+    photos_in(tmp_path, [*seen, "h.txt", "jpg", ".jpg", "._a.jpg", ".thumbnails/a.jpg", "i.jpg.xmp", "j.mp4"])
+    assert sorted(walk(tmp_path)) == seen
+
+
+def test_folders_and_photos_without_permission_are_reported() -> None:
+    folder = photos_in(Path(tempfile.mkdtemp()), ["open/a.jpg", "closed/b.jpg", "names only/c.jpg", "d.jpg"])
+    folder.chmod(0o755)
+    for name, mode in (("closed", 0), ("names only", 0o744), ("d.jpg", 0)):
+        (folder / name).chmod(mode)
+    with ordinary_user():
+        listing = fetch(FolderParams(source="folder", path=str(folder)), 42, NOWHERE)
+        assert {row.path: bool(row.sha256) for row in listing.itertuples()} == {
+            "closed": False,
+            "d.jpg": False,
+            "names only/c.jpg": False,
+            "open/a.jpg": True,
+        }
+        for name in ("closed", "d.jpg", "names only/c.jpg"):
+            with pytest.raises(PhotoError, match="no permission"):
+                decode(folder / name)
+    for name in ("closed", "names only"):
+        (folder / name).chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_photo_that_vanishes_meanwhile_stays_in_the_listing(tmp_path: Path) -> None:
+    names = list(walk(photos_in(tmp_path, ["a.jpg", "b.jpg"])))
+    (tmp_path / "b.jpg").unlink()
+    assert [bool(sha256) for sha256 in listing_of(tmp_path, names)["sha256"]] == [True, False]
+
+
+def test_a_limit_draws_with_the_seed_and_changes_little_with_the_folder(tmp_path: Path) -> None:
+    def drawn(seed: int) -> set[str]:
+        return set(fetch(FolderParams(source="folder", path=str(tmp_path), limit=10), seed, NOWHERE)["path"])
+
+    photos_in(tmp_path, [f"{number}.jpg" for number in range(40)])
+    before = drawn(1)
+    assert len(before) == 10
+    assert drawn(1) == before != drawn(2)
+    photos_in(tmp_path, ["one-more.jpg"])
+    assert len(drawn(1) & before) >= 9
+
+
+# What the user can mend
+
+
+@pytest.mark.parametrize("kind", [FolderParams, ImageNetParams])
+def test_a_missing_path_says_which_setting_and_which_command(kind: type, tmp_path: Path) -> None:
+    params = kind(source=kind.model_fields["source"].annotation.__args__[0], path=str(tmp_path / "nowhere"))
+    with pytest.raises(
+        SourceError, match=rf"^data\.mine\.path: there is nothing at {tmp_path}/nowhere; .* -S data\.mine\.path="
+    ):
+        fetch(params, 42, NOWHERE, dataset="mine")
+
+
+@pytest.mark.parametrize("kind", ["folder", "imagenet"])
+def test_a_folder_without_photos_is_an_error(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    params = TypeAdapter(SourceParams).validate_python({"source": kind, "path": str(tmp_path)})
+    with pytest.raises(SourceError, match=rf"^data\.mine: no photos in {tmp_path}: looked for \.apng, .*\.jpg"):
+        fetch(params, 42, NOWHERE, dataset="mine")
+
+
+def test_a_file_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "imagenet.tar").write_text("no tar")
+    with pytest.raises(UserError, match=r"imagenet\.tar: not a zip or tar archive"):
+        fetch(ImageNetParams(source="imagenet", path=str(tmp_path / "imagenet.tar")), 42, tmp_path)
+
+
+def test_listing_is_written_whole_or_not_at_all(sample: pd.DataFrame, tmp_path: Path) -> None:
+    write_listing(sample, tmp_path / "listing.csv")
+    before = (tmp_path / "listing.csv").read_bytes()
+    pd.testing.assert_frame_equal(read(tmp_path / "listing.csv"), sample, check_dtype=False)
+    (tmp_path / "listing.csv.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="disk full: the listing"):
+        write_listing(sample.head(3), tmp_path / "listing.csv")
+    assert (tmp_path / "listing.csv").read_bytes() == before
+
+
+def stage(folder: Path, dataset: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stages.download", dataset]
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+
+
+def test_stage_lists_what_params_say(params_file: Path, set_param) -> None:
+    folder = photos_in(params_file.parent / "photos", ["a.jpg", "b/c.jpg"])
+    (folder / "d.jpg").touch()
+    done = stage(params_file.parent, "mine")
+    assert (done.returncode, done.stderr) == (0, "")
+    size = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
+    assert done.stdout == f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess says why)\n"
+    assert list(read(params_file.parent / "data/raw/mine/listing.csv")["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
+    set_param("data.mine.path", "elsewhere")
+    failed = stage(params_file.parent, "mine")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: data.mine.path: there is nothing at ")
+    assert failed.stderr.count("\n") == 1
+    assert "Traceback" not in failed.stderr
