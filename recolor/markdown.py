@@ -1,4 +1,4 @@
-"""The report as people read it: rows in, text out. Nothing is computed here; what was not measured stays empty."""
+"""The report as people read it: rows in, text out. No score is computed here; what was not measured stays empty."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
@@ -80,9 +80,10 @@ def timings_markdown(results: Sequence[Results]) -> str:
         for model, machine in result.machines.items():
             timings = result.timings[result.timings["model"] == model]
             seconds, epochs = timings["seconds"].sum(), len(timings)
-            times = [seconds / epochs, timings["photos"].sum() / seconds, timings["data_wait"].sum(), seconds]
-            rows.append([result.dataset, NAMES[model], machine, epochs, *(f"{time:.1f}" for time in times)])
-    header = ["dataset", "model", "machine", "epochs", "s/epoch", "photos/s", "s waiting for photos", "s in all"]
+            waited = (timings["seconds"] * timings["data_wait"]).sum() / seconds
+            times = [f"{time:.1f}" for time in (seconds, seconds / epochs, timings["photos"].sum() / seconds)]
+            rows.append([result.dataset, NAMES[model], machine, epochs, *times, f"{waited:.1%}"])
+    header = ["dataset", "model", "machine", "epochs", "seconds", "s/epoch", "photos/s", "waiting for photos"]
     paper = table(["dataset", "GAN", "WGAN"], [(name, f"{gan} h", f"{wgan} h") for name, gan, wgan in PAPER_HOURS])
     of_paper = f"The paper's, about, for 100 epochs. {PAPER_SOURCE}."
     return "\n\n".join(["# Timings", TIMINGS, table(header, rows), of_paper, paper]) + "\n"
