@@ -25,10 +25,8 @@ from recolor.conversion import Rejected, Source, convert, lost
 from recolor.disk import room_for
 from recolor.errors import UserError
 from recolor.progress import progress
-from recolor.shards import SHARD, CachedPhotos, CacheError, ShardWriter, kind, read_table, tensor_bytes, write_table
+from recolor.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
 from recolor.workers import ordered_map
-
-__all__ = ["CacheError", "CacheParams", "CachedPhotos", "Counts", "build", "read_table"]
 
 
 class CacheParams(BaseModel, extra="forbid", frozen=True):

@@ -55,9 +55,9 @@ def convert(source: Source, root: Path, size: int, min_chroma: float) -> Convert
     except PhotoError as error:
         return Rejected(str(error))
     lab = rgb_to_lab(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
-    chroma = round(AB_SCALE * float(np.sqrt(lab[1] ** 2 + lab[2] ** 2).mean(dtype=np.float64)), 3)
+    chroma = round(AB_SCALE * float(np.sqrt(lab[1] ** 2 + lab[2] ** 2).mean(dtype=np.float64)), 2)
     if chroma < min_chroma:
-        return Rejected(f"grey: its mean chroma is {chroma:.3f}")
+        return Rejected(f"grey: its mean chroma is {chroma:.2f}")
     tensor = lab.astype("<f2").tobytes()
     return Converted(image.width, image.height, chroma, hashlib.sha256(tensor).hexdigest(), tensor)
 
@@ -65,8 +65,3 @@ def convert(source: Source, root: Path, size: int, min_chroma: float) -> Convert
 def lost(source: Source) -> Rejected:
     """What is said of a photo that took its process with it."""
     return Rejected("crashed the process that decoded it")
-
-
-def kind(reason: str) -> str:
-    """What a rejection is counted under: its reason without what is particular to one photo."""
-    return "duplicate" if reason.startswith("duplicate of ") else reason.partition(":")[0]

@@ -2,7 +2,7 @@
 
 A cache is a folder with `manifest.csv` (a row a photo), `rejected.csv` (a row for every file left out) and, for each
 split, `train-000.npy`, `train-001.npy`, ...: float16, (N, 3, size, size), normalised L, a and b, at most `SHARD` photos
-each. In float16 a photo comes back to 8-bit RGB as it was (tests/test_color.py says which colours do not).
+each. In float16 a photo comes back to 8-bit RGB as it was; a saturated colour may come back one level off.
 """
 
 import hashlib

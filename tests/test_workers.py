@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from recolor import workers
 from recolor.errors import UserError
 from recolor.workers import WINDOW, ordered_map
 
@@ -69,7 +70,8 @@ def test_workers_killed_while_they_send_are_replaced() -> None:
     assert taken == [large(task) for task in range(20)]
 
 
-def test_deaths_without_end_are_an_error() -> None:
+def test_deaths_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MOST_DEATHS", 3)
     with pytest.raises(UserError, match="keep dying"):
         list(ordered_map(suicidal, range(100), 2, lost))
 
