@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 L_CENTRE = 50.0
 AB_SCALE = 110.0
+LIGHTNESS_SLACK = 0.2  # units of L that `into_gamut` gives away
 STRIP = 2**14  # pixels converted at once: what stays in the processor's cache takes half the time
 
 # sRGB's primaries and white (D65, 2 degree observer): IEC 61966-2-1, with the digits that scikit-image inverts.
@@ -48,25 +49,30 @@ def lab_to_rgb(lab: "Tensor") -> "Tensor":
 
 
 def into_gamut(lab: "Tensor") -> "Tensor":
-    """(B, 3, H, W) normalised Lab, each pixel that lies outside sRGB made greyer until it is inside: same L, same hue.
+    """(B, 3, H, W) normalised Lab, pixels outside sRGB made as much greyer as `lab_to_rgb`'s clipping needs to keep their L.
 
-    Clipping channel by channel, as `lab_to_rgb` does, would change L by up to tens of units. The chroma kept is found by
-    bisection, to 1/1024 of the pixel's own.
+    Clipping alone moves L by up to tens of units; after this by LIGHTNESS_SLACK at most, to which the rounding to 8 bits adds
+    0.25. No slack at all would cost saturated yellows and blues, on the edge of sRGB, most of their chroma. The share of the
+    chroma that stays is found by bisection, to 1/1024.
     """
     import torch
 
-    def inside(colours: "Tensor") -> "Tensor":
+    def kept(colours: "Tensor") -> "Tensor":
         linear = _linear_rgb(colours)
-        return ((linear > -1e-4) & (linear < 1 + 1e-4)).all(1, keepdim=True)  # 1e-4: a third of an 8-bit level at most
+        luminance = linear.new_tensor(_XYZ_FROM_RGB[1])
+        y = torch.einsum("i,bihw->bhw", luminance, linear)
+        moved = torch.einsum("i,bihw->bhw", luminance, (linear - linear.clamp(0, 1)).abs())
+        return moved * (116 / 3 * y.clamp(min=0.008856) ** (-2 / 3)) < LIGHTNESS_SLACK  # dL/dY
 
-    outside = ~inside(lab)[:, 0]
+    outside = ~kept(lab)
     colours = lab.movedim(1, 0)[None, :, outside, None]  # (1, 3, pixels, 1)
-    kept = torch.zeros_like(colours[:, :1])
+    share = torch.zeros_like(colours[:, :1])
     for step in range(1, 11):
-        more = kept + 0.5**step
-        kept = torch.where(inside(torch.cat([colours[:, :1], colours[:, 1:] * more], dim=1)), more, kept)
+        more = share + 0.5**step
+        inside = kept(torch.cat([colours[:, :1], colours[:, 1:] * more], dim=1))[:, None]
+        share = torch.where(inside, more, share)
     result = lab.clone()
-    result.movedim(1, 0)[1:, outside] = (colours[:, 1:] * kept)[0, :, :, 0]
+    result.movedim(1, 0)[1:, outside] = (colours[:, 1:] * share)[0, :, :, 0]
     return result
 
 

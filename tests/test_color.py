@@ -6,7 +6,7 @@ import torch
 from skimage import data
 from skimage.color import lab2rgb, rgb2lab
 
-from recolor.color import L_CENTRE, into_gamut, lab_to_rgb, rgb_to_lab
+from recolor.color import L_CENTRE, LIGHTNESS_SLACK, into_gamut, lab_to_rgb, rgb_to_lab
 
 PHOTOS = ["astronaut", "chelsea", "coffee"]
 
@@ -50,13 +50,14 @@ def test_out_is_scikit_images_rgb_outside_the_gamut_too() -> None:
 
 def test_into_gamut_keeps_lightness_and_hue_and_leaves_sRGB_alone() -> None:
     lab = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    fitted = into_gamut(lab)
-    lightness, a, b = rgb_to_lab(lab_to_rgb(fitted)[0].permute(1, 2, 0).numpy())
-    assert np.abs(lightness - lab[0, 0].numpy()).max() * L_CENTRE < 0.25  # what the rounding to 8 bits can do
+    lightness, a, b = rgb_to_lab(lab_to_rgb(into_gamut(lab))[0].permute(1, 2, 0).numpy())
+    assert (
+        np.abs(lightness - lab[0, 0].numpy()).max() * L_CENTRE < LIGHTNESS_SLACK + 0.25
+    )  # what rounding to 8 bits can do
     clipped = rgb_to_lab(lab_to_rgb(lab)[0].permute(1, 2, 0).numpy())[0]
     assert np.abs(clipped - lab[0, 0].numpy()).max() * L_CENTRE > 20
     colourful = (np.hypot(a, b) > 0.2) & (np.abs(lightness) < 0.6)
     turned = np.angle((a + 1j * b) / (lab[0, 1] + 1j * lab[0, 2]).numpy(), deg=True)
-    assert np.abs(turned[colourful]).max() < 3
+    assert np.abs(turned[colourful]).max() < 12  # clipped: 69
     photo = torch.from_numpy(rgb_to_lab(data.astronaut()))[None]
     torch.testing.assert_close(into_gamut(photo), photo, rtol=0, atol=0)
