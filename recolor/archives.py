@@ -69,17 +69,18 @@ def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
         room_for(f"unpacking {archive.name}", folder, sum(member.size for member in missing)),
         _reading(archive) as read,
     ):
-        part = folder / f".part-{os.getpid()}"
-        try:
-            for member in progress(missing, desc=f"unpacking {archive.name}"):
+        for member in progress(missing, desc=f"unpacking {archive.name}"):
+            target = folder / member.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.parent / f".part-{os.getpid()}"
+            try:
                 with read(member) as source, part.open("wb") as out:
                     _copy(source, out, member)
                 if member.modified is not None:
                     os.utime(part, (member.modified, member.modified))
-                (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
-                part.replace(folder / member.name)
-        finally:
-            part.unlink(missing_ok=True)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def _is_there(file: Path, member: Member) -> bool:

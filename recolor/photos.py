@@ -163,7 +163,10 @@ def _unknown(stream: BinaryIO) -> str:
     stream.seek(0)
     head = stream.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        return "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
+        known = "HEIF" in _FORMATS
+        return (
+            "a damaged HEIC photo" if known else "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
+        )
     if head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"}:
         return "a damaged AVIF photo, or AVIF is not supported by this Pillow"
     return "not a photo, or in a format that is not supported"

@@ -237,7 +237,7 @@ def _unusable() -> dict[str, tuple[bytes, str]]:
         "bomb-declared.png": (png(50000, 50000, 8, 2, b"\0"), "too many pixels"),
         "bomb-declared.jpg": (_resized_header(jpeg), "too many pixels"),
         "bomb-declared.gif": (gif[:6] + struct.pack("<HH", 65535, 65535) + gif[10:], "too many pixels"),
-        "iphone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "HEIC is not supported"),
+        "iphone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "HEIC"),
         "nobody.avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200), "AVIF"),
         "float-rgb.tif": (tiff(np.zeros((8, 8, 3), np.float32), photometric="rgb"), unknown),
         "nan.tif": (tiff(np.full((8, 8), np.nan, np.float32)), "not numbers"),
