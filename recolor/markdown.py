@@ -1,6 +1,7 @@
 """The report as people read it: rows in, text out. No score is computed here; what was not measured stays empty."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from io import StringIO
 from typing import Any
 
@@ -28,7 +29,7 @@ HEADLINE = (
 SAMPLE = (
     "> [!CAUTION]\n"
     "> **`{dataset}` proves the pipeline; its scores mean nothing.** It is {used} overlapping crops of the {groups} colour "
-    "photos that scikit-image ships, and its test split shows a handful of them. Train on `coco`, `imagenet` or your own "
+    "photos that scikit-image ships, and its test split shows {test_groups} of them. Train on `coco`, `imagenet` or your own "
     "photos for numbers that say something."
 )
 GREY = (
@@ -50,7 +51,8 @@ Everything is measured on the 8-bit RGB picture that a user gets, generated in e
 - **SSIM**: Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03; the mean over RGB, then over pictures.
 - **Colourfulness**: Hasler and Suesstrunk (2003), signed differences; 0 is grey. *True* is the true photos'; *distance* is
   how far a picture's is from its true photo's, the mean over pictures.
-- **[low, high]**: 95% bootstrap interval of the mean, {bootstrap} resamplings, seeded. Photos are drawn, not their crops.
+- **[low, high]**: 95% bootstrap interval of the mean, {bootstrap} resamplings, seeded. Photos are drawn, not their crops;
+  there is none where all pictures come from one photo.
 - **FID**: clean-fid, 2048 features. **FID-64**: torchmetrics, 64 features of an early layer: another scale. Both fall as N
   grows: compare at equal N alone.
 - **KID**: clean-fid's, made for small sets, ± the standard deviation over 100 subsets of at most 1000 pictures.
@@ -122,7 +124,7 @@ def _headline(results: Sequence[Results], loss: str) -> list[str]:
             rows.append([result.dataset, name, row["photos"], *close, colour, number(row["fid"], ".2f")])
         grey.append(f"{row['psnr']:.2f} dB and an SSIM of {row['ssim']:.3f} on `{result.dataset}`")
     samples = [
-        SAMPLE.format(dataset=result.dataset, used=result.counts.used, groups=result.counts.groups)
+        SAMPLE.format(dataset=result.dataset, **asdict(result.counts))
         for result in results
         if result.settings["data"][result.dataset]["source"] == "sample"
     ]

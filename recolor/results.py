@@ -19,10 +19,11 @@ SPLITS = ("test", "train")  # in the order that they are told: what the model ne
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a dataset's photos. `groups` are the photos that `used` pieces were cut from: equal, but for crops."""
+    """What became of a dataset's photos. Groups are the photos that the pieces were cut from: as many, but for crops."""
 
     used: int
     groups: int
+    test_groups: int
     train: int
     test: int
     rejected: dict[str, int]  # by kind of reason, most frequent first
@@ -116,7 +117,8 @@ def _count(manifest: pd.DataFrame, rejected: pd.DataFrame) -> Counts:
     reasons = Counter(map(kind, rejected["reason"])).most_common()
     return Counts(
         used=len(manifest),
-        groups=int(manifest["group"].nunique()),
+        groups=manifest["group"].nunique(),
+        test_groups=manifest.loc[manifest["split"] == "test", "group"].nunique(),
         train=int(splits.get("train", 0)),
         test=int(splits.get("test", 0)),
         rejected=dict(reasons),

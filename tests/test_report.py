@@ -266,7 +266,7 @@ def test_tables_for_programs_hold_every_row_as_it_was_measured(sample: Results, 
     }
     everything = json.loads((out / "results.json").read_text())
     assert everything["datasets"]["mine"]["counts"] == {
-        "used": 48, "groups": 48, "train": 40, "test": 8, "rejected": {"grey": 2, "cut short": 1},
+        "used": 48, "groups": 48, "test_groups": 8, "train": 40, "test": 8, "rejected": {"grey": 2, "cut short": 1},
     }  # fmt: skip
     assert everything["datasets"]["sample"]["scores"][0]["fid"] is None
 
