@@ -24,7 +24,8 @@ from recolor.disk import DiskFull, room_for
 from recolor.downloads import DownloadError, Patience, RemoteFile, download
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
-IMPATIENT = Patience(timeout=0.3, attempts=3, wait=0.01)
+IMPATIENT = Patience(timeout=20, attempts=3, wait=0.01)
+HASTY = Patience(timeout=0.4, attempts=3, wait=0.01)  # where the server stalls
 
 
 @pytest.fixture
@@ -63,7 +64,6 @@ def left_in(folder: Path) -> set[str]:
         ([web.whole], [0]),
         ([web.cut_after(100_000), web.whole], [0, "more"]),
         ([*[web.cut_after(100_000)] * 3, web.whole], [0, "more", "more", "more"]),
-        ([web.stall_after(150_000), web.whole], [0, "more"]),
         ([web.answer(500), web.answer(503), web.whole], [0, 0, 0]),
         ([web.answer(429), web.whole], [0, 0]),
         ([web.web_page, web.whole], [0, 0]),
@@ -95,7 +95,6 @@ def test_the_right_file_arrives_in_the_end(
         (web.answer(403), "403 Forbidden", 1),
         (web.answer(500), "500 Internal", 3),
         (web.web_page, "web page", 3),
-        (web.stall_after(0), "no lasting connection to 127.0.0.1", 3),
         (web.cut_after(0), "no lasting connection to 127.0.0.1", 3),
         (web.wrong_length, "offers 399,000 bytes where the file has 400,000", 3),
         (web.too_much, "more than 400,000 bytes", 3),
@@ -112,6 +111,17 @@ def test_a_wrong_file_is_never_kept(
     assert f"put the file into {tmp_path} by hand" in str(failure.value)
     assert len(server.starts) == requests
     assert not (tmp_path / "photos.zip").exists()
+
+
+@pytest.mark.parametrize("count", [0, 150_000])
+def test_a_stalled_line_is_given_up_and_tried_again(server: Server, tmp_path: Path, count: int) -> None:
+    server.script = [web.stall_after(count), web.whole]
+    assert download(remote(server), tmp_path, HASTY).read_bytes() == CONTENT
+    assert (server.starts[1] > 0) == (count > 0)
+    server.script, server.starts = [web.stall_after(0)], []
+    with pytest.raises(DownloadError, match=r"no lasting connection to 127\.0\.0\.1"):
+        download(remote(server), tmp_path / "again", HASTY)
+    assert server.starts == [0, 0, 0]
 
 
 def test_the_next_run_goes_on_where_this_one_stopped(server: Server, tmp_path: Path) -> None:

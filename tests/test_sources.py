@@ -38,7 +38,7 @@ from recolor.sources import (
 )
 
 NOWHERE = Path("/nowhere")  # for sources that download nothing
-IMPATIENT = Patience(timeout=0.3, attempts=2, wait=0.01)
+IMPATIENT = Patience(timeout=20, attempts=2, wait=0.01)
 
 
 def read(file: Path) -> pd.DataFrame:
