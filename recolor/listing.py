@@ -53,10 +53,8 @@ def walk(top: Path) -> Iterator[str]:
             name = os.path.normpath(f"{folder}/{entry.name}")
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink() and Path(entry.path).is_dir():
-                links.append(name)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(name)
+            if _is_folder(entry):
+                (links if entry.is_symlink() else folders).append(name)
             elif is_photo(entry.name):
                 yield listed_name(name)
 
@@ -85,6 +83,13 @@ def write_listing(listing: pd.DataFrame, file: Path) -> None:
     with room_for("the listing", file.parent):
         listing.to_csv(part, index=False, lineterminator="\n")
         part.replace(file)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle, or to where there is no permission
+        return False
 
 
 def _fingerprint(folder: Path, name: str) -> tuple[int, str]:

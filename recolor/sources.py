@@ -37,9 +37,8 @@ COCO = {
 
 
 class _Source(BaseModel, extra="forbid", frozen=True):
-    overrides: dict[
-        str, object
-    ] = {}  # laid over the other sections by Params; nothing to do with where photos come from
+    # Laid over the other sections by Params; nothing to do with where photos come from.
+    overrides: dict[str, object] = {}
 
 
 class SampleParams(_Source, frozen=True):
@@ -121,7 +120,7 @@ def fetch(
         case ImageNetParams():
             draw = partial(_draw_balanced, limit=params.limit, seed=seed)
             given = Path(params.path).expanduser()
-            names = draw(walk(folder)) if folder == given else _unpack(given, folder, draw)
+            names = draw(walk(folder)) if given.is_dir() else _unpack(given, folder, draw)
         case FolderParams():
             names = _draw(walk(folder), params.limit, seed)
     if not names:

@@ -297,12 +297,15 @@ def test_folders_and_photos_without_permission_are_reported() -> None:
     folder.chmod(0o755)
     for name, mode in (("closed", 0), ("names only", 0o744), ("d.jpg", 0)):
         (folder / name).chmod(mode)
+    (folder / "into closed").symlink_to(folder / "closed" / "b.jpg")
+    (folder / "open" / "into closed.jpg").symlink_to(folder / "closed" / "b.jpg")
     with ordinary_user():
         listing = fetch(FolderParams(source="folder", path=str(folder)), 42, NOWHERE)
         assert {row.path: bool(row.sha256) for row in listing.itertuples()} == {
             "closed": False,
             "d.jpg": False,
             "names only/c.jpg": False,
+            "open/into closed.jpg": False,
             "open/a.jpg": True,
         }
         for name in ("closed", "d.jpg", "names only/c.jpg"):
