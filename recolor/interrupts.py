@@ -4,17 +4,18 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], str | None]]:
     """Yields a function that names the signal that came, or None. A second Ctrl-C is an ordinary KeyboardInterrupt."""
     came: list[str] = []
-    before: dict[int, object] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def remember(number: int, frame: FrameType | None) -> None:
         came.append(signal.Signals(number).name)
-        signal.signal(number, before[number])  # type: ignore[arg-type]
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, remember)
@@ -22,4 +23,4 @@ def stop_signals() -> Iterator[Callable[[], str | None]]:
         yield lambda: came[0] if came else None
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)

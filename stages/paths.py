@@ -6,6 +6,9 @@ PARAMS = Path("params.yaml")
 DOWNLOADS = Path("data/downloads")  # outside the stages' outs: what was downloaded once survives a rerun
 CHECKPOINTS = Path("data/checkpoints")  # likewise: DVC removes a stage's outs before it runs
 REPORTS = Path("reports")
+CHECKED = Path("data/checked.txt")  # says that params.yaml was found valid
+
+MODELS = ("gan", "wgan")
 
 
 def raw(dataset: str) -> Path:

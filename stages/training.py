@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from recolor.cache import CachedPhotos
 
 import recolor
 from recolor.checkpoint import Checkpoints, save_generator
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import Recipe
 from recolor.params import Params
+from recolor.shards import CachedPhotos
 from recolor.training import TrainParams, train
 from stages import paths
 

@@ -1,0 +1,55 @@
+"""Every setting at once: what the sections ask of each other, beyond the bounds that each states for itself."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recolor.cache import CacheParams
+from recolor.evaluation import EvaluateParams
+from recolor.networks import DiscriminatorParams, GeneratorParams
+from recolor.objectives import GANParams, WGANParams
+from recolor.params import Params, ParamsError
+from recolor.sources import SourceParams
+from recolor.training import TrainParams
+
+Datasets = Annotated[list[str], Field(min_length=1)]
+Loss = Literal["gan", "wgan"]
+Seed = Annotated[int, Field(ge=0)]
+
+
+def check(path: Path) -> list[str]:
+    """Reads all of `path` as each of its `datasets` sees it, and returns their names. Raises ParamsError for a fault."""
+    common = Params(path)
+    common.value("loss", Loss)
+    common.value("seed", Seed)
+    datasets = common.value("datasets", Datasets)
+    if len(set(datasets)) < len(datasets):
+        raise ParamsError(f"{path}: datasets: got {datasets}; takes each dataset once")
+    for dataset in datasets:
+        params = Params(path, dataset)
+        params.source(SourceParams)
+        params.section("gan", GANParams)
+        params.section("wgan", WGANParams)
+        params.section("evaluate", EvaluateParams)
+        _check_sizes(params)
+        train = params.section("train", TrainParams)
+        if train.decay_epochs > train.epochs:
+            raise ParamsError(
+                f"{path}: train.decay_epochs: got {train.decay_epochs}; takes at most the {train.epochs} epochs"
+            )
+    return datasets
+
+
+def _check_sizes(params: Params) -> None:
+    size = params.section("data", CacheParams).size
+    downs = params.section("generator", GeneratorParams).downs
+    if size % 2**downs:
+        raise ParamsError(
+            f"{params.path}: data.size: got {size}; takes a multiple of {2**downs}, because generator.downs is {downs}"
+        )
+    depth = params.section("discriminator", DiscriminatorParams).downs
+    if size < 2 ** (depth + 2):
+        raise ParamsError(
+            f"{params.path}: discriminator.downs: got {depth}; at data.size {size} nothing is left to score after so many"
+        )

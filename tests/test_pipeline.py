@@ -1,0 +1,144 @@
+"""dvc.yaml tells the truth: each stage's `deps` are the modules that it imports, its `params` the settings that it reads.
+
+DVC follows neither imports nor reads. A module missing from `deps` would leave old results standing after an edit; one too many
+would run ten hours of training again for nothing.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from recolor.cache import CacheParams
+
+ROOT = Path(__file__).parent.parent
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+DEFINITIONS = {name: stage.get("do", stage) for name, stage in STAGES.items()}
+
+
+def module_file(name: str) -> Path | None:
+    """The file of one of the project's own modules, relative to the root; None for anybody else's."""
+    path = Path(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if path.parts[0] in ("recolor", "stages") and (ROOT / candidate).is_file():
+            return candidate
+    return None
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import, which this walk does not follow"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def import_closure(module: str) -> set[str]:
+    """Files of the project that run when `module` does, importing inside functions too, its packages' __init__ included."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        parents = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
+        for file in filter(None, map(module_file, [name, *parents])):
+            if file not in found:
+                found.add(file)
+                waiting.extend(imported_names(file))
+    return {str(file) for file in found}
+
+
+def settings_read(files: set[str]) -> set[str]:
+    """What the stage's own files ask `Params` for, as dvc.yaml names it."""
+    names: set[str] = set()
+    for file in files:
+        if not file.startswith("stages/"):
+            continue
+        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr == "source":
+                names.add("data.${item}")
+            elif node.func.attr in ("section", "value"):
+                assert isinstance(node.args[0], ast.Constant), f"{file}: a setting whose name is not written out"
+                name = node.args[0].value
+                names |= {f"data.{key}" for key in CacheParams.model_fields} if name == "data" else {name}
+    return names
+
+
+def command_module(stage: str) -> str:
+    words = DEFINITIONS[stage]["cmd"].split()
+    assert words[:2] == ["python", "-m"]
+    return words[2]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_import_closure(stage: str) -> None:
+    listed = [dep for dep in DEFINITIONS[stage]["deps"] if dep.endswith(".py")]
+    assert sorted(listed) == sorted(import_closure(command_module(stage)))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_the_settings_read(stage: str) -> None:
+    read = settings_read(import_closure(command_module(stage)))
+    if "foreach" in STAGES[stage] and "data.${item}" not in read:
+        read.add("data.${item}.overrides")  # Params lays them over the sections
+    if "foreach" not in STAGES[stage]:
+        read = {name.split(".")[0] for name in read}  # for every dataset in turn
+    assert sorted(DEFINITIONS[stage].get("params", [])) == sorted(read)
+
+
+def test_the_closure_sees_an_import_inside_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "stages/__init__.py": "",
+        "stages/a.py": "def f():\n    from recolor.b import c\n",
+        "recolor/__init__.py": "",
+        "recolor/b.py": "import os\nfrom recolor import d\n",
+        "recolor/d.py": "import recolor.b\n",
+        "recolor/unused.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    assert import_closure("stages.a") == set(files) - {"recolor/unused.py"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_help_tells_its_story_without_the_heavy_imports(stage: str) -> None:
+    import importlib
+
+    import typer
+
+    module = importlib.import_module(command_module(stage))
+    app = typer.Typer()
+    app.command()(module.main)
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    assert len(module.main.__doc__.split()) > 20
+    top_level = {name.split(".")[0] for name in _top_level_imports(Path(module.__file__))}
+    assert top_level <= {"stages", "recolor", "typer", "typing"}
+
+
+def _top_level_imports(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_the_report_writes_files_for_git() -> None:
+    # `cache: false` turns the run-cache off for a stage: training must not lose it.
+    for stage, definition in DEFINITIONS.items():
+        uncached = [out for out in definition.get("outs", []) if isinstance(out, dict)]
+        assert not uncached or stage == "report"
+
+
+def test_the_headline_is_read_by_the_report_alone() -> None:
+    assert [stage for stage, definition in DEFINITIONS.items() if "loss" in definition.get("params", [])] == ["report"]
