@@ -38,7 +38,7 @@ class Case:
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     """A colourful picture, smooth so that JPEG leaves it alone, with four different corners."""
-    height, width = size[1], size[0]
+    width, height = size
     y, x = np.mgrid[0:height, 0:width]
     across, down = x / max(width - 1, 1), y / max(height - 1, 1)
     waves = [np.sin(3 * across + seed), np.cos(2 * down + 2 * seed), np.sin(2 * across - 3 * down + 3 * seed)]
@@ -78,7 +78,7 @@ def icc(description: str, primaries: tuple[tuple[float, float, float], ...], gam
     tags = [(b"desc", named), (b"wtpt", xyz((0.9642, 1.0, 0.8249))), (b"cprt", b"text\0\0\0\0none\0")]
     tags += [(name + b"XYZ", xyz(primary)) for name, primary in zip((b"r", b"g", b"b"), primaries, strict=True)]
     tags += [(name + b"TRC", curve) for name in (b"r", b"g", b"b")]
-    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
     for name, content in tags:
         table += name + struct.pack(">II", start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
@@ -94,8 +94,11 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    data = (
+        chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + data
 
 
@@ -114,10 +117,6 @@ def tiff(values: np.ndarray, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _cmyk(seed: int) -> Image.Image:
-    return picture(seed).convert("CMYK")
-
-
 def ycck(seed: int) -> bytes:
     """A JPEG as Photoshop writes it: luminance and chroma of inverted inks, and Adobe's marker to say so.
 
@@ -132,8 +131,8 @@ def ycck(seed: int) -> bytes:
 
 
 def _lab(seed: int) -> Image.Image:
-    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    made = ImageCms.profileToProfile(picture(seed), srgb, lab, outputMode="LAB")
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    made = ImageCms.profileToProfile(picture(seed), *profiles, outputMode="LAB")
     made.info.clear()
     return made
 
@@ -161,7 +160,7 @@ def _usable() -> dict[str, bytes]:
         "png-called.jpg": encoded(picture(5), "PNG"),
         "trailing-garbage.jpg": encoded(picture(6)) + _noise(999),
         "several-in-one.jpg": encoded(picture(7), "MPO", save_all=True, append_images=[picture(8)]),
-        "cmyk.jpg": encoded(_cmyk(9), quality=95),
+        "cmyk.jpg": encoded(picture(9).convert("CMYK"), quality=95),
         "ycck.jpg": ycck(10),
         "ycbcr.tif": encoded(picture(11).convert("YCbCr"), "TIFF", compression="jpeg"),
         "lab.tif": encoded(_lab(12), "TIFF"),
@@ -269,6 +268,14 @@ def _special(folder: Path) -> dict[str, Case]:
     (folder / "locked").chmod(0)
     made["locked/inside.jpg" if ROOT else "locked"] = forbidden
     return made
+
+
+def photos_in(folder: Path, names: list[str]) -> Path:
+    """Small photos under these names, each another one."""
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(picture(seed, (9, 9))))
+    return folder
 
 
 def write(folder: Path) -> dict[str, Case]:

@@ -1,6 +1,8 @@
 """Fixtures that more than one test module uses. Everything is tiny, seeded and offline."""
 
 import hashlib
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +50,17 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         for name in SHA256:
             patch.setitem(SHA256, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
         yield folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode
+    ):
+        pytest.skip("mounting a small disk takes more rights than this user has")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

@@ -1,30 +1,28 @@
 """Listings: every photo of every kind of source, the same ones each time, whatever else lies in the folder."""
 
-import contextlib
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import battery
 import pandas as pd
 import pytest
 import server as web
+from battery import photos_in
 from conftest import ROOT
 from pydantic import TypeAdapter
 from server import Server
 
 from recolor.downloads import DownloadError, Patience, RemoteFile
 from recolor.errors import UserError
-from recolor.listing import COLUMNS, listing_of, walk, write_listing
-from recolor.photos import PhotoError, decode, locate, open_file
+from recolor.listing import COLUMNS
+from recolor.photos import decode
+from recolor.shards import read_table
 from recolor.sources import (
     SAMPLE,
     CocoParams,
@@ -39,38 +37,6 @@ from recolor.sources import (
 
 NOWHERE = Path("/nowhere")  # for sources that download nothing
 IMPATIENT = Patience(timeout=20, attempts=2, wait=0.01)
-
-
-def read(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, keep_default_na=False, dtype={"path": str, "sha256": str, "crop": str, "group": str})
-
-
-def photos_in(folder: Path, names: list[str]) -> Path:
-    for seed, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
-    return folder
-
-
-def state(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Everything about a folder that reading it must not change."""
-    return {
-        str(path): (path.lstat().st_mtime_ns, path.lstat().st_size, path.lstat().st_mode, path.lstat().st_ino)
-        for path in [folder, *folder.rglob("*")]
-    }
-
-
-@contextlib.contextmanager
-def ordinary_user() -> Iterator[None]:
-    """Without the powers of root, should the tests have them."""
-    if not battery.ROOT:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 # Sample
@@ -248,80 +214,6 @@ def test_another_tar_under_the_same_name_is_unpacked_again(tmp_path: Path) -> No
 # Folder
 
 
-def test_battery_is_listed_whole_and_left_as_it_was(tmp_path: Path) -> None:
-    folder = tmp_path / "battery"
-    folder.mkdir()
-    cases = battery.write(folder)
-    (folder / "notes.txt").write_text("not a photo")
-    before = state(folder)
-    listing = fetch(FolderParams(source="folder", path=str(folder)), 42, NOWHERE)
-    assert state(folder) == before
-    assert list(listing["path"]) == sorted(cases)
-    write_listing(listing, tmp_path / "raw" / "listing.csv")
-    listing = read(tmp_path / "raw" / "listing.csv")
-    assert list(listing["path"]) == sorted(cases)
-    for row in listing.itertuples():
-        case, file = cases[str(row.path)], locate(folder, str(row.path))
-        if row.sha256:
-            assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256 == row.group
-            assert file.stat().st_size == row.size
-        else:
-            assert case.reason
-            assert (row.size, row.group) == (0, row.path)
-            with pytest.raises(PhotoError, match=case.reason), open_file(file):
-                pass
-        if case.copy_of:
-            assert row.sha256 == listing.set_index("path")["sha256"][case.copy_of]
-    battery.unlock(folder)
-
-
-def test_links_in_circles_end_and_a_photo_goes_by_its_own_name(tmp_path: Path) -> None:
-    folder = photos_in(tmp_path, ["z/one.jpg", "y/deep/two.jpg"])
-    (folder / "a-link").symlink_to("z")
-    (folder / "z" / "up").symlink_to("..")
-    (folder / "y" / "self").symlink_to(folder / "y")
-    (folder / "knot").symlink_to("knot")
-    elsewhere = photos_in(Path(tempfile.mkdtemp(dir=tmp_path.parent)), ["three.jpg"])
-    (folder / "elsewhere").symlink_to(elsewhere)
-    assert sorted(walk(folder)) == ["elsewhere/three.jpg", "y/deep/two.jpg", "z/one.jpg"]
-
-
-def test_photos_by_name_in_any_case_but_nothing_hidden(tmp_path: Path) -> None:
-    seen = ["a.JPG", "b.Jpeg", "c.PNG", "d.tiff", "e.WebP", "f.HEIC", "g.x.jpg"]
-    photos_in(tmp_path, [*seen, "h.txt", "jpg", ".jpg", "._a.jpg", ".thumbnails/a.jpg", "i.jpg.xmp", "j.mp4"])
-    assert sorted(walk(tmp_path)) == seen
-
-
-def test_folders_and_photos_without_permission_are_reported() -> None:
-    folder = photos_in(Path(tempfile.mkdtemp()), ["open/a.jpg", "closed/b.jpg", "names only/c.jpg", "d.jpg"])
-    folder.chmod(0o755)
-    for name, mode in (("closed", 0), ("names only", 0o744), ("d.jpg", 0)):
-        (folder / name).chmod(mode)
-    (folder / "into closed").symlink_to(folder / "closed" / "b.jpg")
-    (folder / "open" / "into closed.jpg").symlink_to(folder / "closed" / "b.jpg")
-    with ordinary_user():
-        listing = fetch(FolderParams(source="folder", path=str(folder)), 42, NOWHERE)
-        assert {row.path: bool(row.sha256) for row in listing.itertuples()} == {
-            "closed": False,
-            "d.jpg": False,
-            "names only/c.jpg": False,
-            "open/into closed.jpg": False,
-            "open/a.jpg": True,
-        }
-        for name in ("closed", "d.jpg", "names only/c.jpg"):
-            with pytest.raises(PhotoError, match="no permission"):
-                decode(folder / name)
-    for name in ("closed", "names only"):
-        (folder / name).chmod(0o755)
-    shutil.rmtree(folder)
-
-
-def test_a_photo_that_vanishes_meanwhile_stays_in_the_listing(tmp_path: Path) -> None:
-    names = list(walk(photos_in(tmp_path, ["a.jpg", "b.jpg"])))
-    (tmp_path / "b.jpg").unlink()
-    assert [bool(sha256) for sha256 in listing_of(tmp_path, names)["sha256"]] == [True, False]
-
-
 def test_a_limit_draws_with_the_seed_and_changes_little_with_the_folder(tmp_path: Path) -> None:
     def drawn(seed: int) -> set[str]:
         return set(fetch(FolderParams(source="folder", path=str(tmp_path), limit=10), seed, NOWHERE)["path"])
@@ -360,16 +252,6 @@ def test_a_file_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
         fetch(ImageNetParams(source="imagenet", path=str(tmp_path / "imagenet.tar")), 42, tmp_path)
 
 
-def test_listing_is_written_whole_or_not_at_all(sample: pd.DataFrame, tmp_path: Path) -> None:
-    write_listing(sample, tmp_path / "listing.csv")
-    before = (tmp_path / "listing.csv").read_bytes()
-    pd.testing.assert_frame_equal(read(tmp_path / "listing.csv"), sample, check_dtype=False)
-    (tmp_path / "listing.csv.part").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="disk full: the listing"):
-        write_listing(sample.head(3), tmp_path / "listing.csv")
-    assert (tmp_path / "listing.csv").read_bytes() == before
-
-
 def stage(folder: Path, dataset: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stages.download", dataset]
     return subprocess.run(
@@ -384,7 +266,7 @@ def test_stage_lists_what_params_say(params_file: Path, set_param) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     size = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
     assert done.stdout == f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess says why)\n"
-    assert list(read(params_file.parent / "data/raw/mine/listing.csv")["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
+    assert list(read_table(params_file.parent / "data/raw/mine/listing.csv")["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
     set_param("data.mine.path", "elsewhere")
     failed = stage(params_file.parent, "mine")
     assert failed.returncode == 1
