@@ -10,7 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from recolor.figures import NAMES, bars, curves, image_grid
@@ -18,6 +20,7 @@ from recolor.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_mark
 from recolor.results import SPLITS, Results
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "clean-fid", "scikit-image", "numpy", "pandas", "dvc")
+FIGURE_PHOTO = 176  # pixels wide
 HEADLINE = ["psnr", "ssim", "colourfulness", "colourfulness_distance", "fid", "fid64", "kid", "is"]
 
 
@@ -82,7 +85,15 @@ def _grid(result: Results, model: str, examples: pd.DataFrame) -> Image.Image:
         for row in examples.to_dict("records")
     ]
     rows = {"input L": "input", NAMES[model]: "output", "truth": "truth"}
-    return image_grid({label: result.pictures[name][index] for label, name in rows.items()}, captions)
+    return image_grid({label: _shrunk(result.pictures[name][index]) for label, name in rows.items()}, captions)
+
+
+def _shrunk(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, H, W, 3) photos at the size of a figure: six in a row are as wide as a page, and git keeps every version of them."""
+    if photos.shape[2] <= FIGURE_PHOTO:
+        return photos
+    size = (FIGURE_PHOTO, round(photos.shape[1] * FIGURE_PHOTO / photos.shape[2]))
+    return np.stack([np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)) for photo in photos])
 
 
 def _machine_readable(results: Sequence[Results], loss: str, versions: Mapping[str, str]) -> dict[str, Any]:
