@@ -270,14 +270,6 @@ def _special(folder: Path) -> dict[str, Case]:
     return made
 
 
-def photos_in(folder: Path, names: list[str]) -> Path:
-    """Small photos under these names, each another one."""
-    for seed, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(encoded(picture(seed, (9, 9))))
-    return folder
-
-
 def write(folder: Path) -> dict[str, Case]:
     """Fills `folder`; gives, by the name that a listing has for it, what should become of each photo in it."""
     cases: dict[str, Case] = {}

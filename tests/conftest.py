@@ -6,10 +6,19 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import battery
 import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
+
+
+def photos_in(folder: Path, names: list[str]) -> Path:
+    """Small photos under these names, each another one."""
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
+    return folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import battery
 import pandas as pd
 import pytest
-from battery import photos_in
+from conftest import photos_in
 
 from recolor.errors import UserError
 from recolor.listing import listing_of, walk, write_listing

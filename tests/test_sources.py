@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import server as web
-from battery import photos_in
-from conftest import ROOT
+from conftest import ROOT, photos_in
 from pydantic import TypeAdapter
 from server import Server
 
