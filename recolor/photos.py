@@ -152,7 +152,8 @@ def to_srgb(image: Image.Image, crop: tuple[int, int, int, int] | None = None, k
         if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
             raise PhotoError(f"no crop {left},{top},{right},{bottom} in {upright.width}x{upright.height} pixels")
         upright = upright.crop(crop)
-    result = _convert(_flatten(upright, keep_alpha), profile)
+    flat = _flatten(upright, keep_alpha)
+    result = _convert(flat, profile, in_place=flat is not image)
     if result is image:  # 100 megapixels are 400 MB: copied only here, where they are the caller's
         result = image.copy()
     result.info.clear()  # it described the file: another orientation, another colour space
@@ -207,14 +208,15 @@ def _flatten(image: Image.Image, keep_alpha: bool) -> Image.Image:
     return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
 
 
-def _convert(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """To sRGB, in mode RGB, or RGBA if `image` is."""
+def _convert(image: Image.Image, profile: bytes | None, in_place: bool) -> Image.Image:
+    """To sRGB, in mode RGB, or RGBA if `image` is; `in_place` if that may be, which saves a copy."""
     mode = "RGBA" if image.mode == "RGBA" else "RGB"
     source = _profile(image.mode, profile)
     if source is not None:
+        in_place = in_place and image.mode == mode
         with contextlib.suppress(ImageCms.PyCMSError):
-            # Pillow 11 says Image | None of a call that gives an image whenever it is not in place.
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)  # type: ignore[return-value]
+            srgb = ImageCms.createProfile("sRGB")
+            return ImageCms.profileToProfile(image, source, srgb, outputMode=mode, inPlace=in_place) or image
     return image if image.mode == mode else image.convert(mode)
 
 
