@@ -9,20 +9,18 @@ shard has to be parted in two. What stays in memory is the tables, about 1 kB a 
 
 import hashlib
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field
 
 from recolor.conversion import Rejected, Source, convert, lost
-from recolor.disk import room_for
+from recolor.disk import whole_folder
 from recolor.errors import UserError
 from recolor.progress import progress
 from recolor.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
@@ -70,18 +68,10 @@ def build(
     photos, copies = _ranked(listing, seed)
     if processes is None:
         processes = max(2, min(_processors(), len(photos) // 64))
-    unfinished = out.with_name(f".{out.name}.unfinished")
     # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
     needed = (len(photos) + min(len(photos), SHARD)) * (tensor_bytes(params.size) + 1000)
-    with _alone(out):
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-        with room_for(f"the cache {out}", out.parent, needed):
-            try:
-                unfinished.mkdir()
-                counts = _write(photos, copies, root, unfinished, params, processes)
-                _publish(unfinished, out)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+    with whole_folder(out, f"the cache {out}", needed) as unfinished:
+        counts = _write(photos, copies, root, unfinished, params, processes)
     return counts
 
 
@@ -142,26 +132,6 @@ def _check_groups(groups: int, rejected: pd.DataFrame, listed: int) -> None:
         f"a train and a test split take two different photos at least, and of {listed} listed {groups} can be used "
         f"({why}{example}): give the dataset more photos in colour, or lower data.min_chroma"
     )
-
-
-def _publish(folder: Path, out: Path) -> None:
-    """Puts `folder` in the place of `out`, which is never seen half old, half new."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    folder.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{out} is being written by another process: let it finish, or end it") from None
 
 
 def _processors() -> int:

@@ -7,6 +7,8 @@ temporary name and renamed, so that a file under its own name is whole.
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recolor.color import AB_SCALE, L_CENTRE
+from recolor.disk import room_for, whole
 from recolor.errors import UserError
 from recolor.networks import GeneratorParams, UNetGenerator
 
@@ -35,17 +38,16 @@ class ModelError(UserError):
 
 def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, Any]) -> None:
     """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds."""
-    directory.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
-    with _whole(directory / WEIGHTS) as path:
-        save_file(weights, path)
+    with room_for(f"the model {directory}", directory, _bytes(weights)), whole(directory / WEIGHTS) as path:
+        _save_tensors(weights, path)
     content = {
         "format": FORMAT,
         "architecture": {"name": "UNetGenerator", **generator.params.model_dump()},
         "normalisation": NORMALISATION,
         **card,
     }
-    with _whole(directory / CARD) as path:
+    with room_for(f"the model {directory}", directory), whole(directory / CARD) as path:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -107,22 +109,29 @@ class Checkpoints:
         try:
             with FileLock(self.folder / "lock", timeout=0):
                 holder.write_text(str(os.getpid()))
+                for path in self.folder.glob("*"):  # what a killed process was writing
+                    half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
+                    if half or path.suffix == ".part" or path.name.startswith(".tmp"):
+                        path.unlink()
                 yield
         except Timeout:
             pid = holder.read_text() if holder.exists() else "unknown"
             raise UserError(f"process {pid} is training this very model already; wait for it, or stop it") from None
 
     def save(self, number: int, state: dict[str, Any]) -> None:
-        """Writes state `number` (its step) and removes all but the newest two."""
+        """Writes state `number` (its step) and removes all but the newest two. Raises DiskFull, those before it left whole."""
         tensors: dict[str, Tensor] = {}
         tree = _split(state, "", tensors)
         path = self.folder / f"{number:09d}.safetensors"
-        with _whole(path) as temporary:
-            save_file(tensors, temporary)
-            digest = _sha256(temporary)
-        with _whole(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
-        for old in sorted(self.folder.glob("*.json"))[: -self.KEPT]:
+        with room_for("a checkpoint", self.folder, _bytes(tensors)):
+            with whole(path) as temporary:
+                _save_tensors(tensors, temporary)
+                digest = _sha256(temporary)
+            with whole(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
+        states = sorted(self.folder.glob("*.json"))
+        kept = [state for state in states if state.stem <= path.stem][-self.KEPT :]  # any later one was found damaged
+        for old in set(states) - set(kept):
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
 
@@ -140,10 +149,13 @@ class Checkpoints:
                 warn(f"checkpoint {tensors_path} is damaged ({error}); trying the one before it")
         return None
 
+    def newest(self) -> Path | None:
+        """The newest state's tensors."""
+        return max((path.with_suffix(".safetensors") for path in self.folder.glob("*.json")), default=None)
+
     def clear(self) -> None:
         """Removes every state: the run is done."""
-        for path in self.folder.glob("*.*"):
-            path.unlink()
+        shutil.rmtree(self.folder)
 
 
 _TENSOR = "tensor:"
@@ -171,17 +183,18 @@ def _join(node: Any, file: Any) -> Any:
     return node
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and goes away when it does not."""
-    temporary = path.with_name(path.name + ".part")
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _sha256(path: Path) -> str:

@@ -143,7 +143,7 @@ def test_the_newest_two_are_kept_and_none_after_the_end(tmp_path: Path) -> None:
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["000000010", "000000100"]
     assert checkpoints.load(warn=never) == {"step": 100}
     checkpoints.clear()
-    assert list(tmp_path.iterdir()) == []
+    assert not tmp_path.exists()
 
 
 def flip_a_bit(path: Path) -> None:
@@ -176,11 +176,26 @@ def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: An
     assert "damaged" in lines[0]
 
 
-def test_a_half_written_state_does_not_count(tmp_path: Path) -> None:
+def test_a_damaged_state_is_not_kept_for_one_of_the_two(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in [7, 8, 9]:
+        checkpoints.save(step, {"step": step})
+    flip_a_bit(tmp_path / "000000009.safetensors")
+    for step in [8, 10]:
+        checkpoints.save(step, {"step": step})
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["000000008", "000000010"]
+
+
+def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
+    whole = set(tmp_path.iterdir())
     (tmp_path / "000000002.safetensors.part").write_bytes(b"half")
+    (tmp_path / ".tmp2HaeyE").write_bytes(b"half, under safetensors' own temporary name")
     (tmp_path / "000000003.safetensors").write_bytes(b"whole, but its state is not there yet")
+    assert checkpoints.load(warn=never) == {"step": 1}
+    with checkpoints.lock():
+        assert set(tmp_path.iterdir()) == whole | {tmp_path / "lock", tmp_path / "pid"}
     assert checkpoints.load(warn=never) == {"step": 1}
 
 
