@@ -71,8 +71,7 @@ def build(
     # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
     needed = (len(photos) + min(len(photos), SHARD)) * (tensor_bytes(params.size) + 1000)
     with whole_folder(out, f"the cache {out}", needed) as unfinished:
-        counts = _write(photos, copies, root, unfinished, params, processes)
-    return counts
+        return _write(photos, copies, root, unfinished, params, processes)
 
 
 def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
