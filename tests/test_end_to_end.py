@@ -1,0 +1,211 @@
+"""The commands that users live in, run as they run them: in a clone of the repository, on a tiny folder of photos.
+
+The tests share the clone and go on from one another, top to bottom.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from PIL import Image
+from ruamel.yaml import YAML
+
+from recolor.checkpoint import read_card
+
+pytestmark = pytest.mark.xdist_group("end to end")  # one process, in order
+
+TINY = {
+    "datasets": ["mine"],
+    "data.size": 32,
+    "generator.filters": 2,
+    "generator.downs": 5,
+    "discriminator.filters": 2,
+    "discriminator.downs": 2,
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "wgan.n_critic": 2,
+    "evaluate.inception": "off",
+    "evaluate.examples": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen coloured photos, one of them twice, a grey one, and a text that calls itself one."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(16):
+        colours = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(colours).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number:02d}.png")
+    shutil.copy(folder / "03.png", folder / "copy.png")
+    Image.fromarray(colours).convert("L").save(folder / "grey.png")
+    (folder / "text.jpg").write_text("not a photo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """A repository with the working tree's files, set to train tiny models on `photos`."""
+    folder = tmp_path_factory.mktemp("clone")
+    tree = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in tree.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("docs/", "reports/", "tests/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    set_params(folder, {**TINY, "data.mine.path": str(photos)})
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "config", "user.name", "Somebody")
+    git(folder, "config", "user.email", "somebody@example.com")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=The tiny pipeline")
+    return folder
+
+
+def set_params(folder: Path, values: dict[str, object]) -> None:
+    yaml, path = YAML(), folder / "params.yaml"
+    tree = yaml.load(path)
+    for name, value in values.items():
+        *sections, key = name.split(".")
+        target = tree
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    yaml.dump(tree, path)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def dvc(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """What `dvc` printed; the stages' `python` is the one that runs the tests."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = done.stdout + done.stderr
+    assert (done.returncode != 0) is fails, printed
+    return printed
+
+
+def stages_run(printed: str) -> list[str]:
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_repro_goes_from_photos_to_the_report(clone: Path, photos: Path) -> None:
+    before = contents(photos)
+    printed = dvc(clone, "repro")
+    assert stages_run(printed) == [
+        "check", "download@mine", "preprocess@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report",
+    ]  # fmt: skip
+    assert contents(photos) == before
+
+    manifest = pd.read_csv(clone / "data/cache/mine/manifest.csv")
+    assert manifest["split"].value_counts().to_dict() == {"train": 14, "test": 2}  # round(0.85 * 16) of them
+    rejected = pd.read_csv(clone / "data/cache/mine/rejected.csv").set_index("path")["reason"]
+    assert set(rejected.index) == {"copy.png", "grey.png", "text.jpg"}
+    assert rejected["copy.png"] == "duplicate of 03.png"
+
+    card = read_card(clone / "data/models/mine/wgan")
+    assert (card["dataset"], card["model"], card["photos"], card["epochs"]) == ("mine", "wgan", 14, 2)
+    scores = pd.read_csv(clone / "reports/results.csv")
+    assert list(scores["model"]) == ["grey", "gan", "wgan"] * 2
+    assert scores["psnr"].between(3, 60).all()
+    report = (clone / "reports/results.md").read_text()
+    assert "## Headline: GAN" in report
+    for line in report.splitlines():
+        if line.startswith("!["):
+            figure = clone / "reports" / line.split("(")[-1].rstrip(")")
+            assert Image.open(figure).size[0] > 2 * 32
+
+
+def test_nothing_changed_nothing_runs_and_nothing_is_left_for_git_but_results(clone: Path) -> None:
+    assert stages_run(dvc(clone, "repro")) == []
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
+    assert {line[3:].split("/")[0] for line in status.splitlines()} == {"dvc.lock", "reports"}
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message=Results")
+
+
+def test_run_again_by_force_every_byte_is_the_same(clone: Path) -> None:
+    kept = [clone / "data/models", clone / "data/cache", clone / "reports"]
+    before = [contents(folder) for folder in kept]
+    assert len(stages_run(dvc(clone, "repro", "--force"))) == 7
+    for folder, files in zip(kept, before, strict=True):
+        after = contents(folder)
+        assert set(after) == set(files)
+        assert [name for name in files if files[name] != after[name]] in ([], ["timings.md"])
+
+
+def test_the_other_headline_runs_the_report_alone_and_metrics_diff_shows_gan_against_wgan(clone: Path) -> None:
+    before = json.loads((clone / "reports/metrics.json").read_text())
+    printed = dvc(clone, "exp", "run", "-S", "loss=wgan")
+    assert stages_run(printed) == ["check", "report"]
+    assert "## Headline: WGAN" in (clone / "reports/results.md").read_text()
+    after = json.loads((clone / "reports/metrics.json").read_text())
+
+    rows = {}
+    for line in dvc(clone, "metrics", "diff", "--md", "--precision", "17").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "reports/metrics.json":
+            rows[cells[1]] = (float(cells[2]), float(cells[3]))
+    assert rows == {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    assert {"mine.test.psnr", "mine.test.ssim", "mine.test.colourfulness", "mine.train.psnr"} <= set(rows)
+
+
+def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
+    printed = dvc(clone, "exp", "run", "-S", "wgan.lr=0.00003", "-S", "wgan.constraint=gradient_penalty")
+    assert stages_run(printed) == ["check", "train_wgan@mine", "evaluate@mine", "report"]
+    assert read_card(clone / "data/models/mine/wgan")["objective"] == "PenalisedWGAN"
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("wgan.lr=-1", "wgan.lr: got -1"),
+        ("data.size=48", "data.size: got 48; takes a multiple of 32, because generator.downs is 5"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting: str, line: str) -> None:
+    kept = [clone / "data/cache", clone / "data/models", clone / "reports"]
+    before = [contents(folder) for folder in kept]
+    printed = dvc(clone, "exp", "run", "-S", setting, fails=True)
+    assert f"error: params.yaml: {line}" in printed
+    assert "Traceback" not in printed
+    assert [contents(folder) for folder in kept] == before
+    git(clone, "checkout", "HEAD", "params.yaml")
+
+
+def test_a_changed_folder_is_picked_up_in_one_command(clone: Path, photos: Path) -> None:
+    git(clone, "checkout", "HEAD", ".")
+    dvc(clone, "checkout")
+    (photos / "text.jpg").unlink()
+    assert stages_run(dvc(clone, "repro")) == []  # DVC does not look into a folder that is not its own,
+    printed = dvc(clone, "repro", "--force", "--single-item", "download@mine")  # but this does
+    assert stages_run(printed) == ["download@mine"]
+    assert "preprocess@mine" in stages_run(dvc(clone, "repro"))
+    assert "text.jpg" not in (clone / "data/cache/mine/rejected.csv").read_text()
