@@ -1,5 +1,8 @@
 """Which device and precision the networks run in: one place for training, evaluation and inference."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -46,3 +49,26 @@ def bf16_in_hardware(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
+
+
+@contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Within the block, where `wanted`, two runs on one GPU give the same bits; an operation that cannot raises RuntimeError.
+
+    A CPU does so in any case. Not wanted, cuDNN may try which of its convolutions is quickest here.
+    """
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, filling
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    try:
+        _set_determinism(wanted, not wanted, False)  # no network here reads memory that it has not written
+        yield
+    finally:
+        _set_determinism(*before)
+
+
+def _set_determinism(deterministic: bool, benchmark: bool, filling: bool) -> None:
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = benchmark
+    torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]

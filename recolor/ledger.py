@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recolor.crew import Crew
 from recolor.errors import UserError
 
 CRITIC_PIECES = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
@@ -39,8 +40,9 @@ class Diverged(UserError):
 class Ledger:
     """Keeps an epoch's losses and time in its Place. Losses are read in handfuls, since every look waits for the device."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, crew: Crew) -> None:
         self.place = place
+        self.crew = crew
         self.recent: list[dict[str, Tensor]] = []
         self.start()
 
@@ -70,8 +72,10 @@ class Ledger:
 
     def _collect(self) -> None:
         first = self.place.step - len(self.recent) + 1
+        unread = [value for pieces in self.recent for value in pieces.values()]
+        read = iter(self.crew.average(torch.stack(unread)).tolist() if unread else [])
         for step, pieces in enumerate(self.recent, first):
-            values = dict(zip(pieces, torch.stack(list(pieces.values())).tolist(), strict=True)) if pieces else {}
+            values = {name: next(read) for name in pieces}
             if not all(map(math.isfinite, values.values())):
                 listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
                 raise Diverged(f"training diverged at step {step}: {listed}; lower the learning rate or another weight")

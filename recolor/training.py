@@ -5,21 +5,23 @@ so a checkpoint needs no generator's state, and an interrupted run reaches the v
 """
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from recolor.checkpoint import Checkpoints
-from recolor.devices import Device, Machine, Precision
+from recolor.compiling import Compile, compile_where_it_pays, flops_per_photo
+from recolor.crew import Crew
+from recolor.devices import Device, Machine, Precision, determinism
 from recolor.errors import UserError
+from recolor.feed import Feed, Photos
 from recolor.interrupts import stop_signals
 from recolor.ledger import CRITIC_PIECES, Ledger, Place
 from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
@@ -36,16 +38,11 @@ class TrainParams(BaseModel, extra="forbid", frozen=True):
     decay_epochs: int = Field(ge=0)
     device: Device
     precision: Precision
+    compile: Compile
+    deterministic: bool
+    data_on_device: Literal["auto"] | bool
+    processes: int = Field(ge=1)
     checkpoint_minutes: float = Field(gt=0)
-
-
-class Photos(Protocol):
-    """What training asks of its photos; `recolor.cache.CachedPhotos` is one."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, indices: NDArray[np.intp]) -> Tensor:
-        """(B, 3, H, W) normalised Lab in float32, a copy that may be written to."""
-        ...
 
 
 class Interrupted(UserError):
@@ -95,6 +92,7 @@ def train_step(
     real: Tensor,
     generator_turn: bool,
     machine: Machine,
+    crew: Crew,
 ) -> dict[str, Tensor]:
     """One critic step on `real` (B, 3, H, W) and, on its turn, one generator step; returns the pieces of their losses.
 
@@ -107,12 +105,12 @@ def train_step(
         return pieces
     with torch.set_grad_enabled(generator_turn), machine.autocast():
         fake_ab = players.generator(real[:, :1])
-        fake = torch.cat([real[:, :1], fake_ab], dim=1)
+        fake = torch.cat([real[:, :1], fake_ab], dim=1).contiguous(memory_format=torch.channels_last)
 
     if adversarial:
         with machine.autocast():
             loss = objective.critic_loss(players.critic, real, fake.detach())
-        _step(players.critic, players.critic_optimizer, loss.total)
+        _step(players.critic, players.critic_optimizer, loss.total, crew)
         objective.after_critic_step(players.critic)
         pieces |= dict(zip(CRITIC_PIECES, (piece.detach() for piece in loss), strict=True))
 
@@ -125,15 +123,16 @@ def train_step(
                 fooling = objective.generator_loss(players.critic, fake)
             total = total + recipe.adversarial_weight * fooling
             pieces["generator_adversarial"] = fooling.detach()
-        _step(players.generator, players.generator_optimizer, total)
+        _step(players.generator, players.generator_optimizer, total, crew)
         players.critic.requires_grad_(True)
         pieces |= {"generator_loss": total.detach(), "generator_l1": l1.detach()}
     return pieces
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, crew: Crew) -> None:
     optimizer.zero_grad()
     loss.backward()
+    crew.average_gradients(network)
     optimizer.step()
 
 
@@ -144,7 +143,7 @@ class Trained:
     generator: UNetGenerator
     history: list[dict[str, Any]]
     timings: list[dict[str, Any]]
-    machine: str  # device and precision
+    machine: str  # device, precision, processes
 
 
 def train(
@@ -160,73 +159,67 @@ def train(
     """Trains on `photos` for `params.epochs` and returns the generator; goes on from the newest of `checkpoints`.
 
     The batches of an epoch are drawn anew from its seed; photos that do not fill the last batch sit the epoch out. Every batch
-    is a critic step, every `recipe.n_critic`-th a generator step too, counted over the whole run. Raises UserError for a
-    batch larger than the dataset, Diverged for a loss that is not finite, and Interrupted after Ctrl-C or SIGTERM.
+    is a critic step, every `recipe.n_critic`-th a generator step too, counted over the whole run. In a crew of processes
+    each takes its share of every batch (crew.py), and the main one speaks, holds the lock and saves. Raises UserError for a
+    batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after Ctrl-C or SIGTERM.
     """
-    if params.batch_size > len(photos):
-        raise UserError(
-            f"train.batch_size: got {params.batch_size}, takes at most the {len(photos)} photos to train on"
-        )
-    machine = Machine.find(params.device, params.precision)
+    machine, crew = Machine.find(params.device, params.precision), Crew.find()
+    steps = _steps_per_epoch(photos, params, crew)
+    say = say if crew.main else _silent
     torch.manual_seed(_seed(seed))
     players = Players(generator, discriminator, recipe, machine.device)
+    networks = [players.generator, players.critic]
+    crew.share_batch_norm(networks)
+    flops = flops_per_photo(generator, discriminator, recipe, photos.shape[-1]) * steps * params.batch_size / crew.size
+    compile_where_it_pays(networks, params.compile, machine.device, flops * params.epochs, say)
     objective = recipe.objective()
-    steps = len(photos) // params.batch_size
 
-    with checkpoints.lock(), stop_signals() as stop_signal:
-        place = _resume(checkpoints, players, say)
+    alone = checkpoints.lock() if crew.main else nullcontext()
+    with alone, determinism(params.deterministic), stop_signals() as stop_signal:
+        place = _resume(checkpoints, players, crew, say)
+        feed = Feed(photos, params.batch_size, params.flip, seed, machine.device, crew, params.data_on_device)
         saved = time.monotonic()
         for epoch in range(place.epoch, params.epochs):
             rate = recipe.lr * _decay(epoch, params)
             players.set_rate(rate)
-            ledger = Ledger(place)
-            batches = _batches(photos, params, seed, place, machine.device)
-            bar = progress(batches, total=steps - place.batch, desc=f"epoch {epoch + 1}/{params.epochs}")
-            for real in ledger.timing_waits(bar):
-                torch.manual_seed(_seed(seed, place.step))  # for dropout and the penalty's mix
+            ledger = Ledger(place, crew)
+            batches: Iterable[Tensor] = feed.epoch(epoch, place.batch)
+            if crew.main:
+                batches = progress(batches, steps - place.batch, f"epoch {epoch + 1}/{params.epochs}")
+            for real in ledger.timing_waits(batches):
+                # For dropout and the penalty's mix. The main process's seed is an only process's: a trailing 0 adds nothing.
+                torch.manual_seed(_seed(seed, place.step, crew.rank))
                 generator_turn = (place.step + 1) % recipe.n_critic == 0
-                pieces = train_step(players, recipe, objective, real, generator_turn, machine)
+                pieces = train_step(players, recipe, objective, real, generator_turn, machine, crew)
                 place.step += 1
                 place.batch += 1
                 place.generator_steps += generator_turn
                 ledger.add(pieces)
                 signal = stop_signal()
-                if signal or time.monotonic() - saved > params.checkpoint_minutes * 60:
+                stop, due = crew.any(bool(signal), time.monotonic() - saved > params.checkpoint_minutes * 60)
+                if stop or due:
                     ledger.settle()
-                    _save(checkpoints, place, players)
+                    _save(checkpoints, place, players, crew)
                     saved = time.monotonic()
                     ledger.start()
-                if signal:
+                if stop:
                     at = f"step {place.step}, in epoch {epoch + 1} of {params.epochs}"
-                    raise Interrupted(f"stopped by {signal} at {at}; `dvc repro` goes on from there")
+                    by = signal or "a signal to another process"
+                    raise Interrupted(f"stopped by {by} at {at}; `dvc repro` goes on from there")
             say(ledger.close_epoch(rate, params.batch_size))
-            _save(checkpoints, place, players)
+            _save(checkpoints, place, players, crew)
             saved = time.monotonic()
-    return Trained(players.generator.cpu().eval(), place.history, place.timings, str(machine))
+    return Trained(players.generator.cpu().eval(), place.history, place.timings, f"{machine}, {crew}")
 
 
-def _batches(photos: Photos, params: TrainParams, seed: int, place: Place, device: torch.device) -> Iterator[Tensor]:
-    """What is left of the epoch, a batch at a time, read by a thread while the step before it runs."""
-    rng = np.random.default_rng((seed, place.epoch))
-    order = rng.permutation(len(photos))
-    mirrored = rng.random(len(photos)) < (0.5 if params.flip else 0)
-    size = params.batch_size
-
-    def load(batch: int) -> Tensor:
-        chosen = order[batch * size : (batch + 1) * size]
-        real = photos[chosen]
-        flip = torch.from_numpy(mirrored[chosen])
-        real[flip] = real[flip].flip(-1)
-        return real.contiguous(memory_format=torch.channels_last)
-
-    with ThreadPoolExecutor(1) as reader:
-        left = range(place.batch, len(photos) // size)
-        ahead = reader.submit(load, left[0]) if left else None
-        for batch in left:
-            assert ahead is not None
-            real = ahead.result()
-            ahead = reader.submit(load, batch + 1) if batch + 1 in left else None
-            yield real.to(device, non_blocking=True)
+def _steps_per_epoch(photos: Photos, params: TrainParams, crew: Crew) -> int:
+    if params.batch_size > len(photos):
+        raise UserError(
+            f"train.batch_size: got {params.batch_size}, takes at most the {len(photos)} photos to train on"
+        )
+    if params.batch_size % crew.size:
+        raise UserError(f"train.batch_size: got {params.batch_size}, takes a multiple of the {crew.size} processes")
+    return len(photos) // params.batch_size
 
 
 def _decay(epoch: int, params: TrainParams) -> float:
@@ -239,15 +232,20 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _save(checkpoints: Checkpoints, place: Place, players: Players) -> None:
-    checkpoints.save(place.step, {"place": asdict(place), "players": players.state()})
+def _save(checkpoints: Checkpoints, place: Place, players: Players, crew: Crew) -> None:
+    if crew.main:
+        checkpoints.save(place.step, {"place": asdict(place), "players": players.state()})
 
 
-def _resume(checkpoints: Checkpoints, players: Players, say: Callable[[str], None]) -> Place:
-    state = checkpoints.load(warn=say)
+def _resume(checkpoints: Checkpoints, players: Players, crew: Crew, say: Callable[[str], None]) -> Place:
+    state = crew.from_main(checkpoints.load(warn=say) if crew.main else None)
     if state is None:
         return Place()
     players.restore(state["players"])
     place = Place(**state["place"])
     say(f"going on from step {place.step}, in epoch {place.epoch + 1}")
     return place
+
+
+def _silent(line: str) -> None:
+    """What the other processes would say, the main one says."""

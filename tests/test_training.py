@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recolor import training
 from recolor.checkpoint import Checkpoints
+from recolor.crew import Crew
 from recolor.devices import Machine
 from recolor.errors import UserError
 from recolor.ledger import Diverged
@@ -33,6 +34,7 @@ class MadePhotos:
 
     def __init__(self, count: int, size: int = 32) -> None:
         self.lab = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+        self.shape = (3, size, size)
         self.asked: list[int] = []
 
     def __len__(self) -> int:
@@ -45,7 +47,8 @@ class MadePhotos:
 
 def settings(**changes: Any) -> TrainParams:
     defaults = {"epochs": 2, "batch_size": 4, "flip": True, "decay_epochs": 0, "device": "cpu", "precision": "fp32"}
-    return TrainParams(**{**defaults, "checkpoint_minutes": 10, **changes})
+    speed = {"compile": False, "deterministic": False, "data_on_device": False, "processes": 1}
+    return TrainParams(**{**defaults, **speed, "checkpoint_minutes": 10, **changes})
 
 
 def run(folder: Path, recipe: Recipe = GAN, photos: MadePhotos | None = None, **changes: Any) -> Trained:
@@ -83,7 +86,7 @@ def copy_of(network: torch.nn.Module) -> dict[str, Tensor]:
 def test_a_step_moves_the_critic_and_on_its_turn_the_generator(recipe: Recipe, generator_turn: bool) -> None:
     players, real = players_for(recipe), MadePhotos(4).lab
     generator, critic = copy_of(players.generator), copy_of(players.critic)
-    pieces = train_step(players, recipe, recipe.objective(), real, generator_turn, Machine.find("cpu", "fp32"))
+    pieces = train_step(players, recipe, recipe.objective(), real, generator_turn, Machine.find("cpu", "fp32"), Crew())
     assert moved(critic, players.critic)
     assert moved(generator, players.generator) is generator_turn
     assert ("generator_l1" in pieces) is generator_turn
@@ -93,14 +96,14 @@ def test_the_generators_step_leaves_no_gradient_in_the_critic() -> None:
     players, real = players_for(GAN), MadePhotos(4).lab
     seen: list[Tensor] = []
     players.critic.layers[0].weight.register_hook(lambda gradient: seen.append(gradient))
-    train_step(players, GAN, GAN.objective(), real, True, Machine.find("cpu", "fp32"))
+    train_step(players, GAN, GAN.objective(), real, True, Machine.find("cpu", "fp32"), Crew())
     assert len(seen) == 1  # from the critic's own step
 
 
 def test_the_total_is_the_weighted_sum_of_its_pieces() -> None:
     recipe = GAN.model_copy(update={"adversarial_weight": 0.5, "l1_weight": 30.0})
     pieces = train_step(
-        players_for(recipe), recipe, recipe.objective(), MadePhotos(4).lab, True, Machine.find("cpu", "fp32")
+        players_for(recipe), recipe, recipe.objective(), MadePhotos(4).lab, True, Machine.find("cpu", "fp32"), Crew()
     )
     expected = 0.5 * pieces["generator_adversarial"] + 30 * pieces["generator_l1"]
     torch.testing.assert_close(pieces["generator_loss"], expected)
@@ -110,7 +113,7 @@ def test_without_an_adversarial_term_the_critic_is_left_alone(tmp_path: Path) ->
     recipe = GAN.model_copy(update={"adversarial_weight": 0.0})
     players, real = players_for(recipe), MadePhotos(4).lab
     critic = copy_of(players.critic)
-    pieces = train_step(players, recipe, recipe.objective(), real, True, Machine.find("cpu", "fp32"))
+    pieces = train_step(players, recipe, recipe.objective(), real, True, Machine.find("cpu", "fp32"), Crew())
     assert not moved(critic, players.critic)
     assert set(pieces) == {"generator_loss", "generator_l1"}
     assert run(tmp_path, recipe).history[-1]["critic_loss"] is None
@@ -119,7 +122,7 @@ def test_without_an_adversarial_term_the_critic_is_left_alone(tmp_path: Path) ->
 def test_clipping_holds_after_every_step() -> None:
     players = players_for(WGAN)
     for _ in range(3):
-        train_step(players, WGAN, WGAN.objective(), MadePhotos(4).lab, True, Machine.find("cpu", "fp32"))
+        train_step(players, WGAN, WGAN.objective(), MadePhotos(4).lab, True, Machine.find("cpu", "fp32"), Crew())
         assert max(weight.abs().max().item() for weight in players.critic.parameters()) <= 0.125
 
 

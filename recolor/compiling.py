@@ -1,0 +1,75 @@
+"""torch.compile for a training run: whether it repays itself, and going on without it where it fails."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
+from recolor.objectives import Recipe
+
+Compile = Literal["auto"] | bool
+
+COST = 60.0  # seconds: 40 were measured on 2 cores of an AMD EPYC (Zen 5), once for a run
+# Per kind of machine: the share of a step's time that compiling saves, and FLOP/s that a step roughly runs at. On the EPYC
+# (no AMX) compiled and eager steps took the same time within 2%: 5/6 of it is in convolutions, which compiling leaves alone.
+# The other two rows are estimates: there the convolutions are quicker, and what lies between them weighs more.
+SAVED_AND_SPEED = {"cpu": (0.0, 0.6e12), "cpu with AMX": (0.2, 0.6e12), "cuda": (0.2, 1e14), "mps": (0.0, 1e13)}
+
+
+def compile_where_it_pays(
+    networks: list[nn.Module], wanted: Compile, device: torch.device, flops: float, say: Callable[[str], None]
+) -> None:
+    """Compiles `networks` in place, at their first call. `flops` of the whole run: a resumed one must decide as it did before.
+
+    What auto decides is said in one line, and so is a compiler that is missing or fails, after which nothing is compiled.
+    """
+    if wanted == "auto":
+        saved, speed = SAVED_AND_SPEED[_kind(device)]
+        seconds = flops / speed
+        wanted = saved * seconds > COST
+        say(
+            f"train.compile auto: {'compiled' if wanted else 'not compiled'}; it takes {COST:.0f} s and would save about "
+            f"{saved * seconds:.0f} of {seconds:.0f} s of training"
+        )
+    if wanted and (reason := _why_not(device)):
+        say(f"train.compile: going on uncompiled, because compiling fails here: {reason}")
+    elif wanted:
+        for network in networks:
+            network.compile()
+
+
+def flops_per_photo(generator: GeneratorParams, discriminator: DiscriminatorParams, recipe: Recipe, size: int) -> float:
+    """FLOP of training on one photo once, without a penalty: a backward pass is twice a forward one, or once without weights.
+
+    The default GAN's are 86 G at 256x256.
+    """
+    turns = 1 / recipe.n_critic  # of the generator, per step
+    critic = _forward_flops(PatchDiscriminator(discriminator, recipe.critic_norm), 3, size)
+    generated = _forward_flops(UNetGenerator(generator), 1, size)
+    if recipe.adversarial_weight == 0:
+        return 3 * turns * generated
+    return (1 + 2 * turns) * generated + (6 + 2 * turns) * critic  # the critic: real, fake, and the generator's fake
+
+
+def _forward_flops(network: nn.Module, channels: int, size: int) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.to("meta").eval()(torch.empty(1, channels, size, size, device="meta"))
+    return counter.get_total_flops()
+
+
+def _kind(device: torch.device) -> str:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "cpu with AMX" if device.type == "cpu" and capabilities.get("amx_bf16") else device.type
+
+
+def _why_not(device: torch.device) -> str | None:
+    """What goes wrong when something small is compiled, forwards and backwards, on `device`; None where it works."""
+    weight = torch.ones(8, device=device, requires_grad=True)
+    try:
+        torch.compile(lambda x: (x * 2).sin().sum())(weight).backward()
+    except Exception as error:  # a missing compiler, headers, Triton, a GPU too old: each has an error of its own
+        return str(error).strip().partition("\n")[0]
+    return None
