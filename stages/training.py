@@ -39,6 +39,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
         "objective": type(recipe.objective()).__name__,
         "epochs": train_params.epochs,
         "photos": len(photos),
+        "size": photos.shape[-1],
         "data": {"manifest_sha256": manifest},
         "params": params.read,
         "machine": trained.machine,

@@ -73,3 +73,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk takes more rights than this user has")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of 32x32 pixels that never learnt anything, but colours boldly."""
+    import torch
+
+    from recolor.checkpoint import save_generator
+    from recolor.networks import GeneratorParams, UNetGenerator
+
+    folder = tmp_path_factory.mktemp("models") / "mine" / "gan"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        generator = UNetGenerator(GeneratorParams(filters=2, downs=4, dropout=0.5)).eval()
+    for weight in generator.parameters():
+        weight.data *= 10 if weight.ndim == 4 else 1
+    card = {"dataset": "mine", "model": "gan", "objective": "VanillaGAN", "epochs": 3, "photos": 40, "size": 32}
+    save_generator(folder, generator, {**card, "data": {"manifest_sha256": "5" * 64}, "params": {"seed": 42}})
+    return folder
