@@ -1,0 +1,49 @@
+"""Shows trained models on the photos that scikit-image brings along: python docs/runs/show.py OUT.png NAME=FOLDER...
+
+The photos of a run keep their owners' terms; these may be shown. No model here has seen them, and their middle squares are
+brought to 256x256 as in training.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from skimage import data
+
+from recolor.checkpoint import load_generator
+from recolor.color import lab_to_rgb, rgb_to_lab
+from recolor.figures import image_grid
+
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
+SHOWN = 176  # pixels
+
+
+def photo(name: str) -> Image.Image:
+    found = getattr(data, name)()
+    image = Image.fromarray(found[0] if isinstance(found, tuple) else found)
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    return image.resize((256, 256), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+
+
+def shown(lab: torch.Tensor) -> np.ndarray:
+    pictures = lab_to_rgb(lab).permute(0, 2, 3, 1).numpy()
+    return np.stack([np.asarray(Image.fromarray(picture).resize((SHOWN, SHOWN))) for picture in pictures])
+
+
+def main(out: Path, models: dict[str, Path]) -> None:
+    lab = torch.from_numpy(np.stack([rgb_to_lab(np.asarray(photo(name))) for name in PHOTOS]))
+    rows = {"input L": shown(torch.cat([lab[:, :1], torch.zeros_like(lab[:, 1:])], dim=1))}
+    for name, folder in models.items():
+        with torch.inference_mode():
+            rows[name] = shown(torch.cat([lab[:, :1], load_generator(folder)(lab[:, :1])], dim=1))
+    image_grid({**rows, "truth": shown(lab)}).save(out)
+
+
+if __name__ == "__main__":
+    main(
+        Path(sys.argv[1]),
+        {name: Path(folder) for name, _, folder in (word.partition("=") for word in sys.argv[2:])},
+    )
