@@ -30,10 +30,8 @@ def compile_where_it_pays(
         saved, speed = SAVED_AND_SPEED[_kind(device)]
         seconds = flops / speed
         wanted = saved * seconds > COST
-        say(
-            f"train.compile auto: {'compiled' if wanted else 'not compiled'}; it takes {COST:.0f} s and would save about "
-            f"{saved * seconds:.0f} of {seconds:.0f} s of training"
-        )
+        estimate = f"saves about {saved * seconds:.0f} of {seconds:.0f} s" if saved else "saves nothing"
+        say(f"train.compile auto: {'' if wanted else 'not '}compiled; it takes {COST:.0f} s and {estimate} here")
     if wanted and (reason := _why_not(device)):
         say(f"train.compile: going on uncompiled, because compiling fails here: {reason}")
     elif wanted:

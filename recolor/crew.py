@@ -30,7 +30,7 @@ class Crew:
 
     @classmethod
     def find(cls) -> Self:
-        """The crew that this process was launched in; all of its processes call this at the same time."""
+        """The crew that this process was launched in, once Machine.find has set it up; all of its processes ask together."""
         state = PartialState()
         if state.num_processes == 1:
             return cls()
@@ -93,10 +93,6 @@ class Crew:
     def __str__(self) -> str:
         return "1 process" if self.size == 1 else f"{self.size} processes"
 
-    def disband(self) -> None:
-        if self.size > 1:
-            PartialState().destroy_process_group()
-
 
 class _BatchNormOnCPUs(nn.SyncBatchNorm):
     """What nn.SyncBatchNorm does on GPUs, where alone it runs."""
@@ -112,10 +108,10 @@ class _BatchNormOnCPUs(nn.SyncBatchNorm):
         centred = values - mean
         variance = _Sum.apply(centred.square().mean((0, 2, 3), keepdim=True)) / processes
         with torch.no_grad():
-            momentum, averages = self.momentum, (self.running_mean, self.running_var)
-            assert momentum is not None and averages[0] is not None and averages[1] is not None
-            averages[0].lerp_(mean.flatten(), momentum)
-            averages[1].lerp_(variance.flatten() * count / (count - 1), momentum)
+            averages: Any = self  # typed as None or a tensor
+            averages.running_mean.lerp_(mean.flatten(), averages.momentum)
+            averages.running_var.lerp_(variance.flatten() * count / (count - 1), averages.momentum)
+            averages.num_batches_tracked += 1
         scale = self.weight.view(1, -1, 1, 1) * (variance + self.eps).rsqrt()
         return (centred * scale + self.bias.view(1, -1, 1, 1)).to(features.dtype)
 

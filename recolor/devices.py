@@ -28,7 +28,8 @@ class Machine:
 
         `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had.
         """
-        found = PartialState(cpu=device == "cpu").device
+        # Told that there is a CPU alone, accelerate sets up the processes of a launcher there too.
+        found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
         if device not in ("auto", found.type):
             raise UserError(f"device: got {device}, which this machine does not have; it has {found.type}, or say auto")
         return cls(found, precision == "bf16" or (precision == "auto" and bf16_in_hardware(found)))

@@ -112,8 +112,9 @@ class PenalisedWGAN:
         mix = torch.rand(real.shape[0], 1, 1, 1, device=real.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         # Summed over photos: without batch norm a score depends on its own photo only, so one backward pass gives each
-        # photo's gradient.
-        (gradient,) = torch.autograd.grad(critic(between).mean(dim=(1, 2, 3)).sum(), between, create_graph=True)
+        # photo's gradient. `forward` passes a compiled critic by, which has no second derivative.
+        scores = critic.forward(between).mean(dim=(1, 2, 3))
+        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
         return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 

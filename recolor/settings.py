@@ -38,6 +38,10 @@ def check(path: Path) -> list[str]:
             raise ParamsError(
                 f"{path}: train.decay_epochs: got {train.decay_epochs}; takes at most the {train.epochs} epochs"
             )
+        if train.batch_size % train.processes:
+            raise ParamsError(
+                f"{path}: train.batch_size: got {train.batch_size}; takes a multiple of the {train.processes} processes"
+            )
     return datasets
 
 

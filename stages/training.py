@@ -4,35 +4,40 @@ import csv
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
+from accelerate import PartialState
 
 import recolor
 from recolor.checkpoint import Checkpoints, save_generator
+from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import Recipe
 from recolor.params import Params
 from recolor.shards import CachedPhotos
-from recolor.training import TrainParams, train
+from recolor.training import Trained, TrainParams, train
 from stages import paths
 
 
 def train_model(name: str, params: Params, recipe: Recipe) -> None:
-    """Trains `params.dataset`'s model `name` and writes its folder, its history and its timings."""
+    """Trains `params.dataset`'s model `name` and writes its folder, its history and its timings.
+
+    Where several processes train together, each of them runs this; the main one writes.
+    """
     dataset = params.dataset or ""
     seed = params.value("seed", int)
     train_params = params.section("train", TrainParams)
+    _launch(train_params.processes, name, dataset)
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{name}", params.read, manifest))
     photos = CachedPhotos(paths.cache(dataset), "train")
 
-    trained = train(photos, train_params, generator, discriminator, recipe, seed, checkpoints, say=typer.echo)
-
-    folder = paths.model(dataset, name)
     card = {
         "dataset": dataset,
         "model": name,
@@ -42,12 +47,31 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
         "size": photos.shape[-1],
         "data": {"manifest_sha256": manifest},
         "params": params.read,
-        "machine": trained.machine,
     }
-    save_generator(folder, trained.generator, card)
+    trained = train(photos, train_params, generator, discriminator, recipe, seed, checkpoints, say=typer.echo)
+
+    crew = PartialState()
+    if crew.is_main_process:
+        _write(name, dataset, card, trained)
+        checkpoints.clear()
+    crew.destroy_process_group()
+
+
+def _launch(processes: int, name: str, dataset: str) -> None:
+    """Where `processes` are asked for and no launcher has started this one, torchrun takes its place and starts them."""
+    if processes == 1 or "LOCAL_RANK" in os.environ:
+        return
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise UserError(f"train.processes: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.train_{name}", dataset])  # noqa: S606
+
+
+def _write(name: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
+    folder = paths.model(dataset, name)
+    save_generator(folder, trained.generator, {**card, "machine": trained.machine})
     _write_rows(folder / "history.csv", trained.history)
     _write_rows(paths.timings(dataset, name), trained.timings)
-    checkpoints.clear()
 
 
 def _checkpoint_folder(run: str, settings: dict[str, Any], manifest: str) -> Path:

@@ -1,0 +1,68 @@
+"""One of the processes of tests/test_crew.py, started by torchrun: trains, is stopped, goes on, and tells what it found."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import test_training
+import torch
+from test_crew import RECIPES, train_in
+from torch import Tensor
+
+from recolor import training
+from recolor.checkpoint import Checkpoints
+from recolor.training import Interrupted, train_step
+
+
+def stop_in_step(number: int) -> None:
+    """Sends a signal to this process alone; all have to stop."""
+    steps = 0
+
+    def step(*arguments: Any) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += 1
+        if steps == number:
+            signal.raise_signal(signal.SIGTERM)
+        return train_step(*arguments)
+
+    training.train_step = step
+
+
+def main(folder: Path) -> None:
+    rank = int(os.environ["RANK"])
+    told: dict[str, Any] = {}
+    for name, recipe in RECIPES.items():
+        trained = train_in(folder / name, recipe)
+        norms = [tensor.float().norm().item() for tensor in trained.generator.state_dict().values()]
+        told[name] = {"history": trained.history, "norms": norms, "machine": trained.machine}
+    if rank == 1:
+        stop_in_step(3)
+    try:
+        train_in(folder / "stopped", RECIPES["gan"])
+    except Interrupted as error:
+        told["interrupted"] = str(error)
+    training.train_step = train_step
+    told["resumed"] = train_in(folder / "stopped", RECIPES["gan"]).history
+    told["checkpoints"] = len(list((folder / "gan").glob("*.safetensors")))
+    try:
+        test_training.train(
+            test_training.MadePhotos(12),
+            test_training.settings(batch_size=3),
+            test_training.GENERATOR,
+            test_training.DISCRIMINATOR,
+            RECIPES["gan"],
+            1,
+            Checkpoints(folder / "odd"),
+        )
+    except training.UserError as error:
+        told["odd"] = str(error)
+    torch.manual_seed(training._seed(1, 0, rank))
+    told["noise"] = torch.rand(3).tolist()
+    (folder / f"{rank}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
