@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
@@ -45,16 +45,17 @@ def flops_per_photo(generator: GeneratorParams, discriminator: DiscriminatorPara
     The default GAN's are 86 G at 256x256.
     """
     turns = 1 / recipe.n_critic  # of the generator, per step
-    critic = _forward_flops(PatchDiscriminator(discriminator, recipe.critic_norm), 3, size)
-    generated = _forward_flops(UNetGenerator(generator), 1, size)
+    with torch.device("meta"):  # shapes without numbers
+        critic = _forward_flops(PatchDiscriminator(discriminator, recipe.critic_norm), torch.empty(1, 3, size, size))
+        generated = _forward_flops(UNetGenerator(generator), torch.empty(1, 1, size, size))
     if recipe.adversarial_weight == 0:
         return 3 * turns * generated
     return (1 + 2 * turns) * generated + (6 + 2 * turns) * critic  # the critic: real, fake, and the generator's fake
 
 
-def _forward_flops(network: nn.Module, channels: int, size: int) -> int:
+def _forward_flops(network: nn.Module, photo: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.to("meta").eval()(torch.empty(1, channels, size, size, device="meta"))
+        network.eval()(photo)
     return counter.get_total_flops()
 
 

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_training import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
 
 from recolor.checkpoint import Checkpoints
 from recolor.objectives import Recipe
-from recolor.training import Trained, train
+from recolor.training import Trained, _seed, train
+from stages.training import _launch
 
 # Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
 RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan": WGAN}
@@ -26,10 +28,23 @@ def train_in(folder: Path, recipe: Recipe) -> Trained:
     )
 
 
+def write_node(folder: Path) -> None:
+    """What a stage needs: settings and a cache."""
+    sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "train": settings(processes=2)}
+    params = {name: section.model_dump() for name, section in sections.items()}
+    cache = folder / "data" / "cache" / "mine"
+    cache.mkdir(parents=True)
+    (folder / "params.yaml").write_text(json.dumps({"seed": 1, "data": {"mine": {"overrides": {}}}, **params}))
+    (cache / "manifest.csv").write_text("split,row\n" + "".join(f"train,{row}\n" for row in range(12)))
+    np.save(cache / "train-000.npy", MadePhotos(12).lab.half().numpy())
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes tells (crew_member.py)."""
     folder = tmp_path_factory.mktemp("crew")
+    for rank in (0, 1):
+        write_node(folder / f"node{rank}")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     script = Path(__file__).with_name("crew_member.py")
@@ -67,6 +82,32 @@ def test_one_process_writes_the_checkpoints(told: list[dict[str, Any]]) -> None:
     assert told[0]["checkpoints"] == told[1]["checkpoints"] == Checkpoints.KEPT
 
 
+def test_one_process_writes_the_stages_outputs(told: list[dict[str, Any]]) -> None:
+    model = [f"data/models/mine/gan/{name}" for name in ("generator.safetensors", "history.csv", "model.json")]
+    cache = ["data/cache/mine/manifest.csv", "data/cache/mine/train-000.npy"]
+    assert [file for file in told[0]["written"] if "checkpoints" not in file] == [
+        *cache,
+        *model,
+        "data/timings/mine/gan.csv",
+    ]
+    assert told[1]["written"] == cache
+
+
+def test_the_setting_starts_the_processes_unless_a_launcher_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda program, arguments: started.append(arguments))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    _launch(1, "gan", "mine")
+    assert not started
+    _launch(2, "gan", "mine")
+    (command,) = started
+    assert command[1:3] == ["-m", "torch.distributed.run"]
+    assert command[-4:] == ["--nproc-per-node=2", "-m", "stages.train_gan", "mine"]
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    _launch(2, "gan", "mine")
+    assert len(started) == 1
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused(told: list[dict[str, Any]]) -> None:
     assert told[0]["odd"] == "train.batch_size: got 3, takes a multiple of the 2 processes"
 
@@ -74,8 +115,6 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(told: list[dict[str,
 def test_each_process_draws_its_own_noise_and_the_main_one_what_a_single_process_draws(
     told: list[dict[str, Any]],
 ) -> None:
-    from recolor.training import _seed
-
     torch.manual_seed(_seed(1, 0))
     assert told[0]["noise"] == torch.rand(3).tolist()
     assert told[1]["noise"] != told[0]["noise"]

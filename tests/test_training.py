@@ -1,5 +1,6 @@
 """The training loop: what each step changes, golden losses, and runs that are stopped and go on."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,26 @@ def test_history_and_timings_have_a_row_an_epoch(tmp_path: Path) -> None:
     assert [row["epoch"] for row in trained.history] == [row["epoch"] for row in trained.timings] == [1, 2]
     assert trained.history[0]["critic_penalty"] > 0
     assert all(row["photos"] == 12 and row["seconds"] > 0 for row in trained.timings)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
+    wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def step(*arguments: Any) -> dict[str, Tensor]:
+        seen.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+        return train_step(*arguments)
+
+    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to be put back as it was
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    trained = run(tmp_path / "1", epochs=1, deterministic=wanted)
+    assert seen == [(wanted, not wanted)] * 3
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if wanted else None)
+    assert_identical(trained, run(tmp_path / "2", epochs=1))
 
 
 def test_bf16_stays_near_fp32(tmp_path: Path) -> None:

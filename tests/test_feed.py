@@ -1,0 +1,67 @@
+"""Which photos come in which batch: by epoch, by process, from the cache or from the device's memory."""
+
+import numpy as np
+import pytest
+import torch
+from test_training import MadePhotos
+from torch import Tensor
+
+from recolor.crew import Crew
+from recolor.feed import CHUNK, Feed, OnDevice
+
+CPU = torch.device("cpu")
+
+
+def feed(photos: MadePhotos, crew: Crew | None = None, on_device: bool = False) -> Feed:
+    return Feed(photos, 4, True, 1, CPU, crew or Crew(), on_device)
+
+
+def epoch(source: Feed, number: int = 0, first: int = 0) -> Tensor:
+    return torch.stack(list(source.epoch(number, first)))
+
+
+def test_an_epoch_goes_on_where_it_was_left() -> None:
+    source = feed(MadePhotos(18))
+    assert torch.equal(epoch(source, first=2), epoch(source)[2:])
+    assert len(epoch(source)) == 4  # two photos sit it out
+    assert not torch.equal(epoch(source, 1), epoch(source, 0))
+
+
+def test_an_epoch_that_was_left_at_its_end_has_nothing_more() -> None:
+    assert list(feed(MadePhotos(12)).epoch(0, 3)) == []
+
+
+def test_the_processes_shares_make_up_the_batch() -> None:
+    photos = MadePhotos(12)
+    shares = [epoch(feed(photos, Crew(rank, 2))) for rank in (0, 1)]
+    assert torch.equal(torch.cat(shares, dim=1), epoch(feed(photos)))
+
+
+def test_photos_on_the_device_make_the_same_batches() -> None:
+    photos = MadePhotos(CHUNK + 10, size=2)
+    photos.lab = photos.lab.half().float()  # what a cache holds
+    held = feed(photos, on_device=True)
+    assert isinstance(held.photos, OnDevice)
+    assert held.photos.lab.dtype == torch.float16
+    assert torch.equal(epoch(held), epoch(feed(photos)))
+
+
+def test_on_a_cpu_auto_leaves_the_photos_where_they_are() -> None:
+    photos = MadePhotos(12)
+    assert Feed(photos, 4, True, 1, CPU, Crew(), "auto").photos is photos
+
+
+def test_batches_are_channels_last_and_the_photos_themselves_stay_as_they_were() -> None:
+    photos = MadePhotos(12)
+    before = photos.lab.clone()
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in feed(photos).epoch(0))
+    assert torch.equal(photos.lab, before)
+
+
+def test_an_unreadable_photo_is_an_error_and_not_a_hang() -> None:
+    class Broken(MadePhotos):
+        def __getitem__(self, indices: np.ndarray) -> Tensor:
+            raise OSError("no such page")
+
+    with pytest.raises(OSError, match="no such page"):
+        epoch(feed(Broken(12)))
