@@ -20,8 +20,8 @@ from recolor.networks import GeneratorParams
 DO_NOTHING = "grey"
 # Columns of scores.csv that people read, and their names.
 SCORES = {
-    "photos": "photos (N)",
-    "psnr": "PSNR, dB",
+    "photos": "N",
+    "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "fid": "FID",
     "kid": "KID",
@@ -165,7 +165,7 @@ def _score_table(scores: Iterable[Mapping[str, Any]], model: str) -> str:
     return (
         f"{table}\n\n`{DO_NOTHING}` is doing nothing: the grey photo handed back. PSNR and SSIM reward it, since lightness is "
         "right already; FID, and\ncolourfulness beside the true photos', show what it misses. `test` holds photos that no "
-        "training saw. Scores of few photos\n(N) say little."
+        "training saw. Scores of few\nphotos (N) say little."
     )
 
 
