@@ -73,13 +73,14 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
         tables.append(table.drop(columns=["group", "squared_error"]))
         examples.append(shown)
 
+    summary = pd.DataFrame(scores).astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
     out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(scores).to_csv(out / "scores.csv", index=False)
+    summary.to_csv(out / "scores.csv", index=False)
     write_table(pd.concat(tables), out / "photos.csv")
     write_examples(examples, out)
     notes = {"inception": why_not, "device": str(machine)}
     (out / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
-    return pd.DataFrame(scores)
+    return summary
 
 
 def _load_inception(params: EvaluateParams, device: torch.device) -> tuple[Inception | None, str | None]:

@@ -160,8 +160,8 @@ def frechet_distance(one: Features, other: Features) -> float:
     """Frechet distance of the Gaussians fitted to two sets of features, (N, D) and (M, D) (Heusel et al. 2017, eq. 6).
 
     |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^1/2. With C = R^T R, that last trace is the sum of the singular values of
-    R1 R2^T, which needs no root of a matrix: clean-fid's scipy.linalg.sqrtm takes 20 s for 2048 features, loses digits where
-    N < D leaves the covariance singular, and is called with an argument that scipy 1.18 no longer has.
+    R1 R2^T, which needs no root of a matrix: for 2048 features clean-fid's scipy.linalg.sqrtm takes 3 to 50 times as long,
+    loses digits where N < D leaves the covariance singular, and is called with an argument that scipy 1.18 no longer has.
     """
     root, other_root = _root(one), _root(other)
     overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
