@@ -12,7 +12,6 @@ import torch
 import typer
 from accelerate import PartialState
 
-import recolor
 from recolor.checkpoint import Checkpoints, save_generator
 from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
@@ -79,7 +78,8 @@ def _checkpoint_folder(run: str, settings: dict[str, Any], manifest: str) -> Pat
 
     It lies under the root that DVC runs from, which is not the current folder when an experiment runs in a temporary one.
     """
-    sources = sorted(Path(recolor.__file__).parent.glob("*.py"))
+    modules = sorted(name for name in sys.modules if name.startswith("recolor."))  # those that training imports, no others
+    sources = [Path(sys.modules[name].__file__ or "") for name in modules]
     made_of = json.dumps([settings, manifest, [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]])
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     return Path(os.environ.get("DVC_ROOT", ".")) / paths.CHECKPOINTS / f"{run}-{key}"
