@@ -39,7 +39,7 @@ class ModelError(UserError):
 def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, Any]) -> None:
     """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds."""
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
-    with room_for(f"the model {directory}", directory, _bytes(weights)), whole(directory / WEIGHTS) as path:
+    with room_for("the model", directory, _bytes(weights)), whole(directory / WEIGHTS) as path:
         _save_tensors(weights, path)
     content = {
         "format": FORMAT,
@@ -47,7 +47,7 @@ def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, An
         "normalisation": NORMALISATION,
         **card,
     }
-    with room_for(f"the model {directory}", directory), whole(directory / CARD) as path:
+    with room_for("the model", directory), whole(directory / CARD) as path:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 

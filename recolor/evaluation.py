@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recolor.checkpoint import load_generator
 from recolor.color import lab_to_rgb
 from recolor.devices import Device, Machine
+from recolor.disk import whole_folder
 from recolor.errors import UserError
 from recolor.examples import Examples, write_examples
 from recolor.inception import SET_SCORES, FeatureSet, Inception, WeightsUnavailableError, find_weights, set_scores
@@ -74,12 +75,12 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
         examples.append(shown)
 
     summary = pd.DataFrame(scores).astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
-    out.mkdir(parents=True, exist_ok=True)
-    summary.to_csv(out / "scores.csv", index=False)
-    write_table(pd.concat(tables), out / "photos.csv")
-    write_examples(examples, out)
-    notes = {"inception": why_not, "device": str(machine)}
-    (out / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
+    with whole_folder(out, "the scores") as folder:
+        summary.to_csv(folder / "scores.csv", index=False)
+        write_table(pd.concat(tables), folder / "photos.csv")
+        write_examples(examples, folder)
+        notes = {"inception": why_not, "device": str(machine)}
+        (folder / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
     return summary
 
 

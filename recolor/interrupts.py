@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that a loop asks, rather than an exception in the middle of a step."""
+"""Ctrl-C, SIGTERM and a terminal that closes as a question that a loop asks, rather than an end in the middle of a step."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -17,8 +17,10 @@ def stop_signals() -> Iterator[Callable[[], str | None]]:
         came.append(signal.Signals(number).name)
         signal.signal(number, before[signal.Signals(number)])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, remember)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # `nohup` has said already to go on
+            before[number] = signal.signal(number, remember)
     try:
         yield lambda: came[0] if came else None
     finally:

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,15 +35,23 @@ class Place:
 
 
 class Diverged(UserError):
-    """A loss is no longer a number."""
+    """A loss, or a weight, is no longer a number."""
+
+    def __init__(self, step: int, what: str, checkpoint: Path | None) -> None:
+        last = f"the last good checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint before it"
+        super().__init__(f"training diverged at step {step}: {what}; {last}; lower the learning rate or another weight")
 
 
 class Ledger:
-    """Keeps an epoch's losses and time in its Place. Losses are read in handfuls, since every look waits for the device."""
+    """Keeps an epoch's losses and time in its Place. Losses are read in handfuls, since every look waits for the device.
 
-    def __init__(self, place: Place, crew: Crew) -> None:
+    `checkpoint` names the newest one, for the message should the run diverge.
+    """
+
+    def __init__(self, place: Place, crew: Crew, checkpoint: Callable[[], Path | None]) -> None:
         self.place = place
         self.crew = crew
+        self.checkpoint = checkpoint
         self.recent: list[dict[str, Tensor]] = []
         self.start()
 
@@ -78,7 +87,7 @@ class Ledger:
             values = {name: next(read) for name in pieces}
             if not all(map(math.isfinite, values.values())):
                 listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
-                raise Diverged(f"training diverged at step {step}: {listed}; lower the learning rate or another weight")
+                raise Diverged(step, listed, self.checkpoint())
             for name, value in values.items():
                 self.place.sums[name] = self.place.sums.get(name, 0.0) + value
                 self.place.counts[name] = self.place.counts.get(name, 0) + 1

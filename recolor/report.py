@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from recolor.disk import room_for
 from recolor.figures import NAMES, bars, curves, image_grid
 from recolor.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
 from recolor.results import SPLITS, Results
@@ -32,6 +33,15 @@ def write(results: Sequence[Results], loss: str, out: Path) -> None:
     """
     new = out / ".new"
     shutil.rmtree(new, ignore_errors=True)
+    with room_for("the report", out):
+        try:
+            _write(results, loss, new)
+            _replace(new, out)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def _write(results: Sequence[Results], loss: str, new: Path) -> None:
     (new / "figures").mkdir(parents=True)
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     (new / "results.md").write_text(results_markdown(results, loss, versions), encoding="utf-8")
@@ -45,7 +55,6 @@ def write(results: Sequence[Results], loss: str, out: Path) -> None:
     for result in results:
         for name, picture in figures(result).items():
             picture.save(new / "figures" / f"{result.dataset}-{name}.png")
-    _replace(new, out)
 
 
 def headline(results: Sequence[Results], loss: str) -> dict[str, float]:
@@ -147,4 +156,3 @@ def _replace(new: Path, out: Path) -> None:
     for path in sorted(new.rglob("*")):
         if path.is_file():
             path.replace(out / path.relative_to(new))
-    shutil.rmtree(new)

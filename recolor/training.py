@@ -23,7 +23,7 @@ from recolor.devices import Device, Machine, Precision, determinism
 from recolor.errors import UserError
 from recolor.feed import Feed, Photos
 from recolor.interrupts import stop_signals
-from recolor.ledger import CRITIC_PIECES, Ledger, Place
+from recolor.ledger import CRITIC_PIECES, Diverged, Ledger, Place
 from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
 from recolor.objectives import Objective, Recipe
 from recolor.progress import progress
@@ -182,7 +182,7 @@ def train(
         for epoch in range(place.epoch, params.epochs):
             rate = recipe.lr * _decay(epoch, params)
             players.set_rate(rate)
-            ledger = Ledger(place, crew)
+            ledger = Ledger(place, crew, checkpoints.newest)
             batches: Iterable[Tensor] = feed.epoch(epoch, place.batch)
             if crew.main:
                 batches = progress(batches, steps - place.batch, f"epoch {epoch + 1}/{params.epochs}")
@@ -233,6 +233,9 @@ def _seed(*key: int) -> int:
 
 
 def _save(checkpoints: Checkpoints, place: Place, players: Players, crew: Crew) -> None:
+    for name, network in (("generator", players.generator), ("critic", players.critic)):
+        if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+            raise Diverged(place.step, f"the {name}'s weights are not finite", checkpoints.newest())
     if crew.main:
         checkpoints.save(place.step, {"place": asdict(place), "players": players.state()})
 

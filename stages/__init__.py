@@ -2,7 +2,11 @@
 
 import functools
 import hashlib
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +17,18 @@ from recolor.params import Params
 from stages import paths
 
 _watched: list[Params] = []
+_at_end: list[Callable[[], None]] = []
 
 
 def read_params(dataset: str | None = None) -> Params:
     """`params.yaml` as the dataset sees it, to be looked at once more when the stage ends."""
     _watched.append(Params(paths.PARAMS, dataset))
     return _watched[-1]
+
+
+def at_end(action: Callable[[], None]) -> None:
+    """Puts `action` off until the stage has ended well, settings and modules being what they were when it began."""
+    _at_end.append(action)
 
 
 def run(main: Callable[..., None]) -> None:
@@ -31,6 +41,7 @@ def run(main: Callable[..., None]) -> None:
     @functools.wraps(main)
     def watched(*args: object, **kwargs: object) -> None:
         before = _modules()
+        _end_with_dvc()
         main(*args, **kwargs)
         for params in _watched:
             params.check_unchanged()
@@ -38,12 +49,28 @@ def run(main: Callable[..., None]) -> None:
         for path in map(Path, (getattr(module, "__file__", None) or "" for module in list(sys.modules.values()))):
             if before.get(path) != after.get(path):
                 raise UserError(f"{path.name} was edited while this ran; run it again")
+        for action in _at_end:
+            action()
 
     try:
         typer.run(watched)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
+
+
+def _end_with_dvc() -> None:
+    """Ends the stage, as SIGTERM would, soon after the DVC that runs it was killed: nobody is left to record what it makes,
+    and until it ends the next `dvc repro` cannot go on from its checkpoint."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _modules() -> dict[Path, str]:

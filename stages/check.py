@@ -10,11 +10,12 @@ def main() -> None:
     stage that reads it, when its last results are gone already. Its output is always the same, so nothing else runs again
     because of it.
     """
+    from recolor.disk import room_for, whole
     from recolor.settings import check
 
     check(paths.PARAMS)
-    paths.CHECKED.parent.mkdir(exist_ok=True)
-    paths.CHECKED.write_text("every setting is valid\n")
+    with room_for("a line of text", paths.CHECKED.parent), whole(paths.CHECKED) as path:
+        path.write_text("every setting is valid\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(
     from recolor.sources import SourceParams, fetch
 
     params = read_params(dataset)
-    source, seed = params.source(SourceParams), params.value("seed", int)
+    source, seed = paths.at_home(params.source(SourceParams)), params.value("seed", int)
     listing = fetch(source, seed, paths.DOWNLOADS, dataset)
     write_listing(listing, paths.raw(dataset) / "listing.csv")
 

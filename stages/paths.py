@@ -1,14 +1,30 @@
 """Where the pipeline keeps things, relative to the repository's root, as `dvc.yaml` names them."""
 
 from pathlib import Path
+from typing import Any
 
+
+def _home() -> Path:
+    """The repository itself, also for a queued experiment: DVC runs it in a copy, .dvc/tmp/exps/..., and removes that."""
+    exps = [folder for folder in Path.cwd().parents if folder.match(".dvc/tmp/exps")]
+    return exps[-1].parents[2] if exps else Path()
+
+
+HOME = _home()
 PARAMS = Path("params.yaml")
-DOWNLOADS = Path("data/downloads")  # outside the stages' outs: what was downloaded once survives a rerun
-CHECKPOINTS = Path("data/checkpoints")  # likewise: DVC removes a stage's outs before it runs
+DOWNLOADS = HOME / "data/downloads"  # outside the stages' outs: what was downloaded once survives a rerun
+CHECKPOINTS = HOME / "data/checkpoints"  # likewise: DVC removes a stage's outs before it runs
 REPORTS = Path("reports")
 CHECKED = Path("data/checked.txt")  # says that params.yaml was found valid
 
 MODELS = ("gan", "wgan")
+
+
+def at_home(source: Any) -> Any:
+    """`source` (see `recolor.sources`) with its path, where it has one, relative to the repository itself."""
+    if not hasattr(source, "path"):
+        return source
+    return source.model_copy(update={"path": str(HOME / Path(source.path).expanduser())})
 
 
 def raw(dataset: str) -> Path:

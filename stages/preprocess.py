@@ -17,7 +17,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
 
     params = read_params(dataset)
     settings = params.section("data", CacheParams)
-    source = params.source(SourceParams)
+    source = paths.at_home(params.source(SourceParams))
     listing = read_table(paths.raw(dataset) / "listing.csv")
     photos = root(source, paths.DOWNLOADS, dataset)
     typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, params.value('seed', int))}")

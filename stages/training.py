@@ -13,13 +13,14 @@ import typer
 from accelerate import PartialState
 
 from recolor.checkpoint import Checkpoints, save_generator
+from recolor.disk import room_for, whole, whole_folder
 from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import Recipe
 from recolor.params import Params
 from recolor.shards import CachedPhotos
 from recolor.training import Trained, TrainParams, train
-from stages import paths
+from stages import at_end, paths
 
 
 def train_model(name: str, params: Params, recipe: Recipe) -> None:
@@ -52,7 +53,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     crew = PartialState()
     if crew.is_main_process:
         _write(name, dataset, card, trained)
-        checkpoints.clear()
+        at_end(checkpoints.clear)
     crew.destroy_process_group()
 
 
@@ -67,26 +68,24 @@ def _launch(processes: int, name: str, dataset: str) -> None:
 
 
 def _write(name: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
-    folder = paths.model(dataset, name)
-    save_generator(folder, trained.generator, {**card, "machine": trained.machine})
-    _write_rows(folder / "history.csv", trained.history)
-    _write_rows(paths.timings(dataset, name), trained.timings)
+    with whole_folder(paths.model(dataset, name), "the model") as folder:
+        save_generator(folder, trained.generator, {**card, "machine": trained.machine})
+        _write_rows(folder / "history.csv", trained.history)
+    timings = paths.timings(dataset, name)
+    with room_for("the timings", timings.parent), whole(timings) as path:
+        _write_rows(path, trained.timings)
 
 
 def _checkpoint_folder(run: str, settings: dict[str, Any], manifest: str) -> Path:
-    """A folder of the run's own: its key is made of all that decides the result, so that two runs never mix.
-
-    It lies under the root that DVC runs from, which is not the current folder when an experiment runs in a temporary one.
-    """
+    """A folder of the run's own: its key is made of all that decides the result, so that two runs never mix."""
     modules = sorted(name for name in sys.modules if name.startswith("recolor."))  # those that training imports, no others
     sources = [Path(sys.modules[name].__file__ or "") for name in modules]
     made_of = json.dumps([settings, manifest, [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]])
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    return Path(os.environ.get("DVC_ROOT", ".")) / paths.CHECKPOINTS / f"{run}-{key}"
+    return paths.CHECKPOINTS / f"{run}-{key}"
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

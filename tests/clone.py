@@ -1,0 +1,104 @@
+"""A repository of one's own to run DVC in, with the working tree's files, tiny models and a folder of tiny photos."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from conftest import ROOT
+from PIL import Image
+from ruamel.yaml import YAML
+
+TINY = {
+    "datasets": ["mine"],
+    "data.size": 32,
+    "generator.filters": 2,
+    "generator.downs": 5,
+    "discriminator.filters": 2,
+    "discriminator.downs": 2,
+    "train.epochs": 2,
+    "train.batch_size": 4,
+    "wgan.n_critic": 2,
+    "evaluate.inception": "off",
+    "evaluate.examples": 2,
+}
+
+
+def write_photos(folder: Path) -> Path:
+    """Sixteen coloured photos, one of them twice, a grey one, and a text that calls itself one."""
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        colours = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(colours).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{number:02d}.png")
+    shutil.copy(folder / "03.png", folder / "copy.png")
+    Image.fromarray(colours).convert("L").save(folder / "grey.png")
+    (folder / "text.jpg").write_text("not a photo")
+    return folder
+
+
+def make_clone(folder: Path, photos: Path) -> Path:
+    """A repository with the working tree's files, set to train tiny models on `photos`."""
+    tree = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in tree.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("docs/", "reports/", "tests/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    set_params(folder, {**TINY, "data.mine.path": str(photos)})
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "config", "user.name", "Somebody")
+    git(folder, "config", "user.email", "somebody@example.com")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=The tiny pipeline")
+    return folder
+
+
+def set_params(folder: Path, values: dict[str, object]) -> None:
+    yaml, path = YAML(), folder / "params.yaml"
+    tree = yaml.load(path)
+    for name, value in values.items():
+        *sections, key = name.split(".")
+        target = tree
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    yaml.dump(tree, path)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
+def dvc(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """What `dvc` printed; the stages' `python` is the one that runs the tests."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = done.stdout + done.stderr
+    assert (done.returncode != 0) is fails, printed
+    return printed
+
+
+def stages_run(printed: str) -> list[str]:
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
