@@ -1,6 +1,8 @@
 """The report, from a small made-up set of results to every file of it."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from io import StringIO
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 
 from recolor import report
+from recolor.disk import DiskFull
 from recolor.errors import UserError
 from recolor.inception import IS_SPLITS, KID_SUBSET_SIZE, KID_SUBSETS
 from recolor.markdown import results_markdown, table, timings_markdown
@@ -329,6 +332,19 @@ def test_a_failure_leaves_the_report_before_it(
     assert after == before
     write([sample], "gan", out)
     assert contents(out) == before, "what the failure left is cleared away"
+
+
+def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, small_disk: Path) -> None:
+    write([sample], "gan", small_disk)
+    before = {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()}
+    with (small_disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+        while True:
+            other.write(bytes(4096))
+    os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - 40_000)
+    with pytest.raises(DiskFull, match=r"^disk full: the report does not fit, and .*disk has 0\.0 MB left"):
+        write([sample], "wgan", small_disk)
+    (small_disk / "other").unlink()
+    assert {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

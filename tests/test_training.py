@@ -1,5 +1,6 @@
 """The training loop: what each step changes, golden losses, and runs that are stopped and go on."""
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -37,13 +38,14 @@ class MadePhotos:
         self.lab = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
         self.shape = (3, size, size)
         self.asked: list[int] = []
+        self.spoilt_after: float = math.inf
 
     def __len__(self) -> int:
         return len(self.lab)
 
     def __getitem__(self, indices: np.ndarray) -> Tensor:
         self.asked += indices.tolist()
-        return self.lab[indices]
+        return self.lab[indices] if len(self.asked) <= self.spoilt_after else self.lab[indices] * math.nan
 
 
 def settings(**changes: Any) -> TrainParams:
@@ -231,8 +233,28 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) -> None:
     photos = MadePhotos(12)
     photos.lab[5, 1, 0, 0] = float("nan")
-    with pytest.raises(Diverged, match=r"training diverged at step [123]: .*generator_l1 nan"):
+    with pytest.raises(Diverged, match=r"training diverged at step [123]: .*generator_l1 nan.*there was no checkpoint"):
         run(tmp_path, photos=photos)
+
+
+def test_a_run_that_diverges_later_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    photos = MadePhotos(12)
+    photos.spoilt_after = 20  # of the 24 that two epochs ask for
+    with pytest.raises(Diverged) as caught:
+        run(tmp_path, photos=photos)
+    checkpoint = tmp_path / "000000003.safetensors"
+    assert f"; the last good checkpoint is {checkpoint}; lower the learning rate" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert checkpoint.exists()
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == [checkpoint.name]
+
+
+def test_weights_that_overflow_in_the_last_step_are_not_a_model(tmp_path: Path) -> None:
+    # A rate larger than a float32 holds: the only losses are those before the only step, and finite.
+    recipe = GAN.model_copy(update={"lr": 1e39, "adversarial_weight": 0.0})
+    with pytest.raises(Diverged, match=r"diverged at step 1: the generator's weights are not finite; there was no"):
+        run(tmp_path, recipe, MadePhotos(4), epochs=1)
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(tmp_path: Path) -> None:
