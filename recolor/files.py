@@ -103,9 +103,12 @@ def colorize_files(
     def paint(batch: list[_Loaded]) -> Iterator[Job]:
         predictions: Sequence[Tensor] = list(colorizer.predict([photo.image for photo in batch], size)) if batch else []
         for photo, predicted in zip(batch, predictions, strict=True):
-            before = photo.image.copy() if side_by_side else None
-            colorizer.paint(photo.image, predicted, upsampling, strength)
-            yield _written(photo, before)
+            image = photo.image
+            both = _canvas(image) if side_by_side else None
+            colorizer.paint(image, predicted, upsampling, strength)
+            if both is not None:
+                both.paste(image, (image.width, 0))
+            yield _written(photo, both or image)
 
     batch: list[_Loaded] = []
     for job in jobs:
@@ -173,12 +176,15 @@ def _load(job: Job) -> _Loaded | Job:
         return job._replace(problem=str(error))
 
 
-def _written(photo: _Loaded, before: Image.Image | None) -> Job:
-    image, target = photo.image, photo.job.target
-    if before is not None:
-        image = Image.new(image.mode, (2 * image.width, image.height))
-        image.paste(before, (0, 0))
-        image.paste(photo.image, (before.width, 0))
+def _canvas(image: Image.Image) -> Image.Image:
+    """Twice as wide, with `image` on the left."""
+    canvas = Image.new(image.mode, (2 * image.width, image.height))
+    canvas.paste(image, (0, 0))
+    return canvas
+
+
+def _written(photo: _Loaded, image: Image.Image) -> Job:
+    target = photo.job.target
     kind = _suffixes()[target.suffix.lower()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
