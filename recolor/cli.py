@@ -148,9 +148,9 @@ def demo(
 
     if find_spec("gradio") is None:
         raise UserError("gradio is missing: pip install 'recolor[demo]'")
-    first = [_folder(name) for name in model or [None]]
     from recolor.demo import serve
 
+    first = [_folder(name) for name in model] if model else [_folder(None)]
     folders = dict.fromkeys([*first, *trained(MODELS)])
     serve({_shown(folder): folder for folder in folders}, host, port, device)
 

@@ -5,10 +5,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import battery
 import pytest
 from ruamel.yaml import YAML
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,3 +96,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = {"dataset": "mine", "model": "gan", "objective": "VanillaGAN", "epochs": 3, "photos": 40, "size": 32}
     save_generator(folder, generator, {**card, "data": {"manifest_sha256": "5" * 64}, "params": {"seed": 42}})
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """One for a module and no longer: Playwright keeps an event loop running in this thread while it is open."""
+    from browser import chromium
+
+    with chromium() as browser:
+        yield browser
