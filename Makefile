@@ -9,8 +9,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 repro: .venv/installed
 	dvc repro
 
+# A process for each core with one thread each; the tests of a file stay together, because they share what is slow to make.
 test: .venv/installed
-	pytest
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile
 
 check: .venv/installed
 	ruff format --check .

@@ -14,8 +14,6 @@ from PIL import Image
 
 from recolor.checkpoint import read_card
 
-pytestmark = pytest.mark.xdist_group("end to end")  # one process, in order
-
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
