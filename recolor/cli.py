@@ -11,6 +11,7 @@ from recolor.errors import UserError
 from stages import paths
 
 MODELS = paths.model("", "")  # the folder of all datasets
+GALLERIES = Path("data/gallery")
 
 
 class _Group(TyperGroup):
@@ -166,7 +167,7 @@ def gallery(
     from recolor.gallery import write_gallery
 
     models = {name: paths.model(dataset, name) for name in paths.MODELS}
-    out = out or paths.gallery(dataset)
+    out = out or GALLERIES / dataset
     scores = paths.metrics(dataset) / "photos.csv"
     count = write_gallery(out, dataset, paths.cache(dataset), models, scores, limit, device)
     typer.echo(f"{count} photos: {out / 'index.html'}")

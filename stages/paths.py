@@ -45,7 +45,3 @@ def timings(dataset: str, name: str) -> Path:
 
 def metrics(dataset: str) -> Path:
     return REPORTS / "metrics" / dataset
-
-
-def gallery(dataset: str) -> Path:
-    return Path("data/gallery") / dataset
