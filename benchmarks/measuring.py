@@ -1,0 +1,105 @@
+"""Rows of the table, and how they are measured: in turn, by the median."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured: the paper's networks, or something small to try the benchmark itself."""
+
+    photos: int = 1024  # for preprocess and training
+    scored: int = 64  # for evaluate
+    photo_size: tuple[int, int] = (500, 375)
+    size: int = 256
+    batch: int = 16
+    filters: int = 64
+    downs: int = 8
+    grown: tuple[int, ...] = (1_000, 10_000, 100_000)  # datasets of small photos, to see what grows how
+    repeats: int = 5
+    matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; a GPU's are four times as long
+    compiled: bool = True
+    inception: bool = True
+    children: bool = True  # whether to measure what takes processes of its own: start-up and peak memory
+
+
+QUICK = Sizes(photos=128, scored=16, batch=4, repeats=2, compiled=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `gain` is against the textbook's row, `share` of the machine's ceiling."""
+
+    part: str
+    what: str
+    value: float | None
+    unit: str
+    gain: float | None = None
+    share: float | None = None
+
+
+def in_turn(candidates: Mapping[K, Callable[[], Any]], repeats: int) -> dict[K, float]:
+    """Median seconds of each candidate over `repeats` rounds, in which each has its turn; one round more, to warm up, first."""
+    taken: dict[K, list[float]] = {name: [] for name in candidates}
+    for round_ in range(repeats + 1):
+        for name, candidate in candidates.items():
+            synchronise()
+            start = time.perf_counter()
+            candidate()
+            synchronise()
+            if round_:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def synchronise() -> None:
+    """Waits for the GPU: what was asked of it may not have been done yet."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def machine() -> str:
+    """The machine in a line."""
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    units = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(name)]
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cpu = f"{names[0] if names else platform.processor()}, {cores} cores ({', '.join(units)})"
+    return (
+        f"{cpu}, {gpu}; Python {platform.python_version()}, torch {version('torch')}, {torch.get_num_threads()} threads"
+    )
+
+
+def markdown(rows: list[Row]) -> str:
+    """The table, with the machine above it."""
+    lines = [machine(), "", "| | | | against textbook | of the ceiling |", "| --- | --- | ---: | ---: | ---: |"]
+    part = ""
+    for row in rows:
+        value = "" if row.value is None else f"{row.value:.3g}" if row.value < 1000 else f"{row.value:,.0f}"
+        gain = "" if row.gain is None else f"{row.gain:.2f}x"
+        share = "" if row.share is None else f"{row.share:.0%}"
+        lines.append(f"| {row.part if row.part != part else ''} | {row.what} | {value} {row.unit} | {gain} | {share} |")
+        part = row.part
+    return "\n".join(lines)
+
+
+def as_json(rows: list[Row]) -> str:
+    return json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=2)
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,80 @@
+"""recolor's side of the comparisons, with the settings of params.yaml, and the made-up photos that both sides get."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.measuring import Sizes
+from recolor.crew import Crew
+from recolor.devices import Machine, Precision
+from recolor.networks import DiscriminatorParams, GeneratorParams
+from recolor.objectives import GANParams, Recipe, WGANParams
+from recolor.params import Params
+from recolor.training import Players, train_step
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+
+
+def recipe(name: str) -> Recipe:
+    kinds: dict[str, type] = {"gan": GANParams, "wgan": WGANParams}
+    return Params(PARAMS).section(name, kinds[name])
+
+
+def networks(sizes: Sizes) -> tuple[GeneratorParams, DiscriminatorParams]:
+    params = Params(PARAMS)
+    generator = params.section("generator", GeneratorParams)
+    discriminator = params.section("discriminator", DiscriminatorParams)
+    return (
+        generator.model_copy(update={"filters": sizes.filters, "downs": sizes.downs}),
+        discriminator.model_copy(update={"filters": sizes.filters}),
+    )
+
+
+class Trainer:
+    """One step after another, as recolor.training takes them."""
+
+    def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
+        self.machine = Machine.find(precision=precision)
+        self.recipe = recipe(model)
+        self.players = Players(*networks(sizes), self.recipe, self.machine.device)
+        self.objective = self.recipe.objective()
+        self.steps = 0
+        if compiled:
+            self.players.generator.compile()
+            self.players.critic.compile()
+
+    def step(self, real: Tensor) -> None:
+        self.steps += 1
+        generator_turn = self.steps % self.recipe.n_critic == 0
+        real = real.to(self.machine.device, non_blocking=True)
+        train_step(self.players, self.recipe, self.objective, real, generator_turn, self.machine, Crew())
+
+
+def random_batch(sizes: Sizes) -> Tensor:
+    """(B, 3, H, W) in the layout of the feed."""
+    batch = torch.rand(sizes.batch, 3, sizes.size, sizes.size) * 2 - 1
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def make_photos(folder: Path, count: int, size: tuple[int, int], seed: int = 1) -> pd.DataFrame:
+    """`count` JPEG files, each different, as detailed as photos, and as large; returns their listing."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(count):
+        picture = np.zeros((height, width, 3))
+        for cells in (4, 16, 64):  # big shapes in strong colours, small ones in weak ones
+            noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
+            picture += np.asarray(noise.resize(size, Image.Resampling.BICUBIC), np.float64) * 2 / cells**0.5
+        picture = 255 * (picture - picture.min()) / np.ptp(picture)
+        path = folder / f"{number:06d}.jpg"
+        Image.fromarray(picture.astype(np.uint8)).save(path, quality=90)
+        digest = sha256(path.read_bytes()).hexdigest()
+        rows.append((path.name, path.stat().st_size, digest, "", digest))
+    return pd.DataFrame(rows, columns=["path", "size", "sha256", "crop", "group"])

@@ -1,0 +1,169 @@
+"""The rest of the pipeline: the whole training loop with its photos, preprocess and evaluate."""
+
+import contextlib
+import runpy
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+from torch import Tensor
+
+from benchmarks import ours, textbook
+from benchmarks.measuring import Row, Sizes, in_turn, synchronise
+from recolor import inception
+from recolor.cache import CacheParams, build
+from recolor.checkpoint import save_generator
+from recolor.crew import Crew
+from recolor.devices import Machine
+from recolor.evaluation import EvaluateParams, evaluate
+from recolor.feed import Feed
+from recolor.networks import UNetGenerator
+from recolor.params import Params
+from recolor.shards import CachedPhotos
+
+WORKERS = 2  # of the textbook's DataLoader
+
+
+def rows(sizes: Sizes) -> list[Row]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        listing = ours.make_photos(folder / "photos", sizes.photos, sizes.photo_size)
+        found = _preprocess(sizes, folder, listing)
+        photos = CachedPhotos(folder / "cache", "train")
+        found += _data(sizes, folder, photos) + _loop(sizes, folder, photos)
+        build(listing[: sizes.scored], folder / "photos", folder / "scored", _cache(sizes), 1)
+        return found + _evaluate(sizes, folder)
+
+
+def _cache(sizes: Sizes) -> CacheParams:
+    return CacheParams(size=sizes.size, train_fraction=0.5, min_chroma=0)
+
+
+def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame) -> list[Row]:
+    """The usual way has no such stage: it does the same work whenever a photo is opened."""
+    usual = textbook.PhotoFolder(folder / "photos", sizes.size)
+    some = range(min(64, sizes.photos))
+
+    def own(processes: int | None) -> Callable[[], Any]:
+        return lambda: build(listing, folder / "photos", folder / "cache", _cache(sizes), 1, processes)
+
+    candidates: dict[str, tuple[int, Callable[[], Any]]] = {
+        "textbook, opening photos": (len(some), lambda: [usual[index] for index in some]),
+        "recolor, one process": (sizes.photos, own(1)),
+    }
+    if sizes.children:
+        candidates["recolor, a process for each core"] = (sizes.photos, own(None))
+    seconds = in_turn({name: work for name, (_, work) in candidates.items()}, max(1, sizes.repeats // 2))
+    speeds = {name: count / seconds[name] for name, (count, _) in candidates.items()}
+    first = next(iter(speeds.values()))
+    return [Row("preprocess", name, speed, "photos/s", speed / first) for name, speed in speeds.items()]
+
+
+def _feed(sizes: Sizes, photos: CachedPhotos) -> Iterator[Tensor]:
+    """For ever."""
+    source = Feed(photos, sizes.batch, True, 1, Machine.find().device, Crew(), "auto")
+    epoch = 0
+    while True:
+        yield from source.epoch(epoch)
+        epoch += 1
+
+
+def _data(sizes: Sizes, folder: Path, photos: CachedPhotos) -> list[Row]:
+    """Batches alone, without a step to hide behind; eight of them each time."""
+    usual, own = textbook.batches(folder / "photos", sizes.size, sizes.batch, WORKERS), _feed(sizes, photos)
+    batches = range(8)
+    seconds = in_turn(
+        {
+            f"textbook, {WORKERS} workers": lambda: [next(usual) for _ in batches],
+            "recolor": lambda: [next(own) for _ in batches],
+        },
+        sizes.repeats,
+    )
+    first = next(iter(seconds.values()))
+    return [
+        Row("batches of photos", name, len(batches) * sizes.batch / taken, "photos/s", first / taken)
+        for name, taken in seconds.items()
+    ]
+
+
+def _loop(sizes: Sizes, folder: Path, photos: CachedPhotos) -> list[Row]:
+    """Step and photos together: what a user waits for."""
+    trainer = textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device)
+    usual, own = textbook.batches(folder / "photos", sizes.size, sizes.batch, WORKERS), _feed(sizes, photos)
+    own_trainer = ours.Trainer(sizes, "gan")
+    waits, whole = [], []
+
+    def step() -> None:
+        start = time.perf_counter()
+        real = next(own)
+        waits.append(time.perf_counter() - start)
+        own_trainer.step(real)
+        synchronise()
+        whole.append(time.perf_counter() - start)
+
+    seconds = in_turn({"textbook": lambda: trainer.step(*next(usual)), "recolor": step}, sizes.repeats)
+    gain = seconds["textbook"] / seconds["recolor"]
+    return [
+        Row("training, GAN", "textbook", sizes.batch / seconds["textbook"], "photos/s", 1),
+        Row("training, GAN", "recolor", sizes.batch / seconds["recolor"], "photos/s", gain),
+        Row("training, GAN", "recolor, waiting for photos", 100 * sum(waits[1:]) / sum(whole[1:]), "% of the time"),
+    ]
+
+
+def _evaluate(sizes: Sizes, folder: Path) -> list[Row]:
+    """Two models on all photos, Inception included, with random weights in all networks: they take as long as any."""
+    generator = UNetGenerator(ours.networks(sizes)[0])
+    for name in ("gan", "wgan"):
+        save_generator(folder / name, generator, {})
+    params = Params(ours.PARAMS).section("evaluate", EvaluateParams)
+    models = {name: folder / name for name in ("gan", "wgan")}
+    with _random_inception(folder) if sizes.inception else contextlib.nullcontext() as weights:
+        wanted = "required" if sizes.inception else "off"
+        params = params.model_copy(update={"inception": wanted, "inception_weights": weights})
+        inside: list[float] = []
+        with _timed(UNetGenerator, "forward", inside), _timed(inception.Inception, "__call__", inside):
+            start = time.perf_counter()
+            evaluate(folder / "scored", models, folder / "metrics", params, 1)
+            taken = time.perf_counter() - start
+    return [
+        Row(
+            "evaluate",
+            f"2 models, {'with' if sizes.inception else 'without'} FID, KID and IS",
+            sizes.photos / taken,
+            "photos/s",
+        ),
+        Row("evaluate", "outside the networks", 100 * (1 - sum(inside) / taken), "% of the time"),
+    ]
+
+
+@contextlib.contextmanager
+def _timed(kind: type, method: str, seconds: list[float]) -> Iterator[None]:
+    original = getattr(kind, method)
+
+    def timed(*arguments: Any) -> Any:
+        synchronise()
+        start = time.perf_counter()
+        result = original(*arguments)
+        synchronise()
+        seconds.append(time.perf_counter() - start)
+        return result
+
+    with mock.patch.object(kind, method, timed):
+        yield
+
+
+@contextlib.contextmanager
+def _random_inception(folder: Path) -> Iterator[Path]:
+    """The tests' random weights, which pass for the published ones within the block."""
+    script = Path(__file__).parent.parent / "tests" / "random_inception.py"
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript, clean-fid's format
+        runpy.run_path(str(script), run_name="random_inception")["write"](folder)
+    digests = {name: sha256((folder / name).read_bytes()).hexdigest() for name in inception.SHA256}
+    with mock.patch.dict(inception.SHA256, digests):
+        yield folder

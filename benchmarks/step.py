@@ -1,0 +1,150 @@
+"""The training step: textbook's, each switch on its own, ours; the machine's ceiling; peak memory."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks import ours, textbook
+from benchmarks.measuring import Row, Sizes, in_turn, synchronise
+from recolor.compiling import flops_per_photo
+from recolor.devices import Machine
+
+PART = "training step"
+TEXTBOOK = ("textbook", "fp32")
+
+
+def rows(sizes: Sizes) -> list[Row]:
+    """Speeds on a batch that is in memory already: GAN steps, and WGAN steps in rounds that hold one generator step."""
+    device = Machine.find().device
+    real = ours.random_batch(sizes).to(device)
+    speeds, ceilings = _gan(sizes, real)
+    flops = flops_per_photo(*ours.networks(sizes), ours.recipe("gan"), sizes.size)
+    found = [
+        Row("ceiling", f"products of large matrices, {name}", value / 1e12, "TFLOP/s")
+        for name, value in ceilings.items()
+    ]
+    for (name, precision), speed in speeds.items():
+        share = flops * speed / ceilings[precision]
+        found.append(Row(PART, f"GAN, {name}, {precision}", speed, "photos/s", speed / speeds[TEXTBOOK], share))
+    minutes = 100 * 4250 / speeds["recolor", _precision()] / 60
+    found.append(Row(PART, "so the GAN of the paper's COCO run, 100 epochs of 4,250 photos, takes", minutes, "minutes"))
+    return found + _wgan(sizes, real) + _memory(sizes)
+
+
+def _gan(sizes: Sizes, real: Tensor) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
+    """Photos a second by variant and precision, and FLOP/s of the ceiling by precision, all measured in turn."""
+    lightness, ab = real[:, :1].contiguous(), real[:, 1:].contiguous()
+
+    def usual(**switches: bool) -> Callable[[], None]:
+        trainer = textbook.Trainer(sizes.filters, sizes.downs, real.device, **switches)
+        return lambda: trainer.step(lightness, ab)
+
+    def own(**switches: Any) -> Callable[[], None]:
+        trainer = ours.Trainer(sizes, "gan", **switches)
+        return lambda: trainer.step(real)
+
+    variants = {
+        TEXTBOOK: usual(),
+        ("textbook with channels_last", "fp32"): usual(channels_last=True),
+        ("textbook with autocast", "bf16"): usual(bf16=True),
+        ("textbook with both", "bf16"): usual(channels_last=True, bf16=True),
+        ("recolor", "fp32"): own(precision="fp32"),
+        ("recolor", _precision()): own(),
+    }
+    if sizes.compiled:
+        variants["recolor, compiled", _precision()] = own(compiled=True)
+    ceilings: dict[str, list[float]] = {"fp32": [], "bf16": []}
+
+    def measure_ceilings() -> None:
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            ceilings[name].append(ceiling(real.device, dtype, sizes.matrices))
+
+    seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
+    speeds = {variant: sizes.batch / seconds[variant] for variant in variants}
+    return speeds, {name: statistics.median(measured) for name, measured in ceilings.items()}
+
+
+def _precision() -> str:
+    return "bf16" if Machine.find(precision="auto").bf16 else "fp32"
+
+
+def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...]) -> float:
+    """FLOP/s of the quickest matrix product found: in several sizes, as matmul and as 1x1 convolution.
+
+    On CPUs those are two libraries, and which is the quicker one depends on the maker.
+    """
+    speeds = []
+    for side in matrices if device.type == "cpu" else [4 * side for side in matrices]:
+        one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        pixels = one.view(1, side, -1, 32).contiguous(memory_format=torch.channels_last)
+        kernel = other.view(side, side, 1, 1).contiguous(memory_format=torch.channels_last)
+        times = max(1, max(matrices) ** 3 // side**3)
+        for product in (lambda: one @ other, lambda: F.conv2d(pixels, kernel)):  # noqa: B023
+            with torch.no_grad():
+                taken = in_turn({"product": lambda: [product() for _ in range(times)]}, 1)["product"]  # noqa: B023
+            speeds.append(2 * side**3 * times / taken)
+    return max(speeds)
+
+
+def _wgan(sizes: Sizes, real: Tensor) -> list[Row]:
+    lightness, ab = real[:, :1].contiguous(), real[:, 1:].contiguous()
+    usual = textbook.WassersteinTrainer(sizes.filters, sizes.downs, real.device)
+    own = ours.Trainer(sizes, "wgan")
+    turns = range(own.recipe.n_critic)
+    seconds = in_turn(
+        {
+            "textbook, fp32": lambda: [usual.step(lightness, ab) for _ in turns],
+            f"recolor, {_precision()}": lambda: [own.step(real) for _ in turns],
+        },
+        max(1, sizes.repeats // 2),
+    )
+    first = next(iter(seconds.values()))
+    return [
+        Row(PART, f"WGAN, {name}", sizes.batch * len(turns) / taken, "photos/s", first / taken)
+        for name, taken in seconds.items()
+    ]
+
+
+def _memory(sizes: Sizes) -> list[Row]:
+    """Each in a process of its own: a process's peak cannot be set back."""
+    if not sizes.children:
+        return []
+    peaks = {}
+    for side in ("textbook", "recolor"):
+        command = [sys.executable, "-m", "benchmarks.step", side, json.dumps(asdict(sizes))]
+        peaks[side] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return [
+        Row("peak memory", f"of GAN steps, {side}", peak, "GB", peak / peaks["textbook"])
+        for side, peak in peaks.items()
+    ]
+
+
+def _peak(side: str, sizes: Sizes) -> float:
+    """GB that three GAN steps take: the GPU's where there is one, or else the process's."""
+    import resource
+
+    real = ours.random_batch(sizes)
+    if side == "textbook":
+        usual = textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device)
+        for _ in range(3):
+            usual.step(real[:, :1].contiguous(), real[:, 1:].contiguous())
+    else:
+        own = ours.Trainer(sizes, "gan")
+        for _ in range(3):
+            own.step(real)
+    synchronise()
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+if __name__ == "__main__":
+    print(_peak(sys.argv[1], Sizes(**json.loads(sys.argv[2]))))

@@ -1,0 +1,87 @@
+"""The benchmarks run, on next to nothing, and fill their table. How fast anything is, is not for tests to say."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import growth, ours, pipeline, startup, step, textbook
+from benchmarks.measuring import Row, Sizes, as_json, in_turn, markdown
+from recolor.networks import GeneratorParams, PatchDiscriminator, UNetGenerator, parameter_count
+
+TINY = Sizes(
+    photos=8,
+    scored=8,
+    photo_size=(60, 40),
+    size=32,
+    batch=2,
+    filters=2,
+    downs=4,
+    repeats=1,
+    matrices=(64,),
+    compiled=False,
+    inception=False,
+    children=False,
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return step.rows(TINY) + pipeline.rows(TINY)
+
+
+def test_every_part_has_its_rows(rows: list[Row]) -> None:
+    parts = list(dict.fromkeys(row.part for row in rows))
+    assert parts == ["ceiling", "training step", "preprocess", "batches of photos", "training, GAN", "evaluate"]
+    assert all(row.value is not None and math.isfinite(row.value) and row.value > 0 for row in rows)
+
+
+def test_the_table_has_a_line_a_row_and_names_the_machine(rows: list[Row]) -> None:
+    machine, empty, header, rule, *lines = markdown(rows).splitlines()
+    assert f"torch {torch.__version__.split('+')[0]}" in machine
+    assert not empty
+    assert {line.count("|") for line in (header, rule, *lines)} == {6}
+    assert len(lines) == len(rows)
+
+
+def test_a_row_without_a_measurement_stays_empty() -> None:
+    assert markdown([Row("part", "what", None, "photos/s")]).endswith("| part | what |  photos/s |  |  |")
+
+
+def test_json_holds_what_the_table_holds(rows: list[Row]) -> None:
+    content = json.loads(as_json(rows))
+    assert [Row(**row) for row in content["rows"]] == rows
+    assert content["machine"]
+
+
+def test_candidates_take_turns_after_a_round_to_warm_up() -> None:
+    turns: list[str] = []
+    in_turn({name: lambda name=name: turns.append(name) for name in "ab"}, 2)
+    assert "".join(turns) == "ababab"
+
+
+def test_the_textbooks_networks_are_ours() -> None:
+    generator, discriminator = ours.networks(TINY)
+    assert parameter_count(textbook.unet(2, 4)) == parameter_count(UNetGenerator(generator))
+    assert parameter_count(textbook.patchgan(2, 3)) == parameter_count(PatchDiscriminator(discriminator))
+    assert isinstance(generator, GeneratorParams)
+    photo = torch.zeros(1, 1, 32, 32)
+    assert textbook.unet(2, 4)(photo).shape == UNetGenerator(generator)(photo).shape
+
+
+def test_growth_measures_what_each_photo_takes() -> None:
+    assert {unit for _, unit in growth._measure(4).values()} == {"ms a photo", "MB"}
+
+
+def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["stepp"])
+    assert "no such part: stepp" in capsys.readouterr().err
+
+
+def test_a_run_of_nothing_prints_an_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert startup.rows(TINY) == []
+    command.main(["startup", "--json"], TINY)
+    assert json.loads(capsys.readouterr().out)["rows"] == []
