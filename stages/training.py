@@ -78,7 +78,8 @@ def _write(name: str, dataset: str, card: dict[str, Any], trained: Trained) -> N
 
 def _checkpoint_folder(run: str, settings: dict[str, Any], manifest: str) -> Path:
     """A folder of the run's own: its key is made of all that decides the result, so that two runs never mix."""
-    modules = sorted(name for name in sys.modules if name.startswith("recolor."))  # those that training imports, no others
+    # Of the modules those that training has imported: an edit of the report loses nobody a night's work.
+    modules = sorted(name for name in sys.modules if name.startswith("recolor."))
     sources = [Path(sys.modules[name].__file__ or "") for name in modules]
     made_of = json.dumps([settings, manifest, [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]])
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
