@@ -3,6 +3,7 @@
 Beside the models stands `grey`, the do-nothing row: ab = 0. PSNR and SSIM reward it, colourfulness and FID show what it lacks.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from recolor.checkpoint import load_generator
-from recolor.color import lab_to_rgb
+from recolor.checkpoint import load_generator, read_card
+from recolor.color import into_gamut, lab_to_rgb
 from recolor.devices import Device, Machine
 from recolor.disk import whole_folder
 from recolor.errors import UserError
@@ -64,6 +65,7 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     splits = [CachedPhotos(cache, split) for split in SPLITS]
     for photos in splits:
         photos.verify()
+    _check_trained_on(cache, models)
 
     tables, scores, examples = [], [], []
     for photos in splits:
@@ -130,6 +132,16 @@ def _walk(
     return pd.concat(tables, ignore_index=True), features
 
 
+def _check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
+    """Refuses a model of another split: it may have trained on this one's test photos."""
+    manifest = hashlib.sha256((cache / "manifest.csv").read_bytes()).hexdigest()
+    for name, folder in models.items():
+        if read_card(folder).get("data", {}).get("manifest_sha256", manifest) != manifest:
+            raise UserError(
+                f"model {name} was trained on other photos than {cache / 'manifest.csv'} lists: train it again"
+            )
+
+
 @torch.inference_mode()
 def _pictures(lab: Tensor, generators: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """The 8-bit RGB pictures of truth, grey and each generator, (B, 3, H, W), on `lab`'s device."""
@@ -139,7 +151,7 @@ def _pictures(lab: Tensor, generators: Mapping[str, nn.Module]) -> dict[str, Ten
         ab = generator(lightness)
         if not ab.isfinite().all():
             raise UserError(f"model {name} gives colours that are not numbers: train it again")
-        coloured[name] = torch.cat([lightness, ab], dim=1)
+        coloured[name] = into_gamut(torch.cat([lightness, ab], dim=1))  # as Colorizer does
     return {name: _in_pieces(lab_to_rgb, picture.contiguous()) for name, picture in coloured.items()}
 
 

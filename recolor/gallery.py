@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.checkpoint import load_generator
-from recolor.color import lab_to_rgb
+from recolor.color import into_gamut, lab_to_rgb
 from recolor.devices import Device, Machine
 from recolor.disk import whole_folder
 from recolor.errors import UserError
@@ -105,7 +105,7 @@ def _coloured(
     """Each row with its pictures, (H, W, 3) 8-bit RGB, by name."""
 
     def picture(lightness: Tensor, ab: Tensor) -> np.ndarray:
-        rgb: np.ndarray = lab_to_rgb(torch.cat([lightness, ab], dim=1)).permute(0, 2, 3, 1).cpu().numpy()
+        rgb: np.ndarray = lab_to_rgb(into_gamut(torch.cat([lightness, ab], dim=1))).permute(0, 2, 3, 1).cpu().numpy()
         return rgb
 
     for start in progress(range(0, len(rows), BATCH), desc="gallery"):

@@ -26,7 +26,7 @@ from recolor.errors import UserError
 
 CLEAN_FID = "inception-2015-12-05.pt"
 TORCH_FIDELITY = "weights-inception-2015-12-05-6726825d.pth"
-SHA256 = {
+SHA256 = {  # the first as k-diffusion checks it, the second as its name begins
     CLEAN_FID: "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     TORCH_FIDELITY: "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 }
@@ -81,8 +81,8 @@ def _download(name: str) -> Path:
     except (OSError, ValueError):  # no connection or no room; not the file that it should be
         # Without the library's own words: they hold memory addresses, and this line ends in a file that has to stay the same.
         raise WeightsUnavailableError(
-            f"the Inception weights could not be downloaded from {url}: run it again with a network, "
-            f"or put {' and '.join(SHA256)} into a folder and name it in evaluate.inception_weights"
+            f"the Inception weights could not be downloaded from {url}: with a network, `dvc repro -f evaluate@DATASET` and "
+            f"then `dvc repro`; or put {' and '.join(SHA256)} into a folder and name it in evaluate.inception_weights"
         ) from None
 
 

@@ -15,7 +15,7 @@ from recolor.training import TrainParams
 
 Datasets = Annotated[list[str], Field(min_length=1)]
 Loss = Literal["gan", "wgan"]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's old generator, which clean-fid and pandas use, takes no more
 
 
 def check(path: Path) -> list[str]:
@@ -29,6 +29,8 @@ def check(path: Path) -> list[str]:
     for dataset in datasets:
         params = Params(path, dataset)
         params.source(SourceParams)
+        if "overrides" not in params.read[f"data.{dataset}"]:
+            raise ParamsError(f"{path}: data.{dataset}.overrides is missing: DVC tracks it; {{}} will do")
         params.section("gan", GANParams)
         params.section("wgan", WGANParams)
         params.section("evaluate", EvaluateParams)

@@ -19,6 +19,10 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     params = read_params(dataset)
     models = {name: paths.model(dataset, name) for name in paths.MODELS}
     settings = params.section("evaluate", EvaluateParams)
+    if settings.inception_weights is not None:
+        settings = settings.model_copy(
+            update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}
+        )
     scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", int))
     typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
 

@@ -81,7 +81,9 @@ def _checkpoint_folder(run: str, settings: dict[str, Any], manifest: str) -> Pat
     # Of the modules those that training has imported: an edit of the report loses nobody a night's work.
     modules = sorted(name for name in sys.modules if name.startswith("recolor."))
     sources = [Path(sys.modules[name].__file__ or "") for name in modules]
-    made_of = json.dumps([settings, manifest, [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]])
+    made_of = json.dumps(
+        [settings, manifest, torch.__version__, [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]]
+    )
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     return paths.CHECKPOINTS / f"{run}-{key}"
 

@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from recolor.cache import CacheParams, build
 from recolor.checkpoint import load_generator, save_generator
-from recolor.color import lab_to_rgb
+from recolor.color import into_gamut, lab_to_rgb
 from recolor.errors import UserError
 from recolor.evaluation import EvaluateParams, evaluate
 from recolor.examples import Examples
@@ -82,7 +82,7 @@ def pictures_of(cache: Path, split: str, model: Path | None) -> list[tuple[np.nd
     for lab in photos[range(len(photos))]:
         with torch.inference_mode():
             output = torch.cat([lab[:1], generator(lab[None, :1])[0]])
-        pairs.append((picture(output), picture(lab)))
+        pairs.append((picture(into_gamut(output[None])[0]), picture(lab)))
     return pairs
 
 
