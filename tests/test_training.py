@@ -27,7 +27,7 @@ GAN = GANParams(lr=2e-3, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1
 WGAN = WGANParams(
     constraint="clip", clip=0.125, penalty_weight=10, lr=1e-3, n_critic=3, l1_weight=100, adversarial_weight=1
 )
-PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty"})
+PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty", "lr": 4e-3})
 RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}
 
 
@@ -129,7 +129,7 @@ def test_clipping_holds_after_every_step() -> None:
         assert max(weight.abs().max().item() for weight in players.critic.parameters()) <= 0.125
 
 
-# Five steps of each recipe in float32 on a CPU, from seed 1: a refactor that leaves them alone is neutral. Measured with
+# Six steps of each recipe in float32 on a CPU, from seed 1: a refactor that leaves them alone is neutral. Measured with
 # this very code; the tolerance covers other processors' order of summation.
 GOLDEN: dict[str, list[tuple[float, float | None]]] = {  # per step: critic_loss, generator_l1
     "gan": [
@@ -138,6 +138,7 @@ GOLDEN: dict[str, list[tuple[float, float | None]]] = {  # per step: critic_loss
         (0.6849899, 0.5007557),
         (0.6801029, 0.5001157),
         (0.6848618, 0.5004846),
+        (0.6792045, 0.5000417),
     ],
     "wgan clip": [
         (-0.007842875, None),
@@ -145,20 +146,22 @@ GOLDEN: dict[str, list[tuple[float, float | None]]] = {  # per step: critic_loss
         (-0.006098382, 0.5017933),
         (-0.0138883, None),
         (-0.01407169, None),
+        (-0.02013257, 0.5006431),
     ],
     "wgan gradient_penalty": [
         (9.999388, None),
-        (9.999578, None),
-        (9.998859, 0.5017933),
-        (9.997773, None),
-        (9.995527, None),
+        (9.999008, None),
+        (9.99375, 0.5017933),
+        (9.942838, None),
+        (9.750592, None),
+        (9.167107, 0.5006974),
     ],
 }
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_golden_losses(name: str, tmp_path: Path) -> None:
-    history = run(tmp_path, RECIPES[name], MadePhotos(4), epochs=5).history
+    history = run(tmp_path, RECIPES[name], MadePhotos(4), epochs=6).history
     measured = [(row["critic_loss"], row["generator_l1"]) for row in history]
     for (critic_loss, l1), (golden_critic_loss, golden_l1) in zip(measured, GOLDEN[name], strict=True):
         assert critic_loss == pytest.approx(golden_critic_loss, rel=1e-3, abs=1e-6)
@@ -290,8 +293,11 @@ def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
 
 
 def test_bf16_stays_near_fp32(tmp_path: Path) -> None:
-    full = run(tmp_path / "fp32", epochs=20)
-    half = run(tmp_path / "bf16", epochs=20, precision="bf16")
+    photos = MadePhotos(12)
+    photos.lab[:, 1:] = 0.5 * photos.lab[:, :1].sign()  # colours that L gives away, so that there is something to learn
+    full = run(tmp_path / "fp32", photos=photos, epochs=40)
+    half = run(tmp_path / "bf16", photos=photos, epochs=40, precision="bf16")
     assert half.history != full.history
-    for row, reference in zip(half.history, full.history, strict=True):
-        assert row["generator_l1"] == pytest.approx(reference["generator_l1"], rel=0.05)
+    losses, reference = ([row["generator_l1"] for row in trained.history] for trained in (half, full))
+    assert reference[-1] < 0.8 * reference[0]
+    assert losses == pytest.approx(reference, rel=0.05)
