@@ -104,17 +104,18 @@ def _coloured(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Each row with its pictures, (H, W, 3) 8-bit RGB, by name."""
 
-    def picture(lightness: Tensor, ab: Tensor) -> np.ndarray:
-        rgb: np.ndarray = lab_to_rgb(into_gamut(torch.cat([lightness, ab], dim=1))).permute(0, 2, 3, 1).cpu().numpy()
-        return rgb
+    def rgb(lab: Tensor) -> np.ndarray:
+        picture: np.ndarray = lab_to_rgb(lab).permute(0, 2, 3, 1).cpu().numpy()
+        return picture
 
     for start in progress(range(0, len(rows), BATCH), desc="gallery"):
         batch = rows[start : start + BATCH]
         lab = photos[batch].to(device)
-        lightness, ab = lab[:, :1], lab[:, 1:]
-        pictures = {INPUT: picture(lightness, torch.zeros_like(ab))}
-        pictures |= {name: picture(lightness, generator(lightness)) for name, generator in generators.items()}
-        pictures[TRUTH] = picture(lightness, ab)
+        lightness = lab[:, :1]
+        pictures = {INPUT: rgb(torch.cat([lightness, torch.zeros_like(lab[:, 1:])], dim=1))}
+        for name, generator in generators.items():
+            pictures[name] = rgb(into_gamut(torch.cat([lightness, generator(lightness)], dim=1)))
+        pictures[TRUTH] = rgb(lab)
         for place, row in enumerate(batch):
             yield row, {name: several[place] for name, several in pictures.items()}
 
