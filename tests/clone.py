@@ -73,8 +73,8 @@ def set_params(folder: Path, values: dict[str, object]) -> None:
     yaml.dump(tree, path)
 
 
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from recolor import checkpoint
 from recolor.checkpoint import Checkpoints, save_generator
-from recolor.disk import DiskFull, room_for, whole, whole_folder
+from recolor.disk import DiskFull, whole, whole_folder
 from recolor.errors import UserError
 from recolor.networks import GeneratorParams, UNetGenerator
 
@@ -88,11 +88,6 @@ def test_a_file_larger_than_the_system_allows_is_a_line_too(tmp_path: Path) -> N
     assert done.stdout.startswith("a checkpoint makes a larger file than may be written there (ulimit -f, ")
     assert done.stdout.count("\n") == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"000000001.json", "000000001.safetensors"}
-
-
-def test_other_faults_are_not_called_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), room_for("a file", tmp_path):
-        tmp_path.write_text("")
 
 
 def test_a_failure_leaves_the_file_and_the_folder_that_were_there(tmp_path: Path) -> None:

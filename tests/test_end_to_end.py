@@ -62,6 +62,19 @@ def test_nothing_changed_nothing_runs_and_nothing_is_left_for_git_but_results(cl
     git(clone, "commit", "--quiet", "--message=Results")
 
 
+def test_a_clone_elsewhere_with_the_cache_pulled_reruns_nothing(clone: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    git(tmp_path, "clone", "--quiet", str(clone), str(elsewhere))
+    for folder, command in ((clone, "push"), (elsewhere, "pull")):
+        dvc(folder, "remote", "add", "--local", "--default", "shared", str(tmp_path / "shared"))
+        dvc(folder, command)
+    assert stages_run(dvc(elsewhere, "repro")) == []
+    for name in ("data/models", "reports"):
+        own = {path: file for path, file in contents(clone / name).items() if not path.endswith(".lock")}
+        assert contents(elsewhere / name) == own
+    assert git(elsewhere, "status", "--porcelain") == ""
+
+
 def test_run_again_by_force_every_byte_is_the_same(clone: Path) -> None:
     kept = [clone / "data/models", clone / "data/cache", clone / "reports"]
     before = [contents(folder) for folder in kept]

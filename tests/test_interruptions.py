@@ -1,6 +1,7 @@
 """The training stages, stopped in every way: killed at any moment they lose nothing and go on to the very same bytes."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from conftest import ROOT
 from recolor.cache import CacheParams, build
 from recolor.listing import listing_of, walk
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # the current folder comes before it
 STRIDE = 1 if os.environ.get("RECOLOR_SLOW") else 6
 
 
@@ -49,10 +50,10 @@ def stage(work: Path, name: str = "train_gan", **options: object) -> subprocess.
 
 
 @contextmanager
-def running(work: Path) -> Iterator[subprocess.Popen[str]]:
+def running(work: Path, name: str = "train_gan") -> Iterator[subprocess.Popen[str]]:
     """The stage, past its first epoch of many."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.train_gan", "mine"],
+        [sys.executable, "-m", f"stages.{name}", "mine"],
         cwd=work,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -76,17 +77,16 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
     killer = [sys.executable, Path(__file__).with_name("killer.py"), name, work, str(first), str(STRIDE)]
     done = subprocess.run(killer, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    points = range(first, int(done.stdout) + 1, STRIDE)
-    assert points.stop > 40
+    last = int(done.stdout)
+    assert last > 40
     whole = outputs(Path(f"{work}.0"))
     assert {Path(path).name for path in whole} == {"generator.safetensors", "history.csv", "model.json"}
-    went_on = 0
-    for point in points:
+    for point in range(first, last + 1, STRIDE):
         killed = Path(f"{work}.{point}")
         assert outputs(killed) == whole, point
         assert list((killed / "data/checkpoints").iterdir()) == [], point
-        went_on += "going on from step" in (killed / "log").read_text()
-    assert went_on > len(points) - 8  # all but those before the first checkpoint was there
+        if 6 < point <= last - 7:  # from the first checkpoint on, and until they are removed
+            assert "going on from step" in (killed / "log").read_text(), point
 
 
 def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path) -> None:
@@ -118,3 +118,41 @@ def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path
     assert other.returncode == 0
     assert "going on" not in other.stdout
     assert len((work / "data/models/mine/gan/history.csv").read_text().splitlines()) == 3
+
+
+def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothing(work: Path) -> None:
+    for package in ("recolor", "stages"):
+        shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__pycache__"))
+    edits = {
+        "params.yaml": ("epochs: 30", "epochs: 31", "params.yaml: train was changed while this ran; run it again"),
+        "recolor/ledger.py": (
+            "CHECK_EVERY = 16",
+            "CHECK_EVERY = 15",
+            "ledger.py was edited while this ran; run it again",
+        ),
+    }
+    for model, (name, (before, after, line)) in zip(("train_gan", "train_wgan"), edits.items(), strict=True):
+        set_params(work, {"train.epochs": 30, "train.checkpoint_minutes": 10})
+        text = (work / name).read_text()
+        assert before in text
+        with running(work, model) as process:
+            process.send_signal(signal.SIGSTOP)
+            (work / name).write_text(text.replace(before, after))
+            process.send_signal(signal.SIGCONT)
+            printed, told = process.communicate(timeout=120)
+        assert "epoch 30:" in printed
+        assert (process.returncode, told) == (1, f"error: {line}\n")
+        (work / name).write_text(text)
+        undone = stage(work, model)
+        assert undone.returncode == 0
+        assert undone.stdout.endswith("going on from step 60, in epoch 31\n")
+
+
+def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> None:
+    """Under a limit that any user may set; tests/test_disk.py does the same on a disk that is really full."""
+    limit = (20_000, 20_000)
+    small = stage(work, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert small.returncode == 1
+    assert small.stderr.startswith("error: a checkpoint makes a larger file than may be written there")
+    assert small.stderr.count("\n") == 1
+    assert not outputs(work)

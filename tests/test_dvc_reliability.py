@@ -1,0 +1,141 @@
+"""DVC itself killed, run twice at once, and run from its queue: the tests share a clone and go on from one another."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from clone import dvc, environment, git, make_clone, set_params, stages_run, write_photos
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.xdist_group("dvc reliability")  # one process, in order
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_clone(tmp_path_factory.mktemp("clone"), Path("photos"))  # which git ignores
+    (folder / "photos").mkdir()
+    write_photos(folder / "photos")
+    set_params(folder, {"train.epochs": 100_000})
+    return folder
+
+
+@contextmanager
+def repro(clone: Path, until: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """`dvc repro train_gan`, as from a terminal of its own, and what it has printed when it has printed `until`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "train_gan"],
+        cwd=clone,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        while not lines or until not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], lines
+        yield process, lines
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def step(line: str) -> int:
+    return int(re.findall(r"step (\d+)", line)[0])
+
+
+def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpoint(clone: Path) -> None:
+    with repro(clone, until="epoch 2:") as (first, _):
+        assert f"(PID {first.pid})" in dvc(clone, "repro", "train_gan", fails=True)
+        first.kill()
+        assert first.stdout is not None
+        rest = first.stdout.read()  # until the trainer, which writes there too, has ended by itself
+    (stopped,) = (line for line in rest.splitlines() if line.startswith("error: "))
+    assert stopped.startswith("error: stopped by SIGTERM at step ")
+    assert not (clone / "data/models/mine/gan").exists()
+
+    with repro(clone, until="going on from step") as (second, lines):
+        assert step(lines[-1]) == step(stopped)
+        assert stages_run("".join(lines)) == ["train_gan@mine"]
+        os.killpg(second.pid, signal.SIGINT)  # Ctrl-C reaches all that the terminal runs
+        told = second.communicate(timeout=60)[0]
+        assert second.returncode != 0
+    (stopped_again,) = (line for line in told.splitlines() if line.startswith("error: "))
+    assert stopped_again.startswith("error: stopped by SIGINT at step ")
+    assert step(stopped_again) >= step(stopped)
+    assert not (clone / "data/models/mine/gan").exists()
+
+
+def start_queue(clone: Path) -> str:
+    """Works through the queue, two at a time, and returns its last status."""
+    # Workers go on after `queue start` and would hold a pipe open.
+    start = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", "2"]
+    with (clone.parent / "queue.log").open("w") as log:
+        subprocess.run(start, cwd=clone, env=environment(), stdout=log, stderr=log, check=True)
+    while "Queued" in (status := dvc(clone, "queue", "status")) or "Running" in status:
+        time.sleep(1)
+    return status
+
+
+def recorded(clone: Path, experiment: str) -> dict[str, Path]:
+    """The files of the GAN that an experiment recorded, in DVC's cache."""
+    (ref,) = (
+        ref for ref in git(clone, "for-each-ref", "--format=%(refname)").split() if ref.endswith(f"/{experiment}")
+    )
+    stages = YAML(typ="safe").load(git(clone, "show", f"{ref}:dvc.lock"))["stages"]
+    (folder,) = (out["md5"] for out in stages["train_gan@mine"]["outs"] if out["path"] == "data/models/mine/gan")
+    cache = clone / ".dvc/cache/files/md5"
+    files = json.loads((cache / folder[:2] / folder[2:]).read_text())
+    return {file["relpath"]: cache / file["md5"][:2] / file["md5"][2:] for file in files}
+
+
+def test_three_experiments_from_the_queue_two_at_a_time(clone: Path) -> None:
+    set_params(clone, {"train.epochs": 2})
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message=Two epochs")
+    before = {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts}
+    # Another seed draws other photos: even that finds them, and the folder `photos` is the repository's.
+    asked = {"slow": ("gan.lr", 0.001), "fast": ("gan.lr", 0.002), "other": ("seed", 7)}
+    for name, (key, value) in asked.items():
+        dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}", "train_gan")
+    printed = start_queue(clone)
+    assert printed.count("Success") == 3, printed + "".join(dvc(clone, "queue", "logs", name) for name in asked)
+
+    models = {name: recorded(clone, name) for name in asked}
+    assert len({model["generator.safetensors"].read_bytes() for model in models.values()}) == 3
+    for name, (key, value) in asked.items():
+        params = json.loads(models[name]["model.json"].read_text())["params"]
+        assert {"gan.lr": params["gan"]["lr"], "seed": params["seed"]}[key] == value
+        assert len(models[name]["history.csv"].read_text().splitlines()) == 3
+    assert {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts} == before
+    # The checkpoint of the run that was stopped above, under its own settings, and none of those that ended well.
+    assert len(list((clone / "data/checkpoints").iterdir())) == 1
+
+
+def test_what_outlives_a_run_lies_in_the_repository_itself(tmp_path: Path) -> None:
+    for below in ("", ".dvc/tmp/exps/tmpabc", ".dvc/tmp/exps/standalone/tmpabc"):
+        (tmp_path / below).mkdir(parents=True, exist_ok=True)
+        code = "from stages import paths; print(paths.CHECKPOINTS.absolute(), paths.DOWNLOADS.absolute())"
+        printed = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path / below,
+            env={**environment(), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert printed.split() == [str(tmp_path / "data" / name) for name in ("checkpoints", "downloads")]
