@@ -1,9 +1,9 @@
 """Several processes that train one model, each on a device of its own and with its share of every batch.
 
 They are launched by `accelerate launch` or `torchrun` around the stage's command; an ordinary process is a crew of one.
-Every process holds all weights and takes the same steps on the same averaged gradients, so the result is that of one process
-with the whole batch, up to rounding: batch norm takes its statistics over the whole batch too, and each photo has one place
-in one share. Dropout and a penalty's mixing draw differently in each process.
+When training, every process holds all weights and takes the same steps on the same averaged gradients, so the result is that of
+one process with the whole batch, up to rounding: batch norm takes its statistics over the whole batch too, and each photo has
+one place in one share. Dropout and a penalty's mixing draw differently in each process.
 """
 
 from collections.abc import Iterable
@@ -89,6 +89,19 @@ class Crew:
             for layer in network.modules():
                 if isinstance(layer, nn.SyncBatchNorm) and layer.weight.device.type == "cpu":
                     layer.__class__ = _BatchNormOnCPUs
+
+    def add_up(self, arrays: Iterable[NDArray[Any]]) -> None:
+        """Puts the sum over processes in the place of each array."""
+        if self.size > 1:
+            for array in arrays:
+                dist.all_reduce(torch.from_numpy(array), group=self.control)
+
+    def gather(self, thing: T) -> list[T]:
+        """Every process's `thing`, in every process; it travels as a pickle."""
+        things = [thing] * self.size
+        if self.size > 1:
+            dist.all_gather_object(things, thing, group=self.control)
+        return things
 
     def __str__(self) -> str:
         return "1 process" if self.size == 1 else f"{self.size} processes"

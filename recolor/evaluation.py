@@ -5,7 +5,7 @@ Beside the models stands `grey`, the do-nothing row: ab = 0. PSNR and SSIM rewar
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from recolor.checkpoint import load_generator, read_card
 from recolor.color import into_gamut, lab_to_rgb
+from recolor.crew import Crew
 from recolor.devices import Device, Machine
 from recolor.disk import whole_folder
 from recolor.errors import UserError
@@ -52,11 +53,12 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     not measured; `photos.csv` has one for each photo as well; `examples.csv` and `examples.npz` are `write_examples`'s;
     `notes.json` says why set scores are missing (`inception`), and the `device`. Colourfulness's distance is the mean over
     photos of the difference from the true photo's. Run again on the same machine it writes the same, byte for byte.
+    Several processes (crew.py) take turns at the batches, and the main one writes.
 
     Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
     """
-    machine = Machine.find(params.device)
+    machine, crew = Machine.find(params.device), Crew.find()
     inception, why_not = _load_inception(params, machine.device)
     generators = {
         name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)
@@ -70,20 +72,26 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     tables, scores, examples = [], [], []
     for photos in splits:
         shown = Examples(photos.manifest, params.examples, seed)
-        table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device)
+        table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device, crew)
         values_each = int(np.prod(photos.shape))
         scores += [_score(rows, features, values_each, params, seed) for _, rows in table.groupby("model", sort=False)]
         tables.append(table.drop(columns=["group", "squared_error"]))
         examples.append(shown)
 
     summary = pd.DataFrame(scores).astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
+    if crew.main:
+        _write(out, summary, pd.concat(tables), examples, {"inception": why_not, "device": str(machine)})
+    return summary
+
+
+def _write(
+    out: Path, summary: pd.DataFrame, table: pd.DataFrame, examples: list[Examples], notes: dict[str, str | None]
+) -> None:
     with whole_folder(out, "the scores") as folder:
         summary.to_csv(folder / "scores.csv", index=False)
-        write_table(pd.concat(tables), folder / "photos.csv")
+        write_table(table, folder / "photos.csv")
         write_examples(examples, folder)
-        notes = {"inception": why_not, "device": str(machine)}
         (folder / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
-    return summary
 
 
 def _load_inception(params: EvaluateParams, device: torch.device) -> tuple[Inception | None, str | None]:
@@ -106,13 +114,17 @@ def _walk(
     shown: Examples,
     batch_size: int,
     device: torch.device,
+    crew: Crew,
 ) -> tuple[pd.DataFrame, dict[str, FeatureSet]]:
     """Every photo once through everything. Returns a row for each photo and model, and the features of truth and models."""
     count, values_each = len(photos), int(np.prod(photos.shape))
     models = [GREY, *generators]
-    measured = {model: np.empty((count, len(MEASURED))) for model in models}
-    features = {name: FeatureSet.empty(count) for name in (TRUTH, *models)} if inception else {}
-    for start in progress(range(0, count, batch_size), desc=f"evaluate {photos.split}"):
+    measured = {model: np.zeros((count, len(MEASURED))) for model in models}
+    features = {name: FeatureSet.zeros(count) for name in (TRUTH, *models)} if inception else {}
+    starts: Iterable[int] = range(0, count, batch_size)[crew.rank :: crew.size]
+    if crew.main:
+        starts = progress(starts, desc=f"evaluate {photos.split}")
+    for start in starts:
         batch = slice(start, min(start + batch_size, count))
         pictures = _pictures(photos.half(range(count)[batch]).to(device).float(), generators)
         if inception:
@@ -123,6 +135,10 @@ def _walk(
         for model in generators:
             quality = psnr(measured[model][batch, 0], values_each)
             shown.offer(model, start, quality, pictures[GREY], pictures[model], pictures[TRUTH])
+    # Each process has filled its own rows and left 0 in the others'.
+    crew.add_up([*measured.values(), *(part for name in features for part in vars(features[name]).values())])
+    for others in crew.gather(shown.held):
+        shown.take(others)
 
     known = photos.manifest[["split", "row", "path", "crop", "group"]]
     tables = []

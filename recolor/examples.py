@@ -46,6 +46,11 @@ class Examples:
             for row in wanted.intersection(quality)
         }
 
+    def take(self, held: dict[str, dict[int, Example]]) -> None:
+        """Adds what another process holds of the same split."""
+        for model, examples in held.items():
+            self.held.setdefault(model, {}).update(examples)
+
     def rows(self) -> Iterator[tuple[dict[str, Any], Example]]:
         """Each example to be shown, with its row of examples.csv. `best` and `worst` begin with the very best and worst."""
         for model, held in self.held.items():

@@ -95,8 +95,8 @@ class FeatureSet:
     logits: Features  # (N, 1008), torchmetrics', without the bias
 
     @classmethod
-    def empty(cls, pictures: int) -> Self:
-        return cls(*(np.empty((pictures, size), np.float32) for size in (2048, 64, 1008)))
+    def zeros(cls, pictures: int) -> Self:
+        return cls(*(np.zeros((pictures, size), np.float32) for size in (2048, 64, 1008)))
 
     def put(self, start: int, batch: tuple[Tensor, ...]) -> None:
         """Writes a batch's features, as `Inception` gives them, from picture `start` on."""

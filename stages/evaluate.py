@@ -14,6 +14,8 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     photo, FID, KID and the Inception score of all. The last three take Inception's weights, which are downloaded, or found
     in evaluate.inception_weights.
     """
+    from accelerate import PartialState
+
     from recolor.evaluation import EvaluateParams, evaluate
 
     params = read_params(dataset)
@@ -24,7 +26,9 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
             update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}
         )
     scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", int))
-    typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
+    if PartialState().is_main_process:
+        typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
+    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

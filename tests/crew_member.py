@@ -9,11 +9,12 @@ from typing import Any
 
 import test_training
 import torch
-from test_crew import RECIPES, train_in
+from test_crew import EVALUATION, RECIPES, train_in
 from torch import Tensor
 
 from recolor import training
 from recolor.checkpoint import Checkpoints
+from recolor.evaluation import evaluate
 from recolor.params import Params
 from recolor.training import Interrupted, train_step
 from stages.training import train_model
@@ -62,6 +63,7 @@ def main(folder: Path) -> None:
     except training.UserError as error:
         told["odd"] = str(error)
     os.chdir(folder / f"node{rank}")
+    evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, 1)
     train_model("gan", Params(Path("params.yaml"), "mine"), RECIPES["gan"])
     told["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
     torch.manual_seed(training._seed(1, 0, rank))

@@ -2,23 +2,31 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from test_training import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
 
-from recolor.checkpoint import Checkpoints
+from benchmarks.ours import make_photos
+from recolor.cache import CacheParams, build
+from recolor.checkpoint import Checkpoints, save_generator
+from recolor.evaluation import EvaluateParams, evaluate
+from recolor.networks import UNetGenerator
 from recolor.objectives import Recipe
 from recolor.training import Trained, _seed, train
 from stages.training import _launch
 
 # Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
 RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan": WGAN}
+EVALUATION = EvaluateParams(
+    batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu"
+)
+SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.json")
 STILL = GENERATOR.model_copy(update={"dropout": 0.0})
 
 
@@ -28,29 +36,35 @@ def train_in(folder: Path, recipe: Recipe) -> Trained:
     )
 
 
-def write_node(folder: Path) -> None:
-    """What a stage needs: settings and a cache."""
+def write_node(folder: Path, cache: Path) -> None:
+    """What a stage needs: settings and a cache, on a disk of its own."""
     sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "train": settings(processes=2)}
     params = {name: section.model_dump() for name, section in sections.items()}
-    cache = folder / "data" / "cache" / "mine"
-    cache.mkdir(parents=True)
+    shutil.copytree(cache, folder / "data" / "cache" / "mine")
     (folder / "params.yaml").write_text(json.dumps({"seed": 1, "data": {"mine": {"overrides": {}}}, **params}))
-    (cache / "manifest.csv").write_text("split,row\n" + "".join(f"train,{row}\n" for row in range(12)))
-    np.save(cache / "train-000.npy", MadePhotos(12).lab.half().numpy())
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes tells (crew_member.py)."""
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache, and a model that never learnt anything."""
     folder = tmp_path_factory.mktemp("crew")
+    listing = make_photos(folder / "photos", 16, (40, 30))
+    build(listing, folder / "photos", folder / "cache", CacheParams(size=32, train_fraction=0.75, min_chroma=0), 1, 1)
+    save_generator(folder / "model", UNetGenerator(STILL), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(work: Path) -> list[dict[str, Any]]:
+    """What each of two processes tells (crew_member.py)."""
     for rank in (0, 1):
-        write_node(folder / f"node{rank}")
+        write_node(work / f"node{rank}", work / "cache")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     script = Path(__file__).with_name("crew_member.py")
-    done = subprocess.run([*launch, script, folder], env=environment, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)}
+    done = subprocess.run([*launch, script, work], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((work / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -83,14 +97,19 @@ def test_one_process_writes_the_checkpoints(told: list[dict[str, Any]]) -> None:
 
 
 def test_one_process_writes_the_stages_outputs(told: list[dict[str, Any]]) -> None:
-    model = [f"data/models/mine/gan/{name}" for name in ("generator.safetensors", "history.csv", "model.json")]
-    cache = ["data/cache/mine/manifest.csv", "data/cache/mine/train-000.npy"]
-    assert [file for file in told[0]["written"] if "checkpoints" not in file] == [
-        *cache,
-        *model,
+    written = [{file for file in of_one["written"] if "cache" not in Path(file).parts} for of_one in told]
+    assert {file for file in written[0] if not ("checkpoints" in file or file.endswith(".lock"))} == {
+        *(f"data/models/mine/gan/{name}" for name in ("generator.safetensors", "history.csv", "model.json")),
+        *(f"data/metrics/{name}" for name in SCORED),
         "data/timings/mine/gan.csv",
-    ]
-    assert told[1]["written"] == cache
+    }
+    assert written[1] == set()
+
+
+def test_two_processes_score_what_one_scores_byte_for_byte(told: list[dict[str, Any]], work: Path) -> None:
+    evaluate(work / "cache", {"gan": work / "model"}, work / "alone", EVALUATION, 1)
+    for name in SCORED:
+        assert (work / "alone" / name).read_bytes() == (work / "node0" / "data" / "metrics" / name).read_bytes(), name
 
 
 def test_the_setting_starts_the_processes_unless_a_launcher_did(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def pictures(seed: int) -> torch.Tensor:
 
 
 def features_of(network: Inception, rgb: torch.Tensor, batch: int) -> FeatureSet:
-    features = FeatureSet.empty(len(rgb))
+    features = FeatureSet.zeros(len(rgb))
     for start in range(0, len(rgb), batch):
         features.put(start, network(rgb[start : start + batch]))
     return features
