@@ -221,7 +221,8 @@ def test_without_a_network_the_reason_says_what_to_do(offline_hub: Path) -> None
     with pytest.raises(WeightsUnavailableError) as error:
         find_weights(None)
     assert str(error.value) == (
-        f"the Inception weights could not be downloaded from {inception_url}: run it again with a network, "
+        f"the Inception weights could not be downloaded from {inception_url}: with a network, "
+        "`dvc repro -f evaluate@DATASET` and then `dvc repro`; "
         f"or put {CLEAN_FID} and {TORCH_FIDELITY} into a folder and name it in evaluate.inception_weights"
     )
     assert not list(offline_hub.glob("*"))

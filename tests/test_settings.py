@@ -38,7 +38,11 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("wgan.n_critic", 0, "wgan.n_critic: got 0; takes greater than or equal to 1"),
         ("evaluate.bootstrap", 1, "evaluate.bootstrap: got 1; takes greater than or equal to 100"),
         ("seed", 2**32, "seed: got 4294967296; takes less than 4294967296"),
-        ("data.sample", {"source": "sample", "crops": 4}, "data.sample.overrides is missing: DVC tracks it; {} will do"),
+        (
+            "data.sample",
+            {"source": "sample", "crops": 4},
+            "data.sample.overrides is missing: DVC tracks it; {} will do",
+        ),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_key(
