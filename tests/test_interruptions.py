@@ -85,7 +85,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
         killed = Path(f"{work}.{point}")
         assert outputs(killed) == whole, point
         assert list((killed / "data/checkpoints").iterdir()) == [], point
-        if 6 < point <= last - 7:  # from the first checkpoint on, and until they are removed
+        if 7 < point <= last - 7:  # from the first checkpoint on, and until they are removed
             assert "going on from step" in (killed / "log").read_text(), point
 
 
