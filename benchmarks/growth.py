@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measuring import Row, Sizes
+from benchmarks.measuring import Row, Sizes, peak_memory
 
 
 def rows(sizes: Sizes) -> list[Row]:
@@ -23,8 +23,6 @@ def rows(sizes: Sizes) -> list[Row]:
 
 
 def _measure(count: int) -> dict[str, tuple[float, str]]:
-    import resource
-
     import numpy as np
 
     from benchmarks import ours
@@ -32,7 +30,6 @@ def _measure(count: int) -> dict[str, tuple[float, str]]:
     from recolor.shards import CachedPhotos
     from recolor.sources import FolderParams, fetch
 
-    unit = 1 if sys.platform == "darwin" else 1024
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         ours.make_photos(folder / "photos", count, (40, 30))
@@ -47,14 +44,12 @@ def _measure(count: int) -> dict[str, tuple[float, str]]:
         for batch in np.array_split(np.random.default_rng(1).permutation(len(photos)), -(-len(photos) // 16)):
             photos[batch]
         clock.append(time.perf_counter())
-    main, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     took = [1000 * (after - before) / count for before, after in itertools.pairwise(clock)]
     return {
         "listing": (took[0], "ms a photo"),
         "preprocess": (took[1], "ms a photo"),
         "an epoch's reading": (took[2], "ms a photo"),
-        "peak memory": (main * unit / 1e6, "MB"),
-        "peak memory of a worker": (workers * unit / 1e6, "MB"),
+        "peak memory": (peak_memory() / 1e6, "MB"),
     }
 
 

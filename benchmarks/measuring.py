@@ -70,6 +70,17 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
+def peak_memory() -> int:
+    """Bytes that this process has held at most. Linux's ru_maxrss would do, but a child takes over its parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (kilobytes,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(kilobytes) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def machine() -> str:
     """The machine in a line."""
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
