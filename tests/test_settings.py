@@ -33,6 +33,7 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("generator.dropout", 1, "generator.dropout: got 1; takes less than 1"),
         ("discriminator.downs", 0, "discriminator.downs: got 0; takes greater than or equal to 1"),
         ("train.decay_epochs", 7, "train.decay_epochs: got 7; takes at most the 6 epochs"),
+        ("train.processes", 3, "train.batch_size: got 16; takes a multiple of the 3 processes"),
         ("gan.l1_weight", -100, "gan.l1_weight: got -100; takes greater than or equal to 0"),
         ("wgan.constraint", "hope", "wgan.constraint: got 'hope'; takes 'clip' or 'gradient_penalty'"),
         ("wgan.n_critic", 0, "wgan.n_critic: got 0; takes greater than or equal to 1"),
