@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import test_training
 import torch
 from test_crew import EVALUATION, RECIPES, train_in
-from torch import Tensor
 
 from recolor import training
 from recolor.checkpoint import Checkpoints
@@ -18,20 +16,6 @@ from recolor.evaluation import evaluate
 from recolor.params import Params
 from recolor.training import Interrupted, train_step
 from stages.training import train_model
-
-
-def stop_in_step(number: int) -> None:
-    """Sends a signal to this process alone; all have to stop."""
-    steps = 0
-
-    def step(*arguments: Any) -> dict[str, Tensor]:
-        nonlocal steps
-        steps += 1
-        if steps == number:
-            signal.raise_signal(signal.SIGTERM)
-        return train_step(*arguments)
-
-    training.train_step = step
 
 
 def main(folder: Path) -> None:
@@ -42,7 +26,7 @@ def main(folder: Path) -> None:
         norms = [tensor.float().norm().item() for tensor in trained.generator.state_dict().values()]
         told[name] = {"history": trained.history, "norms": norms, "machine": trained.machine}
     if rank == 1:
-        stop_in_step(3)
+        training.train_step = test_training.stopped_in_step(3)  # a signal to this process alone; all have to stop
     try:
         train_in(folder / "stopped", RECIPES["gan"])
     except Interrupted as error:

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,20 @@ def moved(before: dict[str, Tensor], network: torch.nn.Module) -> bool:
 
 def copy_of(network: torch.nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in network.named_parameters()}
+
+
+def stopped_in_step(number: int) -> Callable[..., dict[str, Tensor]]:
+    """`train_step`, with a SIGTERM for this process as its call `number` begins."""
+    steps = 0
+
+    def step(*arguments: Any) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += 1
+        if steps == number:
+            signal.raise_signal(signal.SIGTERM)
+        return train_step(*arguments)
+
+    return step
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -217,17 +232,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     recipe: Recipe, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tmp_path / "whole", recipe)
-    steps = 0
-
-    def stop_after(*arguments: Any) -> dict[str, Tensor]:
-        nonlocal steps
-        steps += 1
-        if steps == stop_at:
-            signal.raise_signal(signal.SIGTERM)
-        return train_step(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", stop_after)
+        patch.setattr(training, "train_step", stopped_in_step(stop_at))
         with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop_at}, in epoch"):
             run(tmp_path / "stopped", recipe)
     assert_identical(run(tmp_path / "stopped", recipe), whole)
