@@ -126,12 +126,12 @@ def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting:
 
 
 def test_a_changed_folder_is_picked_up_in_one_command(clone: Path, photos: Path) -> None:
+    # DVC's own git library may note the new time of a file that it did not restore, and git then believes it unchanged.
+    git(clone, "read-tree", "HEAD")
     git(clone, "checkout", "HEAD", ".")
     dvc(clone, "checkout")
     (photos / "text.jpg").unlink()
-    assert "download@mine" not in stages_run(
-        dvc(clone, "repro")
-    )  # DVC does not look into a folder that is not its own,
+    assert stages_run(dvc(clone, "repro")) == []  # DVC does not look into a folder that is not its own,
     printed = dvc(clone, "repro", "--force", "--single-item", "download@mine")  # but this does
     assert stages_run(printed) == ["download@mine"]
     assert "preprocess@mine" in stages_run(dvc(clone, "repro"))
