@@ -11,7 +11,7 @@ repro: .venv/installed
 
 # A process for each core with one thread each; the tests of a file stay together, because they share what is slow to make.
 test: .venv/installed
-	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	ruff format --check .

@@ -62,15 +62,33 @@ def run(main: Callable[..., None]) -> None:
 def _end_with_dvc() -> None:
     """Ends the stage, as SIGTERM would, soon after the DVC that runs it was killed: nobody is left to record what it makes,
     and until it ends the next `dvc repro` cannot go on from its checkpoint."""
-    parent = os.getppid()
+    if "DVC_STAGE" not in os.environ:
+        return
+    import psutil  # DVC brings it; where DVC is not installed nothing needs it
+
+    # Some shells (dash) stay between DVC and the stage, and torchrun does: they name the stage, and DVC's command does not.
+    stage, highest = _stage_module(), psutil.Process()
+    for ancestor in highest.parents():
+        if stage not in " ".join(ancestor.cmdline()):
+            break
+        highest = ancestor
+    dvc = highest.ppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        try:
+            while highest.ppid() == dvc:  # a process whose parent dies gets another
+                time.sleep(0.5)
+        except psutil.NoSuchProcess:
+            pass  # killed together with DVC
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if "DVC_STAGE" in os.environ:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _stage_module() -> str:
+    """What `python -m` was given, such as stages.train_gan."""
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else sys.argv[0]
 
 
 def _modules() -> dict[Path, str]:

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
+SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py")  # a minute and a half each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files first, so that no process is left with one while the others have nothing to do."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
+
+
 def photos_in(folder: Path, names: list[str]) -> Path:
     """Small photos under these names, each another one."""
     for seed, name in enumerate(names):
