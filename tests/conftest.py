@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
-SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py")  # a minute and a half each
+SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py", "test_interruptions.py")  # a minute or two each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
