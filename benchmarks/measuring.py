@@ -1,13 +1,16 @@
 """Rows of the table, and how they are measured: in turn, by the median."""
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +35,7 @@ class Sizes:
     matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; a GPU's are four times as long
     compiled: bool = True
     inception: bool = True
-    children: bool = True  # whether to measure what takes processes of its own: start-up and peak memory
+    children: bool = True  # whether sides have processes of their own, and start-up and peak memory are measured
 
 
 QUICK = Sizes(photos=128, scored=16, batch=4, repeats=2, compiled=False)
@@ -62,6 +65,64 @@ def in_turn(candidates: Mapping[K, Callable[[], Any]], repeats: int) -> dict[K, 
             if round_:
                 taken[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+@contextmanager
+def apart(
+    sizes: Sizes,
+    make: Callable[..., Mapping[K, Callable[[], Any]]],
+    *settings: Any,
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[dict[K, Callable[[], Any]]]:
+    """`make(sizes, *settings)`, candidates by name, in a process of their own, and there in the block `within`.
+
+    What one side sets for its process is so not the other's. Where `sizes` allows no children, all stay in this one.
+    """
+    if not sizes.children:
+        with within():
+            yield dict(make(sizes, *settings))
+        return
+    here, there = multiprocessing.Pipe()
+    serving = (there, within, make, (sizes, *settings))
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=serving)
+    process.start()
+    there.close()
+    try:
+        yield {name: _Asked(here, name) for name in here.recv()}
+    finally:
+        here.close()
+        process.join()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A candidate in another process, which answers when it has run."""
+
+    process: Connection
+    name: Any
+
+    def __call__(self) -> Any:
+        self.process.send(self.name)
+        return self.process.recv()
+
+
+def _serve(
+    asked: Connection,
+    within: Callable[[], AbstractContextManager[Any]],
+    make: Callable[..., Mapping[Any, Callable[[], Any]]],
+    settings: tuple[Any, ...],
+) -> None:
+    with within():
+        candidates = make(*settings)
+        asked.send(list(candidates))
+        while True:
+            try:
+                name = asked.recv()
+            except EOFError:  # all has been measured
+                return
+            result = candidates[name]()
+            synchronise()
+            asked.send(result)
 
 
 def synchronise() -> None:

@@ -36,7 +36,7 @@ def networks(sizes: Sizes) -> tuple[GeneratorParams, DiscriminatorParams]:
 
 
 class Trainer:
-    """One step after another, as recolor.training takes them."""
+    """One step after another, as recolor.training takes them; to be used within `memory_kept`."""
 
     def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
         self.machine = Machine.find(precision=precision)
@@ -56,8 +56,9 @@ class Trainer:
 
 
 def random_batch(sizes: Sizes) -> Tensor:
-    """(B, 3, H, W) in the layout of the feed."""
-    batch = torch.rand(sizes.batch, 3, sizes.size, sizes.size) * 2 - 1
+    """(B, 3, H, W) in the layout of the feed, the same in every process."""
+    random = torch.Generator().manual_seed(1)
+    batch = torch.rand(sizes.batch, 3, sizes.size, sizes.size, generator=random) * 2 - 1
     return batch.contiguous(memory_format=torch.channels_last)
 
 

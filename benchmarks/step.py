@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -13,19 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import ours, textbook
-from benchmarks.measuring import Row, Sizes, in_turn, peak_memory, synchronise
+from benchmarks.measuring import Row, Sizes, apart, in_turn, peak_memory, synchronise
 from recolor.compiling import flops_per_photo
-from recolor.devices import Machine
+from recolor.devices import Machine, memory_kept
 
 PART = "training step"
 TEXTBOOK = ("textbook", "fp32")
+Variants = dict[tuple[str, str], Callable[[], None]]  # by name and precision
 
 
 def rows(sizes: Sizes) -> list[Row]:
     """Speeds on a batch that is in memory already: GAN steps, and WGAN steps in rounds that hold one generator step."""
-    device = Machine.find().device
-    real = ours.random_batch(sizes).to(device)
-    speeds, ceilings = _gan(sizes, real)
+    speeds, ceilings = _gan(sizes)
     flops = flops_per_photo(*ours.networks(sizes), ours.recipe("gan"), sizes.size)
     found = [
         Row("ceiling", f"products of large matrices, {name}", value / 1e12, "TFLOP/s")
@@ -36,40 +36,64 @@ def rows(sizes: Sizes) -> list[Row]:
         found.append(Row(PART, f"GAN, {name}, {precision}", speed, "photos/s", speed / speeds[TEXTBOOK], share))
     minutes = 100 * 4250 / speeds["recolor", _precision()] / 60
     found.append(Row(PART, "so the GAN of the paper's COCO run, 100 epochs of 4,250 photos, takes", minutes, "minutes"))
-    return found + _wgan(sizes, real) + _memory(sizes)
+    return found + _wgan(sizes) + _memory(sizes)
 
 
-def _gan(sizes: Sizes, real: Tensor) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
+def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
     """Photos a second by variant and precision, and FLOP/s of the ceiling by precision, all measured in turn."""
-    lightness, ab = real[:, :1].contiguous(), real[:, 1:].contiguous()
-
-    def usual(**switches: bool) -> Callable[[], None]:
-        trainer = textbook.Trainer(sizes.filters, sizes.downs, real.device, **switches)
-        return lambda: trainer.step(lightness, ab)
-
-    def own(**switches: Any) -> Callable[[], None]:
-        trainer = ours.Trainer(sizes, "gan", **switches)
-        return lambda: trainer.step(real)
-
-    variants = {
-        TEXTBOOK: usual(),
-        ("textbook with channels_last", "fp32"): usual(channels_last=True),
-        ("textbook with autocast", "bf16"): usual(bf16=True),
-        ("textbook with both", "bf16"): usual(channels_last=True, bf16=True),
-        ("recolor", "fp32"): own(precision="fp32"),
-        ("recolor", _precision()): own(),
-    }
-    if sizes.compiled:
-        variants["recolor, compiled", _precision()] = own(compiled=True)
-    ceilings: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    device, ceilings = Machine.find().device, {"fp32": [], "bf16": []}  # type: ignore[var-annotated]
 
     def measure_ceilings() -> None:
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            ceilings[name].append(ceiling(real.device, dtype, sizes.matrices))
+            ceilings[name].append(ceiling(device, dtype, sizes.matrices))
 
-    seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
+    with (
+        apart(sizes, _usual_gan) as usual,
+        apart(sizes, _usual_gan_keeping, within=memory_kept) as keeping,
+        apart(sizes, _own_gan, within=memory_kept) as own,
+    ):
+        variants = {**usual, **keeping, **own}
+        seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
     speeds = {variant: sizes.batch / seconds[variant] for variant in variants}
     return speeds, {name: statistics.median(measured) for name, measured in ceilings.items()}
+
+
+def _usual_gan(sizes: Sizes) -> Variants:
+    return {
+        TEXTBOOK: _usual(sizes),
+        ("textbook with channels_last", "fp32"): _usual(sizes, channels_last=True),
+        ("textbook with autocast", "bf16"): _usual(sizes, bf16=True),
+        ("textbook with both", "bf16"): _usual(sizes, channels_last=True, bf16=True),
+    }
+
+
+def _usual_gan_keeping(sizes: Sizes) -> Variants:
+    return {("textbook with freed memory kept", "fp32"): _usual(sizes)}
+
+
+def _usual(sizes: Sizes, **switches: bool) -> Callable[[], None]:
+    trainer = textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device, **switches)
+    lightness, ab = _halves(sizes)
+    return lambda: trainer.step(lightness, ab)
+
+
+def _own_gan(sizes: Sizes) -> Variants:
+    variants = {("recolor", "fp32"): _own(sizes, precision="fp32"), ("recolor", _precision()): _own(sizes)}
+    if sizes.compiled:
+        variants["recolor, compiled", _precision()] = _own(sizes, compiled=True)
+    return variants
+
+
+def _own(sizes: Sizes, **switches: Any) -> Callable[[], None]:
+    trainer = ours.Trainer(sizes, "gan", **switches)
+    real = ours.random_batch(sizes).to(trainer.machine.device)
+    return lambda: trainer.step(real)
+
+
+def _halves(sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """L and ab of the batch, on the device."""
+    real = ours.random_batch(sizes).to(Machine.find().device)
+    return real[:, :1].contiguous(), real[:, 1:].contiguous()
 
 
 def _precision() -> str:
@@ -94,23 +118,23 @@ def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...])
     return max(speeds)
 
 
-def _wgan(sizes: Sizes, real: Tensor) -> list[Row]:
-    lightness, ab = real[:, :1].contiguous(), real[:, 1:].contiguous()
-    usual = textbook.WassersteinTrainer(sizes.filters, sizes.downs, real.device)
-    own = ours.Trainer(sizes, "wgan")
-    turns = range(own.recipe.n_critic)
-    seconds = in_turn(
-        {
-            "textbook, fp32": lambda: [usual.step(lightness, ab) for _ in turns],
-            f"recolor, {_precision()}": lambda: [own.step(real) for _ in turns],
-        },
-        max(1, sizes.repeats // 2),
-    )
-    first = next(iter(seconds.values()))
-    return [
-        Row(PART, f"WGAN, {name}", sizes.batch * len(turns) / taken, "photos/s", first / taken)
-        for name, taken in seconds.items()
-    ]
+def _wgan(sizes: Sizes) -> list[Row]:
+    with apart(sizes, _usual_wgan) as usual, apart(sizes, _own_wgan, within=memory_kept) as own:
+        seconds = in_turn({**usual, **own}, max(1, sizes.repeats // 2))
+    photos, first = sizes.batch * ours.recipe("wgan").n_critic, next(iter(seconds.values()))
+    return [Row(PART, f"WGAN, {name}", photos / taken, "photos/s", first / taken) for name, taken in seconds.items()]
+
+
+def _usual_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
+    trainer = textbook.WassersteinTrainer(sizes.filters, sizes.downs, Machine.find().device)
+    lightness, ab = _halves(sizes)
+    return {"textbook, fp32": lambda: [trainer.step(lightness, ab) for _ in range(trainer.n_critic)]}
+
+
+def _own_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
+    trainer = ours.Trainer(sizes, "wgan")
+    real = ours.random_batch(sizes).to(trainer.machine.device)
+    return {f"recolor, {_precision()}": lambda: [trainer.step(real) for _ in range(trainer.recipe.n_critic)]}
 
 
 def _memory(sizes: Sizes) -> list[Row]:
@@ -129,15 +153,10 @@ def _memory(sizes: Sizes) -> list[Row]:
 
 def _peak(side: str, sizes: Sizes) -> float:
     """GB that three GAN steps take: the GPU's where there is one, or else the process's."""
-    real = ours.random_batch(sizes)
-    if side == "textbook":
-        usual = textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device)
+    with nullcontext() if side == "textbook" else memory_kept():
+        step = _usual(sizes) if side == "textbook" else _own(sizes)
         for _ in range(3):
-            usual.step(real[:, :1].contiguous(), real[:, 1:].contiguous())
-    else:
-        own = ours.Trainer(sizes, "gan")
-        for _ in range(3):
-            own.step(real)
+            step()
     synchronise()
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_memory() / 1e9
 

@@ -116,7 +116,7 @@ class Trainer:
 class WassersteinTrainer(Trainer):
     """The WGAN's: weights clipped, and a generator step after every five of the critic."""
 
-    steps = 0
+    steps, n_critic = 0, 5
 
     def __init__(self, filters: int, downs: int, device: torch.device) -> None:
         super().__init__(filters, downs, device)
@@ -136,7 +136,7 @@ class WassersteinTrainer(Trainer):
             weight.data.clamp_(-0.01, 0.01)
         loss.item()
         self.steps += 1
-        if self.steps % 5 == 0:
+        if self.steps % self.n_critic == 0:
             self.critic.requires_grad_(False)
             self.of_generator.zero_grad()
             fake = self.generator(lightness)

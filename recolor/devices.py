@@ -1,10 +1,12 @@
 """Which device and precision the networks run in: one place for training, evaluation and inference."""
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from accelerate import PartialState
@@ -13,6 +15,10 @@ from recolor.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32"]
+
+# glibc's malloc.h: which option is which, and what malloc comes to by itself with blocks as large as ours.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+_USUAL = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,24 @@ def _set_determinism(deterministic: bool, benchmark: bool, filling: bool) -> Non
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = benchmark
     torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Within the block malloc keeps what is freed, up to 2 GB, for the next step; afterwards the system has it back.
+
+    By itself glibc maps every large tensor anew, and the kernel clears its pages: on a CPU a fifth of a step in float32.
+    Elsewhere than in glibc nothing happens.
+    """
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    try:
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        yield
+    finally:
+        for option, value in _USUAL.items():
+            libc.mallopt(option, value)
+        libc.malloc_trim(0)

@@ -33,6 +33,9 @@ class UNetGenerator(nn.Module):
     Encoder and decoder are lists, not nested blocks: each decoder block sees the block below it next to the encoder's
     features of its own size (the skip connection). Widths double from `filters` and stop at 8 * filters. Dropout works in the
     first three decoder blocks, and only in training mode: pix2pix keeps it at test time, here a photo has one result.
+
+    Activations overwrite their input. What the next encoder block leaves in a skip connection so is LeakyReLU's output; the
+    decoder's ReLU makes the same of it as of the input.
     """
 
     def __init__(self, params: GeneratorParams) -> None:
@@ -53,7 +56,8 @@ class UNetGenerator(nn.Module):
             )
             for level in range(innermost, 0, -1)
         )
-        self.out = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(widths[0] * 2, 2, 4, stride=2, padding=1), nn.Tanh())
+        last = nn.ConvTranspose2d(widths[0] * 2, 2, 4, stride=2, padding=1)
+        self.out = nn.Sequential(nn.ReLU(inplace=True), last, nn.Tanh())
         self.apply(_initialise)
 
     def forward(self, lightness: Tensor) -> Tensor:
@@ -76,13 +80,13 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, params: DiscriminatorParams, norm: bool = True) -> None:
         super().__init__()
         widths = [params.filters * min(2**level, 8) for level in range(params.downs + 1)]
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         for level in range(1, len(widths)):
             stride = 2 if level < params.downs else 1
             layers.append(nn.Conv2d(widths[level - 1], widths[level], 4, stride, padding=1, bias=not norm))
             if norm:
                 layers.append(nn.BatchNorm2d(widths[level]))
-            layers.append(nn.LeakyReLU(0.2))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
         self.apply(_initialise)
 
@@ -122,7 +126,7 @@ class _Beside(torch.autograd.Function):
 
 
 def _encode(into: int, out: int, norm: bool, activate: bool) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if activate else []
+    layers: list[nn.Module] = [nn.LeakyReLU(0.2, inplace=True)] if activate else []
     layers.append(nn.Conv2d(into, out, 4, stride=2, padding=1, bias=not norm))
     if norm:
         layers.append(nn.BatchNorm2d(out))
@@ -130,7 +134,11 @@ def _encode(into: int, out: int, norm: bool, activate: bool) -> nn.Sequential:
 
 
 def _decode(into: int, out: int, dropout: float) -> nn.Sequential:
-    layers = [nn.ReLU(), nn.ConvTranspose2d(into, out, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(out)]
+    layers = [
+        nn.ReLU(inplace=True),
+        nn.ConvTranspose2d(into, out, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(out),
+    ]
     return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from recolor.checkpoint import Checkpoints
 from recolor.compiling import Compile, compile_where_it_pays, flops_per_photo
 from recolor.crew import Crew
-from recolor.devices import Device, Machine, Precision, determinism
+from recolor.devices import Device, Machine, Precision, determinism, memory_kept
 from recolor.errors import UserError
 from recolor.feed import Feed, Photos
 from recolor.interrupts import stop_signals
@@ -175,7 +175,7 @@ def train(
     objective = recipe.objective()
 
     alone = checkpoints.lock() if crew.main else nullcontext()
-    with alone, determinism(params.deterministic), stop_signals() as stop_signal:
+    with alone, determinism(params.deterministic), memory_kept(), stop_signals() as stop_signal:
         place = _resume(checkpoints, players, crew, say)
         feed = Feed(photos, params.batch_size, params.flip, seed, machine.device, crew, params.data_on_device)
         saved = time.monotonic()

@@ -1,19 +1,24 @@
 """The benchmarks run, on next to nothing, and fill their table. How fast anything is, is not for tests to say."""
 
+import contextlib
+import dataclasses
 import json
 import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import __main__ as command
 from benchmarks import growth, ours, pipeline, startup, step, textbook
-from benchmarks.measuring import Row, Sizes, as_json, in_turn, markdown
+from benchmarks.measuring import Row, Sizes, apart, as_json, in_turn, markdown
 from recolor.networks import GeneratorParams, PatchDiscriminator, UNetGenerator, parameter_count
 
 TINY = Sizes(
     photos=8,
-    scored=8,
+    scored=4,
     photo_size=(60, 40),
     size=32,
     batch=2,
@@ -60,6 +65,32 @@ def test_candidates_take_turns_after_a_round_to_warm_up() -> None:
     turns: list[str] = []
     in_turn({name: lambda name=name: turns.append(name) for name in "ab"}, 2)
     assert "".join(turns) == "ababab"
+
+
+def test_each_side_has_a_process_and_settings_of_its_own() -> None:
+    with apart(dataclasses.replace(TINY, children=True), _side, 1, within=_setting) as side:
+        pid, setting, given = side["told"]()
+    assert pid != os.getpid()
+    assert (setting, given) == ("set", 1)
+    assert "SETTING" not in os.environ
+
+
+def _side(sizes: Sizes, given: int) -> dict[str, Callable[[], tuple[int, str, int]]]:
+    return {"told": lambda: (os.getpid(), os.environ["SETTING"], given)}
+
+
+@contextlib.contextmanager
+def _setting() -> Iterator[None]:
+    os.environ["SETTING"] = "set"
+    yield
+
+
+def test_evaluates_speed_counts_the_photos_that_it_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(pipeline, "evaluate", lambda *_: clock.__setitem__(0, 2.0))
+    speed, _ = pipeline._evaluate(TINY, tmp_path)
+    assert (speed.value, speed.unit) == (TINY.scored / 2, "photos/s")
 
 
 def test_the_textbooks_networks_are_ours() -> None:

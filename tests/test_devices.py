@@ -1,0 +1,33 @@
+"""What of the machine is set for a run, and put back."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Freed tensors of 64 MB, whose pages the kernel has to clear again when malloc has given them back: counted, not timed.
+FAULTS = """
+import contextlib, resource, sys
+import torch
+from recolor.devices import memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+with memory_kept():
+    torch.ones(2**24)
+    within = faults()
+print(before, within, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc, the C library of most Linux systems")
+def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
+    ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, within, after = map(int, ran.stdout.split())
+    assert within < before / 4  # the first tensor of all may take new pages
+    assert after > before / 2
