@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from recolor.checkpoint import load_generator, read_card
 from recolor.color import into_gamut, lab_to_rgb
 from recolor.crew import Crew
-from recolor.devices import Device, Machine
+from recolor.devices import Device, Machine, memory_kept
 from recolor.disk import whole_folder
 from recolor.errors import UserError
 from recolor.examples import Examples, write_examples
@@ -46,6 +46,7 @@ class EvaluateParams(BaseModel, extra="forbid", frozen=True):
     device: Device
 
 
+@memory_kept()
 def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: EvaluateParams, seed: int) -> pd.DataFrame:
     """Scores grey and `models` (name: folder) on both splits of `cache`, writes the folder `out` and returns the scores.
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 from torch import Tensor
 
-from recolor.checkpoint import whole
+from recolor.disk import whole
 from recolor.errors import UserError
 from recolor.inference import Colorizer
 from recolor.photos import SUFFIXES, PhotoError, opened, to_srgb

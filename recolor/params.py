@@ -7,14 +7,19 @@ take 3e-05, which `dvc exp run -S wgan.lr=0.00003` writes, for a string.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from recolor.errors import UserError
 
 T = TypeVar("T")
+
+# The settings that stand alone, outside the sections.
+Datasets = Annotated[list[str], Field(min_length=1)]
+Loss = Literal["gan", "wgan"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's old generator, which clean-fid and pandas use, takes no more
 
 
 class ParamsError(UserError):

@@ -1,21 +1,14 @@
 """Every setting at once: what the sections ask of each other, beyond the bounds that each states for itself."""
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from recolor.cache import CacheParams
 from recolor.evaluation import EvaluateParams
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import GANParams, WGANParams
-from recolor.params import Params, ParamsError
+from recolor.params import Datasets, Loss, Params, ParamsError, Seed
 from recolor.sources import SourceParams
 from recolor.training import TrainParams
-
-Datasets = Annotated[list[str], Field(min_length=1)]
-Loss = Literal["gan", "wgan"]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's old generator, which clean-fid and pandas use, takes no more
 
 
 def check(path: Path) -> list[str]:

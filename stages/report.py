@@ -10,17 +10,14 @@ def main() -> None:
     model that `loss` names. timings.md stands apart, because times differ from run to run. No score is computed here, so
     `dvc exp run -S loss=wgan` is a matter of seconds.
     """
-    from typing import Annotated, Literal
-
-    from pydantic import Field
-
+    from recolor.params import Datasets, Loss
     from recolor.report import write
     from recolor.results import read
 
     params = read_params()
-    loss = params.value("loss", Literal["gan", "wgan"])
+    loss = params.value("loss", Loss)
     results = []
-    for dataset in params.value("datasets", Annotated[list[str], Field(min_length=1)]):
+    for dataset in params.value("datasets", Datasets):
         own = read_params(dataset)
         data = own.value("data", dict) | {dataset: own.source(dict)}
         settings = {"data": data, "evaluate": own.value("evaluate", dict)}
