@@ -14,7 +14,7 @@ Compile = Literal["auto"] | bool
 
 COST = 60.0  # seconds: 40 were measured on 2 cores of an AMD EPYC (Zen 5), once for a run
 # Per kind of machine: the share of a step's time that compiling saves, and FLOP/s that a step roughly runs at. On the EPYC
-# (no AMX) compiled steps were no quicker: 5/6 of a step is in convolutions, which compiling leaves alone. For AMX and CUDA
+# (no AMX) compiled steps were no quicker: most of a step is in convolutions, which compiling leaves alone. For AMX and CUDA
 # the share is an estimate: there the convolutions are quicker, and what lies between them weighs more.
 SAVED_AND_SPEED = {"cpu": (0.0, 0.6e12), "cpu with AMX": (0.2, 0.6e12), "cuda": (0.2, 1e14), "mps": (0.0, 1e13)}
 

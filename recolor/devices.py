@@ -83,10 +83,11 @@ def _set_determinism(deterministic: bool, benchmark: bool, filling: bool) -> Non
 
 @contextmanager
 def memory_kept() -> Iterator[None]:
-    """Within the block malloc keeps what is freed, up to 2 GB, for the next step; afterwards the system has it back.
+    """Within the block malloc keeps what the main thread frees for the next step; afterwards the system has it back.
 
     By itself glibc maps every large tensor anew, and the kernel clears its pages: on a CPU a fifth of a training step in
-    float32, and a third of an evaluation. Elsewhere than in glibc nothing happens.
+    float32, and a third of an evaluation. Afterwards malloc is set as it usually is, also where this block lies in another or
+    MALLOC_ variables said otherwise: it cannot be asked what it was. Elsewhere than in glibc nothing happens.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):

@@ -60,7 +60,7 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     `inception: required` finds no weights.
     """
     machine, crew = Machine.find(params.device), Crew.find()
-    inception, why_not = _load_inception(params, machine.device)
+    inception, why_not = _load_inception(params, machine.device, crew)
     generators = {
         name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)
         for name, folder in models.items()
@@ -95,17 +95,25 @@ def _write(
         (folder / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
 
 
-def _load_inception(params: EvaluateParams, device: torch.device) -> tuple[Inception | None, str | None]:
-    """The networks, or why there are none."""
+def _load_inception(params: EvaluateParams, device: torch.device, crew: Crew) -> tuple[Inception | None, str | None]:
+    """The networks, or why there are none: what one process lacks, none of them uses."""
+    weights, why_not = _find_inception(params)
+    missing = [reason for reason in crew.gather(why_not) if reason]
+    if weights is None or missing:
+        return None, missing[0]
+    return Inception(weights, device), None
+
+
+def _find_inception(params: EvaluateParams) -> tuple[dict[str, Path] | None, str | None]:
+    """The networks' weights, or why there are none."""
     if params.inception == "off":
         return None, "evaluate.inception is off; auto or required fills them"
     try:
-        weights = find_weights(params.inception_weights)
+        return find_weights(params.inception_weights), None
     except WeightsUnavailableError as error:
         if params.inception == "required":
             raise
         return None, str(error)
-    return Inception(weights, device), None
 
 
 def _walk(

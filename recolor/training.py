@@ -103,9 +103,10 @@ def train_step(
     pieces: dict[str, Tensor] = {}
     if not (adversarial or generator_turn):
         return pieces
+    lightness = real[:, :1].contiguous(memory_format=torch.channels_last)
     with torch.set_grad_enabled(generator_turn), machine.autocast():
-        fake_ab = players.generator(real[:, :1])
-        fake = torch.cat([real[:, :1], fake_ab], dim=1).contiguous(memory_format=torch.channels_last)
+        fake_ab = players.generator(lightness)
+        fake = torch.cat([lightness, fake_ab], dim=1).contiguous(memory_format=torch.channels_last)
 
     if adversarial:
         with machine.autocast():
@@ -146,6 +147,7 @@ class Trained:
     machine: str  # device, precision, processes
 
 
+@memory_kept()
 def train(
     photos: Photos,
     params: TrainParams,
@@ -175,7 +177,7 @@ def train(
     objective = recipe.objective()
 
     alone = checkpoints.lock() if crew.main else nullcontext()
-    with alone, determinism(params.deterministic), memory_kept(), stop_signals() as stop_signal:
+    with alone, determinism(params.deterministic), stop_signals() as stop_signal:
         place = _resume(checkpoints, players, crew, say)
         feed = Feed(photos, params.batch_size, params.flip, seed, machine.device, crew, params.data_on_device)
         saved = time.monotonic()

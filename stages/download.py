@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from recolor.params import Seed
 from stages import paths, read_params, run
 
 
@@ -25,7 +26,7 @@ def main(
     from recolor.sources import SourceParams, fetch
 
     params = read_params(dataset)
-    source, seed = paths.at_home(params.source(SourceParams)), params.value("seed", int)
+    source, seed = paths.at_home(params.source(SourceParams)), params.value("seed", Seed)
     listing = fetch(source, seed, paths.DOWNLOADS, dataset)
     write_listing(listing, paths.raw(dataset) / "listing.csv")
 

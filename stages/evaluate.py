@@ -2,6 +2,7 @@
 
 import typer
 
+from recolor.params import Seed
 from stages import paths, read_params, run
 
 SHOWN = ["split", "model", "photos", "fid", "fid64", "kid", "is", "psnr", "ssim", "colourfulness"]
@@ -25,7 +26,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
         settings = settings.model_copy(
             update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}
         )
-    scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", int))
+    scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", Seed))
     if PartialState().is_main_process:
         typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
     PartialState().destroy_process_group()

@@ -2,6 +2,7 @@
 
 import typer
 
+from recolor.params import Seed
 from stages import paths, read_params, run
 
 
@@ -20,7 +21,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     source = paths.at_home(params.source(SourceParams))
     listing = read_table(paths.raw(dataset) / "listing.csv")
     photos = root(source, paths.DOWNLOADS, dataset)
-    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, params.value('seed', int))}")
+    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, params.value('seed', Seed))}")
 
 
 if __name__ == "__main__":

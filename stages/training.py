@@ -17,7 +17,7 @@ from recolor.disk import room_for, whole, whole_folder
 from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import Recipe
-from recolor.params import Params
+from recolor.params import Params, Seed
 from recolor.shards import CachedPhotos
 from recolor.training import Trained, TrainParams, train
 from stages import at_end, paths
@@ -29,7 +29,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     Where several processes train together, each of them runs this; the main one writes.
     """
     dataset = params.dataset or ""
-    seed = params.value("seed", int)
+    seed = params.value("seed", Seed)
     train_params = params.section("train", TrainParams)
     _launch(train_params.processes, name, dataset)
     generator = params.section("generator", GeneratorParams)

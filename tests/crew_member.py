@@ -10,9 +10,10 @@ import test_training
 import torch
 from test_crew import EVALUATION, RECIPES, train_in
 
-from recolor import training
+from recolor import evaluation, training
 from recolor.checkpoint import Checkpoints
 from recolor.evaluation import evaluate
+from recolor.inception import WeightsUnavailableError
 from recolor.params import Params
 from recolor.training import Interrupted, train_step
 from stages.training import train_model
@@ -48,11 +49,26 @@ def main(folder: Path) -> None:
         told["odd"] = str(error)
     os.chdir(folder / f"node{rank}")
     evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, 1)
+    told["missing"] = without_weights(rank, folder)
     train_model("gan", Params(Path("params.yaml"), "mine"), RECIPES["gan"])
     told["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
     torch.manual_seed(training._seed(1, 0, rank))
     told["noise"] = torch.rand(3).tolist()
     (folder / f"{rank}.json").write_text(json.dumps(told))
+
+
+def without_weights(rank: int, folder: Path) -> str:
+    """Why there are no set scores where the second process alone found no weights."""
+
+    def find_weights(_: Path | None) -> dict[str, Path]:
+        if rank == 1:
+            raise WeightsUnavailableError("none on the second machine")
+        return {}
+
+    evaluation.find_weights = find_weights
+    params = EVALUATION.model_copy(update={"inception": "auto"})
+    evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, folder / "without weights", params, 1)
+    return json.loads((folder / "without weights" / "notes.json").read_text())["inception"] if rank == 0 else ""
 
 
 if __name__ == "__main__":

@@ -112,6 +112,10 @@ def test_two_processes_score_what_one_scores_byte_for_byte(told: list[dict[str, 
         assert (work / "alone" / name).read_bytes() == (work / "node0" / "data" / "metrics" / name).read_bytes(), name
 
 
+def test_weights_that_one_process_lacks_are_used_by_none(told: list[dict[str, Any]]) -> None:
+    assert told[0]["missing"] == "none on the second machine"
+
+
 def test_the_setting_starts_the_processes_unless_a_launcher_did(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda program, arguments: started.append(arguments))
