@@ -88,7 +88,7 @@ def apart(
     process.start()
     there.close()
     try:
-        yield {name: _Asked(here, name) for name in here.recv()}
+        yield {name: _Asked(here, name) for name in _answer(here, make.__name__)}
     finally:
         here.close()
         process.join()
@@ -103,7 +103,16 @@ class _Asked:
 
     def __call__(self) -> Any:
         self.process.send(self.name)
-        return self.process.recv()
+        return _answer(self.process, self.name)
+
+
+def _answer(process: Connection, asked: Any) -> Any:
+    try:
+        return process.recv()
+    except EOFError:
+        raise RuntimeError(
+            f"the process that was asked for {asked} has ended: for want of memory, or as told above"
+        ) from None
 
 
 def _serve(

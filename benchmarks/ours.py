@@ -1,5 +1,7 @@
 """recolor's side of the comparisons, with the settings of params.yaml, and the made-up photos that both sides get."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.measuring import Sizes
 from recolor.crew import Crew
-from recolor.devices import Machine, Precision
+from recolor.devices import Machine, Precision, determinism, memory_kept
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import GANParams, Recipe, WGANParams
 from recolor.params import Params
@@ -35,8 +37,20 @@ def networks(sizes: Sizes) -> tuple[GeneratorParams, DiscriminatorParams]:
     )
 
 
+def precision() -> str:
+    """What `train.precision: auto` comes to here."""
+    return "bf16" if Machine.find(precision="auto").bf16 else "fp32"
+
+
+@contextmanager
+def as_in_training() -> Iterator[None]:
+    """What recolor.training.train sets for its process."""
+    with determinism(False), memory_kept():
+        yield
+
+
 class Trainer:
-    """One step after another, as recolor.training takes them; to be used within `memory_kept`."""
+    """One step after another, as recolor.training takes them; to be used within `as_in_training`."""
 
     def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
         self.machine = Machine.find(precision=precision)

@@ -34,7 +34,7 @@ def rows(sizes: Sizes) -> list[Row]:
     for (name, precision), speed in speeds.items():
         share = flops * speed / ceilings[precision]
         found.append(Row(PART, f"GAN, {name}, {precision}", speed, "photos/s", speed / speeds[TEXTBOOK], share))
-    minutes = 100 * 4250 / speeds["recolor", _precision()] / 60
+    minutes = 100 * 4250 / speeds["recolor", ours.precision()] / 60
     found.append(Row(PART, "so the GAN of the paper's COCO run, 100 epochs of 4,250 photos, takes", minutes, "minutes"))
     return found + _wgan(sizes) + _memory(sizes)
 
@@ -43,6 +43,7 @@ def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
     """Photos a second by variant and precision, and FLOP/s of the ceiling by precision, all measured in turn."""
     device, ceilings = Machine.find().device, {"fp32": [], "bf16": []}  # type: ignore[var-annotated]
 
+    @memory_kept()
     def measure_ceilings() -> None:
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             ceilings[name].append(ceiling(device, dtype, sizes.matrices))
@@ -50,7 +51,7 @@ def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
     with (
         apart(sizes, _usual_gan) as usual,
         apart(sizes, _usual_gan_keeping, within=memory_kept) as keeping,
-        apart(sizes, _own_gan, within=memory_kept) as own,
+        apart(sizes, _own_gan, within=ours.as_in_training) as own,
     ):
         variants = {**usual, **keeping, **own}
         seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
@@ -68,7 +69,11 @@ def _usual_gan(sizes: Sizes) -> Variants:
 
 
 def _usual_gan_keeping(sizes: Sizes) -> Variants:
-    return {("textbook with freed memory kept", "fp32"): _usual(sizes)}
+    return {
+        ("textbook with freed memory kept", "fp32"): _usual(sizes),
+        ("textbook with freed memory kept and channels_last", "fp32"): _usual(sizes, channels_last=True),
+        ("textbook with all three", "bf16"): _usual(sizes, channels_last=True, bf16=True),
+    }
 
 
 def _usual(sizes: Sizes, **switches: bool) -> Callable[[], None]:
@@ -78,9 +83,9 @@ def _usual(sizes: Sizes, **switches: bool) -> Callable[[], None]:
 
 
 def _own_gan(sizes: Sizes) -> Variants:
-    variants = {("recolor", "fp32"): _own(sizes, precision="fp32"), ("recolor", _precision()): _own(sizes)}
+    variants = {("recolor", "fp32"): _own(sizes, precision="fp32"), ("recolor", ours.precision()): _own(sizes)}
     if sizes.compiled:
-        variants["recolor, compiled", _precision()] = _own(sizes, compiled=True)
+        variants["recolor, compiled", ours.precision()] = _own(sizes, compiled=True)
     return variants
 
 
@@ -94,10 +99,6 @@ def _halves(sizes: Sizes) -> tuple[Tensor, Tensor]:
     """L and ab of the batch, on the device."""
     real = ours.random_batch(sizes).to(Machine.find().device)
     return real[:, :1].contiguous(), real[:, 1:].contiguous()
-
-
-def _precision() -> str:
-    return "bf16" if Machine.find(precision="auto").bf16 else "fp32"
 
 
 def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...]) -> float:
@@ -119,7 +120,7 @@ def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...])
 
 
 def _wgan(sizes: Sizes) -> list[Row]:
-    with apart(sizes, _usual_wgan) as usual, apart(sizes, _own_wgan, within=memory_kept) as own:
+    with apart(sizes, _usual_wgan) as usual, apart(sizes, _own_wgan, within=ours.as_in_training) as own:
         seconds = in_turn({**usual, **own}, max(1, sizes.repeats // 2))
     photos, first = sizes.batch * ours.recipe("wgan").n_critic, next(iter(seconds.values()))
     return [Row(PART, f"WGAN, {name}", photos / taken, "photos/s", first / taken) for name, taken in seconds.items()]
@@ -134,7 +135,7 @@ def _usual_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
 def _own_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
     trainer = ours.Trainer(sizes, "wgan")
     real = ours.random_batch(sizes).to(trainer.machine.device)
-    return {f"recolor, {_precision()}": lambda: [trainer.step(real) for _ in range(trainer.recipe.n_critic)]}
+    return {f"recolor, {ours.precision()}": lambda: [trainer.step(real) for _ in range(trainer.recipe.n_critic)]}
 
 
 def _memory(sizes: Sizes) -> list[Row]:
@@ -145,15 +146,16 @@ def _memory(sizes: Sizes) -> list[Row]:
     for side in ("textbook", "recolor"):
         command = [sys.executable, "-m", "benchmarks.step", side, json.dumps(asdict(sizes))]
         peaks[side] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    precisions = {"textbook": "fp32", "recolor": ours.precision()}
     return [
-        Row("peak memory", f"of GAN steps, {side}", peak, "GB", peak / peaks["textbook"])
+        Row("peak memory", f"of GAN steps, {side}, {precisions[side]}", peak, "GB", peak / peaks["textbook"])
         for side, peak in peaks.items()
     ]
 
 
 def _peak(side: str, sizes: Sizes) -> float:
     """GB that three GAN steps take: the GPU's where there is one, or else the process's."""
-    with nullcontext() if side == "textbook" else memory_kept():
+    with nullcontext() if side == "textbook" else ours.as_in_training():
         step = _usual(sizes) if side == "textbook" else _own(sizes)
         for _ in range(3):
             step()

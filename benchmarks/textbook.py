@@ -4,7 +4,7 @@ A nested U-Net and a PatchGAN as in pix2pix, the same in weights and arithmetic 
 resizes and converts the file in `__getitem__`, every epoch anew; float32, channels first, eager.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,7 @@ class WassersteinTrainer(Trainer):
             self.of_generator.step()
 
 
-def batches(folder: Path, size: int, batch: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(folder: Path, size: int, batch: int, workers: int) -> Generator[tuple[Tensor, Tensor]]:
     """For ever."""
     loader = DataLoader(
         PhotoFolder(folder, size),

@@ -79,6 +79,16 @@ def _side(sizes: Sizes, given: int) -> dict[str, Callable[[], tuple[int, str, in
     return {"told": lambda: (os.getpid(), os.environ["SETTING"], given)}
 
 
+def test_a_process_that_ends_too_early_is_told_of() -> None:
+    told = "the process that was asked for step has ended"
+    with apart(dataclasses.replace(TINY, children=True), _dying) as side, pytest.raises(RuntimeError, match=told):
+        side["step"]()
+
+
+def _dying(sizes: Sizes) -> dict[str, Callable[[], None]]:
+    return {"step": lambda: os._exit(1)}
+
+
 @contextlib.contextmanager
 def _setting() -> Iterator[None]:
     os.environ["SETTING"] = "set"
