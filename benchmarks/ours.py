@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.measuring import Sizes
 from recolor.crew import Crew
-from recolor.devices import Machine, Precision, determinism, memory_kept
+from recolor.devices import Machine, determinism, memory_kept
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import GANParams, Recipe, WGANParams
 from recolor.params import Params
@@ -52,8 +52,8 @@ def as_in_training() -> Iterator[None]:
 class Trainer:
     """One step after another, as recolor.training takes them; to be used within `as_in_training`."""
 
-    def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
-        self.machine = Machine.find(precision=precision)
+    def __init__(self, sizes: Sizes, model: str, compiled: bool = False) -> None:
+        self.machine = Machine.find(precision="auto")
         self.recipe = recipe(model)
         self.players = Players(*networks(sizes), self.recipe, self.machine.device)
         self.objective = self.recipe.objective()

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks import ours, textbook
 from benchmarks.measuring import Row, Sizes, apart, in_turn, peak_memory, synchronise
 from recolor.compiling import flops_per_photo
-from recolor.devices import Machine, memory_kept
+from recolor.devices import Machine, Precision, memory_kept
 
 PART = "training step"
 TEXTBOOK = ("textbook", "fp32")
@@ -60,39 +60,55 @@ def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
 
 
 def _usual_gan(sizes: Sizes) -> Variants:
+    plain, last = (_textbook(sizes, channels_last) for channels_last in (False, True))
     return {
-        TEXTBOOK: _usual(sizes),
-        ("textbook with channels_last", "fp32"): _usual(sizes, channels_last=True),
-        ("textbook with autocast", "bf16"): _usual(sizes, bf16=True),
-        ("textbook with both", "bf16"): _usual(sizes, channels_last=True, bf16=True),
+        TEXTBOOK: _usual(sizes, plain),
+        ("textbook with channels_last", "fp32"): _usual(sizes, last),
+        ("textbook with autocast", "bf16"): _usual(sizes, plain, bf16=True),
+        ("textbook with both", "bf16"): _usual(sizes, last, bf16=True),
     }
 
 
 def _usual_gan_keeping(sizes: Sizes) -> Variants:
+    plain, last = (_textbook(sizes, channels_last) for channels_last in (False, True))
     return {
-        ("textbook with freed memory kept", "fp32"): _usual(sizes),
-        ("textbook with freed memory kept and channels_last", "fp32"): _usual(sizes, channels_last=True),
-        ("textbook with all three", "bf16"): _usual(sizes, channels_last=True, bf16=True),
+        ("textbook with freed memory kept", "fp32"): _usual(sizes, plain),
+        ("textbook with freed memory kept and channels_last", "fp32"): _usual(sizes, last),
+        ("textbook with all three", "bf16"): _usual(sizes, last, bf16=True),
     }
 
 
-def _usual(sizes: Sizes, **switches: bool) -> Callable[[], None]:
-    trainer = textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device, **switches)
+def _textbook(sizes: Sizes, channels_last: bool = False) -> textbook.Trainer:
+    return textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device, channels_last)
+
+
+def _usual(sizes: Sizes, trainer: textbook.Trainer, bf16: bool = False) -> Callable[[], None]:
     lightness, ab = _halves(sizes)
-    return lambda: trainer.step(lightness, ab)
+
+    def step() -> None:
+        trainer.bf16 = bf16
+        trainer.step(lightness, ab)
+
+    return step
 
 
 def _own_gan(sizes: Sizes) -> Variants:
-    variants = {("recolor", "fp32"): _own(sizes, precision="fp32"), ("recolor", ours.precision()): _own(sizes)}
+    trainer = ours.Trainer(sizes, "gan")
+    variants = {("recolor", "fp32"): _own(sizes, trainer, "fp32"), ("recolor", ours.precision()): _own(sizes, trainer)}
     if sizes.compiled:
-        variants["recolor, compiled", ours.precision()] = _own(sizes, compiled=True)
+        variants["recolor, compiled", ours.precision()] = _own(sizes, ours.Trainer(sizes, "gan", compiled=True))
     return variants
 
 
-def _own(sizes: Sizes, **switches: Any) -> Callable[[], None]:
-    trainer = ours.Trainer(sizes, "gan", **switches)
-    real = ours.random_batch(sizes).to(trainer.machine.device)
-    return lambda: trainer.step(real)
+def _own(sizes: Sizes, trainer: ours.Trainer, precision: Precision = "auto") -> Callable[[], None]:
+    machine = Machine.find(precision=precision)
+    real = ours.random_batch(sizes).to(machine.device)
+
+    def step() -> None:
+        trainer.machine = machine
+        trainer.step(real)
+
+    return step
 
 
 def _halves(sizes: Sizes) -> tuple[Tensor, Tensor]:
@@ -156,7 +172,7 @@ def _memory(sizes: Sizes) -> list[Row]:
 def _peak(side: str, sizes: Sizes) -> float:
     """GB that three GAN steps take: the GPU's where there is one, or else the process's."""
     with nullcontext() if side == "textbook" else ours.as_in_training():
-        step = _usual(sizes) if side == "textbook" else _own(sizes)
+        step = _usual(sizes, _textbook(sizes)) if side == "textbook" else _own(sizes, ours.Trainer(sizes, "gan"))
         for _ in range(3):
             step()
     synchronise()

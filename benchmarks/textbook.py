@@ -80,9 +80,9 @@ def initialise(layer: nn.Module) -> None:
 class Trainer:
     """The GAN's step, or five of the WGAN's, with the two switches that many people know of."""
 
-    def __init__(self, filters: int, downs: int, device: torch.device, channels_last: bool = False, bf16: bool = False):
+    def __init__(self, filters: int, downs: int, device: torch.device, channels_last: bool = False) -> None:
         form = torch.channels_last if channels_last else torch.contiguous_format
-        self.device, self.form, self.bf16 = device, form, bf16
+        self.device, self.form, self.bf16 = device, form, False
         self.generator = unet(filters, downs).to(device, memory_format=form)
         self.critic = patchgan(filters, 3).to(device, memory_format=form)
         self.bce, self.l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
