@@ -69,7 +69,8 @@ def build(
     if processes is None:
         processes = max(2, min(_processors(), len(photos) // 64))
     # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
-    needed = (len(photos) + min(len(photos), SHARD)) * (tensor_bytes(params.size) + 1000)
+    readable = int((photos["sha256"] != "").sum())
+    needed = (readable + min(readable, SHARD)) * (tensor_bytes(params.size) + 1000)
     with whole_folder(out, f"the cache {out}", needed) as unfinished:
         return _write(photos, copies, root, unfinished, params, processes)
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from recolor.color import AB_SCALE, rgb_to_lab
-from recolor.photos import PhotoError, decode, locate, open_file
+from recolor.photos import PhotoError, decode, is_photo, locate, open_file
 
 
 class Source(NamedTuple):
@@ -47,6 +47,8 @@ def convert(source: Source, root: Path, size: int, min_chroma: float) -> Convert
     """
     try:
         with open_file(locate(root, source.path)) as file:
+            if not is_photo(source.path):
+                return Rejected("not a photo by its name")
             content = file.read(source.size + 1)
         if len(content) != source.size or hashlib.sha256(content).hexdigest() != source.sha256:
             return Rejected("changed since it was listed")

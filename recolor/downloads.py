@@ -69,6 +69,7 @@ def download(file: RemoteFile, folder: Path, patience: Patience = PATIENT) -> Pa
     hash is never kept. Raises DiskFull, and DownloadError, which says what to do, when the server cannot be reached,
     says no, or has another file.
     """
+    pooch.get_logger().setLevel("WARNING")  # what it is about to do, our own bar shows
     store = pooch.create(
         path=folder.resolve(), base_url="", registry={file.name: f"md5:{file.md5}"}, urls={file.name: file.url}
     )
@@ -107,7 +108,10 @@ def _transfer(file: RemoteFile, part: Path, patience: Patience) -> None:
             furthest = max(furthest, _size(part))
             if failures >= patience.attempts:
                 raise _Failed(str(error) if isinstance(error, _Failed) else _no_connection(file)) from error
-            time.sleep(patience.wait * 2 ** (failures - 1))
+            wait = patience.wait * 2 ** (failures - 1)
+            why = str(error) if isinstance(error, _Failed) else _no_connection(file)
+            tqdm.write(f"{file.name}: {why}; trying again in {wait:g} s", file=sys.stderr)
+            time.sleep(wait)
 
 
 def _attempt(file: RemoteFile, part: Path, timeout: float) -> None:

@@ -30,7 +30,7 @@ from recolor.shards import CachedPhotos, Split, write_table
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 TRUTH, GREY = "truth", "grey"
-PER_PHOTO = ["psnr", "ssim", "colourfulness"]
+PER_PHOTO = ["psnr", "ssim", "colourfulness", "colourfulness_distance"]
 MEASURED = ["squared_error", "ssim", "colourfulness", "colourfulness_true"]
 PIECE = 8  # photos that a CPU's caches hold while their pixels are gone over again and again: three times as fast as 64
 
@@ -107,7 +107,8 @@ def _load_inception(params: EvaluateParams, device: torch.device, crew: Crew) ->
 def _find_inception(params: EvaluateParams) -> tuple[dict[str, Path] | None, str | None]:
     """The networks' weights, or why there are none."""
     if params.inception == "off":
-        return None, "evaluate.inception is off; auto or required fills them"
+        where = "in params.yaml or in the dataset's overrides"
+        return None, f"evaluate.inception is off for this dataset, {where}; auto or required fills them"
     try:
         return find_weights(params.inception_weights), None
     except WeightsUnavailableError as error:
@@ -153,6 +154,7 @@ def _walk(
     tables = []
     for model, values in measured.items():
         own = pd.DataFrame(values, columns=MEASURED)
+        own["colourfulness_distance"] = (own["colourfulness"] - own["colourfulness_true"]).abs()
         tables.append(known.assign(model=model, psnr=psnr(values[:, 0], values_each)).join(own))
     return pd.concat(tables, ignore_index=True), features
 
@@ -208,7 +210,5 @@ def _score(
     for metric, low_end, high_end in zip(PER_PHOTO, low, high, strict=True):
         score |= {metric: rows[metric].mean(), f"{metric}_low": low_end, f"{metric}_high": high_end}
     score["psnr_pooled"] = psnr(rows["squared_error"].sum(), values_each * len(rows))
-    true_colours = rows["colourfulness_true"]
-    score["colourfulness_true"] = true_colours.mean()
-    score["colourfulness_distance"] = (rows["colourfulness"] - true_colours).abs().mean()
+    score["colourfulness_true"] = rows["colourfulness_true"].mean()
     return score

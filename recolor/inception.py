@@ -18,11 +18,11 @@ from typing import Self
 import numpy as np
 import pooch
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recolor.errors import UserError
+from recolor.progress import progress
 
 CLEAN_FID = "inception-2015-12-05.pt"
 TORCH_FIDELITY = "weights-inception-2015-12-05-6726825d.pth"
@@ -75,14 +75,15 @@ def _download(name: str) -> Path:
 
     url = {CLEAN_FID: inception_url, TORCH_FIDELITY: URL_INCEPTION_V3}[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
+    pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=sys.stderr.isatty())
     try:
         return Path(pooch.retrieve(url, f"sha256:{SHA256[name]}", name, folder, downloader=downloader))
     except (OSError, ValueError):  # no connection or no room; not the file that it should be
         # Without the library's own words: they hold memory addresses, and this line ends in a file that has to stay the same.
         raise WeightsUnavailableError(
-            f"the Inception weights could not be downloaded from {url}: with a network, `dvc repro -f evaluate@DATASET` and "
-            f"then `dvc repro`; or put {' and '.join(SHA256)} into a folder and name it in evaluate.inception_weights"
+            f"the Inception weights could not be downloaded from {url}: with a network, `dvc repro -f -s evaluate@DATASET && "
+            f"dvc repro` fetches them; or put {' and '.join(SHA256)} into a folder and name it in evaluate.inception_weights"
         ) from None
 
 
@@ -131,10 +132,14 @@ class Inception:
 def clean_resize(rgb: Tensor) -> Tensor:
     """clean-fid's resize (Parmar et al. 2022): (B, 3, H, W) 8-bit to (B, 3, 299, 299), 0 to 255 and not rounded.
 
-    PIL's bicubic filter, as torch does it: the same within a hundredth of a level, for the whole batch and on its device.
+    PIL's bicubic filter, as torchvision does it: the same within a hundredth of a level, for the whole batch and on its device.
     """
-    size = (299, 299)
-    return F.interpolate(rgb.float(), size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 255)
+    from torchvision.transforms.v2.functional import (
+        InterpolationMode,
+        resize,
+    )  # seconds, which only who needs it waits for
+
+    return resize(rgb.float(), [299, 299], InterpolationMode.BICUBIC, antialias=True).clamp(0, 255)
 
 
 def set_scores(output: FeatureSet, truth: FeatureSet, seed: int) -> dict[str, float | None]:
@@ -186,7 +191,7 @@ def kernel_distance(one: Features, other: Features, seed: int) -> tuple[float, f
     with _numpy_seed(seed):
         values = [
             of_subsets(other, one, num_subsets=1, max_subset_size=KID_SUBSET_SIZE)
-            for _ in range(KID_SUBSETS if drawn else 1)
+            for _ in progress(range(KID_SUBSETS if drawn else 1), desc="KID")
         ]
     return float(np.mean(values)), float(np.std(values)) if drawn else None
 

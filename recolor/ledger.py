@@ -25,6 +25,7 @@ class Place:
     epoch: int = 0
     batch: int = 0  # of this epoch
     step: int = 0  # batches of all epochs
+    critic_steps: int = 0
     generator_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)  # of each loss's pieces over this epoch's steps,
     counts: dict[str, int] = field(default_factory=dict)  # and how many steps had that piece
@@ -101,7 +102,7 @@ class Ledger:
             name: place.sums[name] / place.counts[name] if name in place.counts else None
             for name in (*CRITIC_PIECES, *GENERATOR_PIECES)
         }
-        steps = {"critic_steps": place.step, "generator_steps": place.generator_steps}
+        steps = {"critic_steps": place.critic_steps, "generator_steps": place.generator_steps}
         place.epoch += 1
         place.history.append({"epoch": place.epoch, **means, **steps, "lr": rate})
         photos = place.batch * batch_size

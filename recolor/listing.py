@@ -8,8 +8,8 @@ A listing is a table with a row for each photo, or crop of a photo:
     crop    "left,top,right,bottom" in pixels of the upright photo, or "" for all of it
     group   what the split keeps together: the sha256
 
-A photo that cannot be read stands there with size 0, an empty sha256 and its path for a group, and so does a folder that
-cannot be looked into: preprocess rejects them, with the reason that `photos.open_file` gives.
+A photo that cannot be read stands there with size 0, an empty sha256 and its path for a group, and so do a folder that cannot
+be looked into and a file whose name is no photo's: preprocess rejects them, and says why.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from multiprocessing.pool import ThreadPool
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
 from recolor.disk import room_for
-from recolor.photos import SUFFIXES, PhotoError, listed_name, locate, open_file
+from recolor.photos import PhotoError, is_photo, listed_name, locate, open_file
 from recolor.progress import progress
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
 
 
 def walk(top: Path) -> Iterator[str]:
-    """Listed names of all photos below `top`, and of the folders that cannot be looked into.
+    """Listed names of all files below `top`, photos or not, and of the folders that cannot be looked into.
 
     Links to folders are followed after the folders proper, and no folder is entered twice: so a circle ends, and a
     photo goes by its own name rather than by a link's. Hidden files and folders are left out: thumbnails, trash, and what
@@ -55,14 +55,8 @@ def walk(top: Path) -> Iterator[str]:
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
-            elif is_photo(entry.name):
+            else:
                 yield listed_name(name)
-
-
-def is_photo(name: str) -> bool:
-    """By its name alone: the content is looked at when it is decoded."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
@@ -93,6 +87,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _fingerprint(folder: Path, name: str) -> tuple[int, str]:
+    if not is_photo(name):
+        return 0, ""
     try:
         with open_file(locate(folder, name)) as stream:
             return os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()

@@ -45,6 +45,7 @@ PAPER_NOTE = (
 )
 CONVENTIONS = """\
 Everything is measured on the 8-bit RGB picture that a user gets, generated in eval mode. N is the number of pictures.
+Colours outside sRGB are made greyer until they are inside, at their own lightness, where most code clips each channel.
 
 - **PSNR** (dB): of each picture over RGB, peak 255; then the mean over pictures. *Pooled* is the PSNR of the mean squared
   error of all pictures together; it is lower.
@@ -142,8 +143,8 @@ def _scores(result: Results) -> list[str]:
         ssim = [with_interval(row, "ssim", ".3f"), paper.get("ssim", "")]
         inception_score = [with_deviation(row, "is", ".2f"), paper.get("is", "")]
         beside.append([*name, *fid, *psnr, *ssim, *inception_score])
-        colour = [with_interval(row, "colourfulness", ".1f")]
-        colour += [number(row[f"colourfulness_{what}"], ".1f") for what in ("true", "distance")]
+        colour = [with_interval(row, "colourfulness", ".1f"), number(row["colourfulness_true"], ".1f")]
+        colour.append(with_interval(row, "colourfulness_distance", ".1f"))
         beyond.append([*name, with_deviation(row, "kid", ".4f"), number(row["psnr_pooled"], ".2f"), *colour])
     reason = result.notes["inception"]
     empty = [f"**FID, FID-64, KID and IS are empty:** {reason}."] if reason else []
@@ -157,7 +158,10 @@ def _scores(result: Results) -> list[str]:
 
 def _figures(result: Results) -> list[str]:
     """Links to the figures, by the names that `report` gives them."""
-    blocks = ["### Photos", "Drawn by the seed, the same for both models; under each its PSNR, and grey's."]
+    drawn = (
+        "Drawn by the seed, the same for both models; under each its PSNR, and grey's. Shown at most 176 pixels wide."
+    )
+    blocks = ["### Photos", drawn]
     folder = f"figures/{result.dataset}"
     for split in SPLITS:
         for model in result.models:

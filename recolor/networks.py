@@ -11,6 +11,8 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
+from recolor.convolutions import DoublingConv, HalvingConv, ScoringConv
+
 
 class GeneratorParams(BaseModel, extra="forbid", frozen=True):
     """The U-Net's size. 64 filters, 8 down-samplings: 54.4 M parameters."""
@@ -87,7 +89,7 @@ class PatchDiscriminator(nn.Module):
             if norm:
                 layers.append(nn.BatchNorm2d(widths[level]))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
+        self.layers = nn.Sequential(*layers, ScoringConv(widths[-1]))
         self.apply(_initialise)
 
     def forward(self, lab: Tensor) -> Tensor:
@@ -127,7 +129,7 @@ class _Beside(torch.autograd.Function):
 
 def _encode(into: int, out: int, norm: bool, activate: bool) -> nn.Sequential:
     layers: list[nn.Module] = [nn.LeakyReLU(0.2, inplace=True)] if activate else []
-    layers.append(nn.Conv2d(into, out, 4, stride=2, padding=1, bias=not norm))
+    layers.append(HalvingConv(into, out, bias=not norm))
     if norm:
         layers.append(nn.BatchNorm2d(out))
     return nn.Sequential(*layers)
@@ -136,7 +138,7 @@ def _encode(into: int, out: int, norm: bool, activate: bool) -> nn.Sequential:
 def _decode(into: int, out: int, dropout: float) -> nn.Sequential:
     layers = [
         nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(into, out, 4, stride=2, padding=1, bias=False),
+        DoublingConv(into, out),
         nn.BatchNorm2d(out),
     ]
     return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []))

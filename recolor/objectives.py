@@ -144,7 +144,7 @@ class Recipe(Protocol):
         ...
 
     def objective(self) -> Objective: ...
-    def optimizer(self, weights: Iterable[nn.Parameter]) -> Optimizer:
+    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
         """A new optimiser; the generator and the critic get one each."""
         ...
 
@@ -162,7 +162,7 @@ class GANParams(BaseModel, extra="forbid", frozen=True):
     def objective(self) -> Objective:
         return OBJECTIVES["gan"]()
 
-    def optimizer(self, weights: Iterable[nn.Parameter]) -> Optimizer:
+    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
         return Adam(weights, self.lr, self.betas, fused=True)
 
 
@@ -186,7 +186,7 @@ class WGANParams(BaseModel, extra="forbid", frozen=True):
             return OBJECTIVES["wgan_clip"](self.clip)
         return OBJECTIVES["wgan_penalty"](self.penalty_weight)
 
-    def optimizer(self, weights: Iterable[nn.Parameter]) -> Optimizer:
+    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
         # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
         # with Adam, without its first moment (Gulrajani et al. 2017, algorithm 1).
         if self.constraint == "clip":

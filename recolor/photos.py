@@ -12,7 +12,7 @@ import stat
 import urllib.parse
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -112,6 +112,12 @@ def listed_name(path: str) -> str:
         c if c.isprintable() and c != "%" else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogateescape"))
         for c in text
     )
+
+
+def is_photo(name: str) -> bool:
+    """By its name alone: the content is looked at when it is decoded."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def locate(root: Path, name: str) -> Path:

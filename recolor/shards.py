@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recolor.errors import UserError
+from recolor.progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,7 +189,8 @@ class CachedPhotos:
         """Reads every tensor and raises CacheError unless each is the one that the manifest names in its place."""
         if list(self.manifest["row"]) != list(range(len(self))):
             raise self._broken("rows are missing from the manifest, or out of order")
-        for row, (digest, expected) in enumerate(zip(self._digests(), self.manifest["tensor_sha256"], strict=True)):
+        digests = progress(self._digests(), len(self), f"verifying {self.split}")
+        for row, (digest, expected) in enumerate(zip(digests, self.manifest["tensor_sha256"], strict=True)):
             if digest != expected:
                 raise self._broken(f"the tensor in row {row} is not that of {self.manifest['path'][row]!r}")
 

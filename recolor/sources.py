@@ -5,7 +5,7 @@ import heapq
 import importlib.resources
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field, PositiveInt
 from recolor import archives
 from recolor.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.errors import UserError
-from recolor.listing import is_photo, listing_of, walk
-from recolor.photos import SUFFIXES, decode, listed_name
+from recolor.listing import listing_of, walk
+from recolor.photos import SUFFIXES, decode, is_photo, listed_name
 from recolor.progress import progress
 
 # The colour photos that scikit-image installs, in every version since 0.24. Left out: drawings, logos, grey pictures, one
@@ -38,7 +38,7 @@ COCO = {
 
 class _Source(BaseModel, extra="forbid", frozen=True):
     # Laid over the other sections by Params; nothing to do with where photos come from.
-    overrides: dict[str, object] = {}
+    overrides: dict[str, object] | None = None
 
 
 class SampleParams(_Source, frozen=True):
@@ -111,6 +111,7 @@ def fetch(
     where COCO's archives are. Raises SourceError, DownloadError, ArchiveError and DiskFull.
     """
     folder = root(params, downloads, dataset)
+    others: list[str] = []  # in a folder of the user's: listed too, so that preprocess says why they are left out
     match params:
         case SampleParams():
             return _sample(folder, params.crops, seed)
@@ -120,13 +121,14 @@ def fetch(
         case ImageNetParams():
             draw = partial(_draw_balanced, limit=params.limit, seed=seed)
             given = Path(params.path).expanduser()
-            names = draw(walk(folder)) if given.is_dir() else _unpack(given, folder, draw)
+            names = draw(_photos(folder, others)) if given.is_dir() else _unpack(given, folder, draw)
         case FolderParams():
-            names = _draw(walk(folder), params.limit, seed)
+            names = _draw(_photos(folder, others), params.limit, seed)
     if not names:
         where = folder if isinstance(params, CocoParams) else params.path
-        raise SourceError(f"data.{dataset}: no photos in {where}: looked for {', '.join(sorted(SUFFIXES))}")
-    return listing_of(folder, names)
+        there = f"; it holds {len(others)} other files, such as {min(others)}" if others else ""
+        raise SourceError(f"data.{dataset}: no photos in {where}: looked for {', '.join(sorted(SUFFIXES))}{there}")
+    return listing_of(folder, [*names, *others])
 
 
 def _sample(folder: Path, crops: int, seed: int) -> pd.DataFrame:
@@ -149,6 +151,15 @@ def _crops(seed: str, size: tuple[int, int], count: int) -> list[str]:
         left, top = int(draw() * (size[0] - side + 1)), int(draw() * (size[1] - side + 1))
         crops[f"{left},{top},{left + side},{top + side}"] = None
     return list(crops)
+
+
+def _photos(folder: Path, others: list[str]) -> Iterator[str]:
+    """The photos below `folder`, by their names; what else is there goes into `others`."""
+    for name in progress(walk(folder), desc="listing"):
+        if is_photo(name):
+            yield name
+        else:
+            others.append(name)
 
 
 def _unpack(archive: Path, folder: Path, draw: Callable[[Iterable[str]], list[str]]) -> list[str]:

@@ -63,8 +63,8 @@ class Players:
         self.generator = UNetGenerator(generator).to(device).to(memory_format=torch.channels_last)
         critic = PatchDiscriminator(discriminator, recipe.critic_norm)
         self.critic = critic.to(device).to(memory_format=torch.channels_last)
-        self.generator_optimizer = recipe.optimizer(self.generator.parameters())
-        self.critic_optimizer = recipe.optimizer(self.critic.parameters())
+        self.generator_optimizer = recipe.optimizer(map(_as_it_lies, self.generator.parameters()))
+        self.critic_optimizer = recipe.optimizer(map(_as_it_lies, self.critic.parameters()))
 
     def state(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in vars(self).items()}
@@ -72,12 +72,6 @@ class Players:
     def restore(self, state: dict[str, Any]) -> None:
         for name, part in vars(self).items():
             part.load_state_dict(state[name])
-        for optimizer in (self.generator_optimizer, self.critic_optimizer):
-            for weight, averages in optimizer.state.items():
-                for name, average in averages.items():
-                    if average.shape == weight.shape:
-                        # A fused step walks weights and averages side by side in memory: their layouts must agree.
-                        averages[name] = torch.empty_like(weight).copy_(average)
 
     def set_rate(self, rate: float) -> None:
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
@@ -131,10 +125,20 @@ def train_step(
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, crew: Crew) -> None:
-    optimizer.zero_grad()
+    network.zero_grad()
     loss.backward()
     crew.average_gradients(network)
+    for group in optimizer.param_groups:
+        for view, weight in zip(group["params"], network.parameters(), strict=True):
+            view.grad = weight.grad if weight.grad is None else _as_it_lies(weight.grad)
     optimizer.step()
+
+
+def _as_it_lies(tensor: Tensor) -> Tensor:
+    """A view of a channels_last tensor with its dimensions in the order of memory, for the optimisers: a fused step on a CPU
+    walks weights, gradients and averages side by side in memory, and copies each gradient first that is not in this order."""
+    tensor = tensor.detach()
+    return tensor.movedim(1, -1) if tensor.dim() == 4 else tensor
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def train(
                 pieces = train_step(players, recipe, objective, real, generator_turn, machine, crew)
                 place.step += 1
                 place.batch += 1
+                place.critic_steps += recipe.adversarial_weight > 0
                 place.generator_steps += generator_turn
                 ledger.add(pieces)
                 signal = stop_signal()

@@ -23,6 +23,7 @@ def main(
     some of yours have come, gone or changed, run this again.
     """
     from recolor.listing import write_listing
+    from recolor.photos import is_photo
     from recolor.sources import SourceParams, fetch
 
     params = read_params(dataset)
@@ -30,11 +31,13 @@ def main(
     listing = fetch(source, seed, paths.DOWNLOADS, dataset)
     write_listing(listing, paths.raw(dataset) / "listing.csv")
 
-    photos = listing.drop_duplicates("path")
+    files = listing.drop_duplicates("path")
+    photos = files[files["path"].map(is_photo)]
     unread = int((photos["sha256"] == "").sum())
-    crops = f", {len(listing):,} crops" if len(listing) > len(photos) else ""
+    crops = f", {len(listing):,} crops" if len(listing) > len(files) else ""
     trouble = f", {unread:,} of them unreadable (preprocess says why)" if unread else ""
-    typer.echo(f"{dataset}: {len(photos):,} photos{crops}, {photos['size'].sum() / 1e6:,.1f} MB{trouble}")
+    others = f"; {len(files) - len(photos):,} other files, left out" if len(files) > len(photos) else ""
+    typer.echo(f"{dataset}: {len(photos):,} photos{crops}, {photos['size'].sum() / 1e6:,.1f} MB{trouble}{others}")
 
 
 if __name__ == "__main__":

@@ -429,14 +429,16 @@ def test_the_battery_of_odd_photos_is_used_or_rejected_and_nothing_hangs(tmp_pat
     folder = tmp_path / "battery"
     folder.mkdir()
     cases = battery.write(folder)
+    (folder / "notes.txt").write_text("beside the photos")
     listing = listing_of(folder, walk(folder))
     battery.vanish(folder, cases)
     counts = build(listing, folder, tmp_path / "out", PARAMS, 42, processes=2)
     battery.unlock(folder)
     manifest, rejected = (shards.read_table(tmp_path / "out" / name) for name in ("manifest.csv", "rejected.csv"))
-    assert sorted([*manifest["path"], *rejected["path"]]) == sorted(cases)
-    assert counts.listed == len(cases)
+    assert sorted([*manifest["path"], *rejected["path"]]) == sorted([*cases, "notes.txt"])
+    assert counts.listed == len(cases) + 1
     reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
+    assert reasons["notes.txt"] == "not a photo by its name"
     for name, case in cases.items():
         if case.reason:
             assert case.reason in reasons[name], name

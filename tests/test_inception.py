@@ -222,7 +222,7 @@ def test_without_a_network_the_reason_says_what_to_do(offline_hub: Path) -> None
         find_weights(None)
     assert str(error.value) == (
         f"the Inception weights could not be downloaded from {inception_url}: with a network, "
-        "`dvc repro -f evaluate@DATASET` and then `dvc repro`; "
+        "`dvc repro -f -s evaluate@DATASET && dvc repro` fetches them; "
         f"or put {CLEAN_FID} and {TORCH_FIDELITY} into a folder and name it in evaluate.inception_weights"
     )
     assert not list(offline_hub.glob("*"))

@@ -51,11 +51,11 @@ def test_battery_is_listed_whole_and_left_as_it_was(tmp_path: Path) -> None:
     before = state(folder)
     listing = fetch(FolderParams(source="folder", path=str(folder)), 42, NOWHERE)
     assert state(folder) == before
-    assert list(listing["path"]) == sorted(cases)
+    assert list(listing["path"]) == sorted([*cases, "notes.txt"])
     write_listing(listing, tmp_path / "raw" / "listing.csv")
     listing = read_table(tmp_path / "raw" / "listing.csv")
-    assert list(listing["path"]) == sorted(cases)
-    for row in listing.itertuples():
+    assert list(listing["path"]) == sorted([*cases, "notes.txt"])
+    for row in listing[listing["path"] != "notes.txt"].itertuples():
         case, file = cases[str(row.path)], locate(folder, str(row.path))
         if row.sha256:
             assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256 == row.group
@@ -78,13 +78,23 @@ def test_links_in_circles_end_and_a_photo_goes_by_its_own_name(tmp_path: Path) -
     (folder / "knot").symlink_to("knot")
     elsewhere = photos_in(Path(tempfile.mkdtemp(dir=tmp_path.parent)), ["three.jpg"])
     (folder / "elsewhere").symlink_to(elsewhere)
-    assert sorted(walk(folder)) == ["elsewhere/three.jpg", "y/deep/two.jpg", "z/one.jpg"]
+    assert sorted(walk(folder)) == ["elsewhere/three.jpg", "knot", "y/deep/two.jpg", "z/one.jpg"]
 
 
-def test_photos_by_name_in_any_case_but_nothing_hidden(tmp_path: Path) -> None:
-    seen = ["a.JPG", "b.Jpeg", "c.PNG", "d.tiff", "e.WebP", "f.HEIC", "g.x.jpg"]
-    photos_in(tmp_path, [*seen, "h.txt", "jpg", ".jpg", "._a.jpg", ".thumbnails/a.jpg", "i.jpg.xmp", "j.mp4"])
-    assert sorted(walk(tmp_path)) == seen
+def test_photos_by_name_in_any_case_what_else_there_is_and_nothing_hidden(tmp_path: Path) -> None:
+    photos = ["a.JPG", "b.Jpeg", "c.PNG", "d.tiff", "e.WebP", "f.HEIC", "g.x.jpg"]
+    others = ["h.txt", "i.jpg.xmp", "j.mp4", "jpg"]
+    photos_in(tmp_path, [*photos, *others, ".jpg", "._a.jpg", ".thumbnails/a.jpg"])
+    assert sorted(walk(tmp_path)) == [*photos, *others]
+    listing = fetch(FolderParams(source="folder", path=str(tmp_path), limit=3), 42, NOWHERE)
+    assert [row.path for row in listing.itertuples() if not row.sha256] == others  # a limit is for photos
+    assert listing["sha256"].astype(bool).sum() == 3
+
+
+def test_a_folder_of_other_files_says_what_was_looked_for(tmp_path: Path) -> None:
+    photos_in(tmp_path, ["notes", "film.mp4"])
+    with pytest.raises(UserError, match=r"looked for \.apng, .*; it holds 2 other files, such as film.mp4$"):
+        fetch(FolderParams(source="folder", path=str(tmp_path)), 42, NOWHERE)
 
 
 def test_folders_and_photos_without_permission_are_reported() -> None:
@@ -99,6 +109,7 @@ def test_folders_and_photos_without_permission_are_reported() -> None:
         assert {row.path: bool(row.sha256) for row in listing.itertuples()} == {
             "closed": False,
             "d.jpg": False,
+            "into closed": False,
             "names only/c.jpg": False,
             "open/into closed.jpg": False,
             "open/a.jpg": True,

@@ -38,14 +38,14 @@ test,gan,8,22.1,21.7,22.5,19.6,0.91,0.90,0.92
 test,wgan,8,20.4,20.0,20.8,18.0,0.89,0.88,0.90
 """
 COLOURFULNESS = """
-colourfulness,colourfulness_low,colourfulness_high,colourfulness_true,colourfulness_distance
-0.0,0.0,0.0,41.0,41.0
-30.0,28.0,32.0,41.0,11.0
-50.0,48.0,52.0,41.0,9.0
-0.0,0.0,0.0,42.5,42.5
-31.2,30.0,33.0,42.5,13.0
-52.0,50.0,54.0,42.5,9.5
-"""
+colourfulness,colourfulness_low,colourfulness_high,colourfulness_true,DISTANCE,DISTANCE_low,DISTANCE_high
+0.0,0.0,0.0,41.0,41.0,39.5,42.5
+30.0,28.0,32.0,41.0,11.0,9.0,13.0
+50.0,48.0,52.0,41.0,9.0,7.5,10.5
+0.0,0.0,0.0,42.5,42.5,41.0,44.0
+31.2,30.0,33.0,42.5,13.0,11.5,14.5
+52.0,50.0,54.0,42.5,9.5,8.0,11.0
+""".replace("DISTANCE", "colourfulness_distance")
 PAPER_TABLE = """
 | test | GAN | 0.038 | 21.31 | 0.8664 | 12.66 |
 | test | WGAN | 0.086 | 17.5777 | 0.7385 | 12.386 |
