@@ -47,7 +47,8 @@ class Objective(Protocol):
 class VanillaGAN:
     """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3; pix2pix, Isola et al. 2017, eq. 1).
 
-    The paper's pix2pix half. The critic's loss is halved, which slows it against the generator (pix2pix, section 3.3).
+    The paper's pix2pix half. The critic's loss is halved as in pix2pix (section 3.3), which means to slow it against the
+    generator; Adam, which takes no notice of a loss's scale, leaves little of that.
     """
 
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:

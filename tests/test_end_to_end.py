@@ -4,12 +4,14 @@ The tests share the clone and go on from one another, top to bottom.
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from clone import contents, dvc, git, make_clone, stages_run, write_photos
+from conftest import ROOT
 from PIL import Image
 
 from recolor.checkpoint import read_card
@@ -50,6 +52,29 @@ def test_repro_goes_from_photos_to_the_report(clone: Path, photos: Path) -> None
         if line.startswith("!["):
             figure = clone / "reports" / line.split("(")[-1].rstrip(")")
             assert Image.open(figure).size[0] > 2 * 32
+
+
+def test_dvcs_plots_show_curves_bars_and_grids(clone: Path) -> None:
+    dvc(clone, "plots", "show", "--out", "dvc_plots")
+    page = (clone / "dvc_plots" / "index.html").read_text()
+    drawn = [json.loads(spec) for spec in re.findall(r"var spec = ({.*});", page)]
+    titles = [
+        "L1 of ab",
+        "Estimate of the critic",
+        "Adversarial loss of the generator",
+        "PSNR",
+        "SSIM",
+        "Colourfulness",
+    ]
+    assert sorted(plot["title"]["text"] for plot in drawn) == sorted(titles)
+    results, history = (pd.read_csv(clone / "reports" / name) for name in ("results.csv", "history.csv"))
+    columns = {"PSNR": results["psnr"], "SSIM": results["ssim"], "Colourfulness": results["colourfulness"]}
+    columns |= {"L1 of ab": history["generator_l1"], "Estimate of the critic": history["critic_estimate"]}
+    columns |= {"Adversarial loss of the generator": history["generator_adversarial"]}
+    for plot in drawn:
+        column = columns[plot["title"]["text"]]
+        assert [float(row[column.name]) for row in plot["data"]["values"]] == pytest.approx(list(column))
+    assert len(list((clone / "dvc_plots" / "static").glob("*.png"))) == len(list((clone / "reports/figures").iterdir()))
 
 
 def test_nothing_changed_nothing_runs_and_nothing_is_left_for_git_but_results(clone: Path) -> None:
@@ -125,14 +150,17 @@ def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting:
     assert [contents(folder) for folder in kept] == before
 
 
-def test_a_changed_folder_is_picked_up_in_one_command(clone: Path, photos: Path) -> None:
+def test_a_changed_folder_is_picked_up_as_the_readme_says(clone: Path, photos: Path) -> None:
     # DVC's own git library may note the new time of a file that it did not restore, and git then believes it unchanged.
     git(clone, "read-tree", "HEAD")
     git(clone, "checkout", "HEAD", ".")
     dvc(clone, "checkout")
     (photos / "text.jpg").unlink()
     assert stages_run(dvc(clone, "repro")) == []  # DVC does not look into a folder that is not its own,
-    printed = dvc(clone, "repro", "--force", "--single-item", "download@mine")  # but this does
-    assert stages_run(printed) == ["download@mine"]
-    assert stages_run(dvc(clone, "repro", "preprocess@mine")) == ["preprocess@mine"]
+    assert "dvc repro -f -s download@mine && dvc repro" in (ROOT / "README.md").read_text()
+    assert stages_run(dvc(clone, "repro", "-f", "-s", "download@mine")) == ["download@mine"]
+    # Only rejected.csv has changed, but that is part of the cache.
+    after = ["preprocess@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report"]
+    assert stages_run(dvc(clone, "repro")) == after
     assert "text.jpg" not in (clone / "data/cache/mine/rejected.csv").read_text()
+    assert "not a photo" not in (clone / "reports/results.md").read_text()

@@ -1,8 +1,13 @@
 """The check that comes before all work: the faults of one setting, and of settings that do not fit each other."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from recolor.params import ParamsError
 from recolor.settings import check
@@ -53,3 +58,27 @@ def test_a_fault_is_one_line_that_names_the_key(
     with pytest.raises(ParamsError) as caught:
         check(params_file)
     assert str(caught.value) == f"{params_file}: {line}"
+
+
+def documented_settings() -> list[str]:
+    """What follows `-S` in the documents; a grid's values one by one."""
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/experiments.md")]
+    found = [shlex.split(setting)[0] for text in texts for setting in re.findall(r"-S ('[^']+'|[^\s'`)]+)", text)]
+    return [
+        f"{name}={value}"
+        for name, values in (setting.lstrip("+").split("=", 1) for setting in found if "section.key" not in setting)
+        for value in ([values] if values[0] in "[{" else values.split(","))
+    ]
+
+
+@pytest.mark.parametrize("setting", sorted(set(documented_settings())))
+def test_every_setting_in_the_documents_does_what_it_says(setting: str, params_file: Path) -> None:
+    yaml = YAML(typ="safe")
+    apply_overrides(str(params_file), [setting])
+    check(params_file)
+    name, value = setting.split("=", 1)
+    found = yaml.load(params_file)
+    for key in name.split("."):
+        found = found[key]
+    wanted = value if "path" in name else yaml.load(value)
+    assert found | wanted == found if isinstance(wanted, dict) else found == wanted
