@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 
 from recolor.checkpoint import load_generator
-from recolor.color import lab_to_rgb, rgb_to_lab
+from recolor.color import into_gamut, lab_to_rgb, rgb_to_lab
 from recolor.figures import image_grid
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
@@ -29,7 +29,7 @@ def photo(name: str) -> Image.Image:
 
 
 def shown(lab: torch.Tensor) -> np.ndarray:
-    pictures = lab_to_rgb(lab).permute(0, 2, 3, 1).numpy()
+    pictures = lab_to_rgb(into_gamut(lab)).permute(0, 2, 3, 1).numpy()
     return np.stack([np.asarray(Image.fromarray(picture).resize((SHOWN, SHOWN))) for picture in pictures])
 
 
