@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from recolor.checkpoint import CARD, load_generator, read_card, save_generator, whole
+from recolor.checkpoint import CARD, load_generator, read_card, save_generator, weights_sha256, whole
 from recolor.errors import UserError
 from recolor.networks import GeneratorParams
 
@@ -31,18 +31,35 @@ SCORES = {
 }
 
 
+class NotEvaluatedError(UserError):
+    """The scores that are there are of other weights."""
+
+
 def trained(models: Path) -> list[Path]:
     """The model folders of `models`, DATASET/MODEL, newest first."""
     cards = models.glob(f"*/*/{CARD}")
     return [card.parent for card in sorted(cards, key=lambda card: (-card.stat().st_mtime_ns, card))]
 
 
-def read_scores(table: Path, model: str) -> list[dict[str, Any]]:
-    """The rows of a scores.csv that speak of `model` or of doing nothing, without what was not measured; [] without a file."""
+def check_evaluated(metrics: Path, model: Path) -> None:
+    """Raises NotEvaluatedError where the folder `metrics` does not say that it is of the weights in the folder `model`."""
+    notes = metrics / "notes.json"
+    evaluated = json.loads(notes.read_text()).get("models", {}) if notes.exists() else {}
+    if evaluated.get(model.name) != weights_sha256(model):
+        raise NotEvaluatedError(f"{model}: not evaluated since it was trained; run `dvc repro`")
+
+
+def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
+    """The scores in the folder `metrics` of the folder `model` and of doing nothing, without what was not measured.
+
+    [] where there are no scores yet; raises NotEvaluatedError where they are of other weights.
+    """
+    table = metrics / "scores.csv"
     if not table.exists():
         return []
+    check_evaluated(metrics, model)
     with table.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] in (model, DO_NOTHING)]
+        rows = [row for row in csv.DictReader(file) if row["model"] in (model.name, DO_NOTHING)]
     return [{key: _number(value) for key, value in row.items() if value} for row in rows]
 
 

@@ -89,6 +89,14 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> UNetG
     return generator.to(device).eval()
 
 
+def weights_sha256(directory: Path) -> str:
+    """What tells one training's weights from another's. Raises ModelError where the folder has none."""
+    try:
+        return _sha256(directory / WEIGHTS)
+    except OSError as error:
+        raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
+
+
 class Checkpoints:
     """The newest two training states of one run, in a folder of its own that belongs to one process at a time.
 

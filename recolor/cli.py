@@ -92,7 +92,7 @@ def colorize(
 @app.command()
 def models() -> None:
     """Lists the trained models, newest first, with their scores on test photos; * marks what `recolor colorize` takes."""
-    from recolor.bundle import SCORES, trained
+    from recolor.bundle import SCORES, NotEvaluatedError, trained
     from recolor.checkpoint import ModelError, read_card
 
     folders = trained(MODELS)
@@ -106,7 +106,12 @@ def models() -> None:
             typer.echo(f"  {error}")
             continue
         typer.echo(f"{'*' if folder == default else ' '} {folder.relative_to(MODELS).as_posix()}: {_describe(card)}")
-        tested = [row for row in _scores(folder, card) if (row["split"], row["model"]) == ("test", folder.name)]
+        try:
+            scores = _scores(folder, card)
+        except NotEvaluatedError:
+            typer.echo("    not evaluated since it was trained; run `dvc repro`")
+            continue
+        tested = [row for row in scores if (row["split"], row["model"]) == ("test", folder.name)]
         shown = [f"{name} {row[key]:.4g}" for row in tested for key, name in SCORES.items() if key in row]
         typer.echo(f"    {', '.join(shown) or 'not evaluated'}")
 
@@ -168,8 +173,7 @@ def gallery(
 
     models = {name: paths.model(dataset, name) for name in paths.MODELS}
     out = out or GALLERIES / dataset
-    scores = paths.metrics(dataset) / "photos.csv"
-    count = write_gallery(out, dataset, paths.cache(dataset), models, scores, limit, device)
+    count = write_gallery(out, dataset, paths.cache(dataset), models, paths.metrics(dataset), limit, device)
     typer.echo(f"{count} photos: {out / 'index.html'}")
 
 
@@ -212,9 +216,7 @@ def _scores(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
 
     dataset, name = folder.parent.name, folder.name
     return (
-        read_scores(paths.metrics(dataset) / "scores.csv", name)
-        if folder == paths.model(dataset, name)
-        else card.get("scores", [])
+        read_scores(paths.metrics(dataset), folder) if folder == paths.model(dataset, name) else card.get("scores", [])
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from recolor.checkpoint import load_generator, read_card
+from recolor.checkpoint import load_generator, read_card, weights_sha256
 from recolor.color import into_gamut, lab_to_rgb
 from recolor.crew import Crew
 from recolor.devices import Device, Machine, memory_kept
@@ -52,8 +52,8 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
 
     `scores.csv` has a row for each split and model, its intervals drawn alike for every model, and nothing where something was
     not measured; `photos.csv` has one for each photo as well; `examples.csv` and `examples.npz` are `write_examples`'s;
-    `notes.json` says why set scores are missing (`inception`), and the `device`. Colourfulness's distance is the mean over
-    photos of the difference from the true photo's. Run again on the same machine it writes the same, byte for byte.
+    `notes.json` says why set scores are missing (`inception`), the `device`, and whose scores they are: the SHA-256 of each
+    model's weights (`models`). Colourfulness's distance is the mean over photos of the difference from the true photo's. Run again on the same machine it writes the same, byte for byte.
     Several processes (crew.py) take turns at the batches, and the main one writes.
 
     Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
@@ -65,6 +65,7 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
         name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)
         for name, folder in models.items()
     }
+    weights = {name: weights_sha256(folder) for name, folder in models.items()}
     splits = [CachedPhotos(cache, split) for split in SPLITS]
     for photos in splits:
         photos.verify()
@@ -81,12 +82,13 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
 
     summary = pd.DataFrame(scores).astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
     if crew.main:
-        _write(out, summary, pd.concat(tables), examples, {"inception": why_not, "device": str(machine)})
+        notes = {"inception": why_not, "device": str(machine), "models": weights}
+        _write(out, summary, pd.concat(tables), examples, notes)
     return summary
 
 
 def _write(
-    out: Path, summary: pd.DataFrame, table: pd.DataFrame, examples: list[Examples], notes: dict[str, str | None]
+    out: Path, summary: pd.DataFrame, table: pd.DataFrame, examples: list[Examples], notes: dict[str, Any]
 ) -> None:
     with whole_folder(out, "the scores") as folder:
         summary.to_csv(folder / "scores.csv", index=False)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from recolor.bundle import check_evaluated
 from recolor.checkpoint import load_generator
 from recolor.color import into_gamut, lab_to_rgb
 from recolor.devices import Device, Machine
@@ -58,20 +59,22 @@ def write_gallery(
     dataset: str,
     cache: Path,
     models: Mapping[str, Path],
-    scores: Path,
+    metrics: Path,
     limit: int = 200,
     device: Device = "auto",
 ) -> int:
     """Writes the gallery of `cache`'s test photos into the folder `out`, and returns how many it shows.
 
-    Of more than `limit` photos it shows as many, from all over the split. `models` are folders by name, `scores` is the
-    photos.csv of their evaluation. A gallery in `out` is replaced; raises UserError where anything else is in it, for scores
+    Of more than `limit` photos it shows as many, from all over the split. `models` are folders by name, `metrics` is the
+    folder of their evaluation. A gallery in `out` is replaced; raises UserError where anything else is in it, for scores
     of other photos or models, and for what is missing.
     """
     if out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= {PAGE, PICTURES}):
         raise UserError(f"{out}: holds something else than a gallery; name another folder with --out")
     photos = CachedPhotos(cache, "test")
-    measured = _measured(scores, photos, list(models))
+    measured = _measured(metrics / "photos.csv", photos, list(models))
+    for folder in models.values():
+        check_evaluated(metrics, folder)
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int))
     where = Machine.find(device).device
     generators = {name: load_generator(folder, where) for name, folder in models.items()}

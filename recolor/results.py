@@ -86,7 +86,7 @@ def read(
         counts=_count(read_table(cache / "manifest.csv"), read_table(cache / "rejected.csv")),
         scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
         photos=_table(metrics / "photos.csv"),
-        notes=json.loads(_there(metrics / "notes.json").read_text()),
+        notes=_without({"models"}, json.loads(_there(metrics / "notes.json").read_text())),
         examples=_table(metrics / "examples.csv"),
         pictures=pictures,
         history=_by_model({name: folder / "history.csv" for name, folder in models.items()}),

@@ -1,5 +1,6 @@
 """`recolor` as people type it, in a repository with two trained models."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from recolor.checkpoint import WEIGHTS
+from recolor.checkpoint import WEIGHTS, weights_sha256
 from recolor.cli import app
 from stages import paths
 
@@ -117,6 +118,8 @@ def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     table = paths.metrics("mine") / "scores.csv"
     table.parent.mkdir(parents=True)
     table.write_text("split,model,photos,psnr,fid\ntest,grey,6,22.5,\ntest,gan,6,21.0,\ntrain,gan,34,24.0,\n")
+    evaluated = {"gan": weights_sha256(paths.model("mine", "gan"))}
+    (table.parent / "notes.json").write_text(json.dumps({"models": evaluated}))
     damaged = paths.model("old", "gan") / "model.json"
     damaged.write_text("{")
     os.utime(damaged, (0, 0))

@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from recolor.cache import CacheParams, build
-from recolor.checkpoint import load_generator, save_generator
+from recolor.checkpoint import WEIGHTS, load_generator, save_generator
 from recolor.color import into_gamut, lab_to_rgb
 from recolor.errors import UserError
 from recolor.evaluation import EvaluateParams, evaluate
@@ -129,6 +129,11 @@ def test_switched_off_leaves_the_set_scores_empty_and_says_so(out: Path) -> None
         "evaluate.inception is off for this dataset, in params.yaml or in the dataset's"
     )
     assert notes["device"] == "cpu, fp32"
+
+
+def test_the_scores_name_the_weights_that_they_are_of(out: Path, models) -> None:
+    weights = {name: hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() for name, folder in models.items()}
+    assert json.loads((out / "notes.json").read_text())["models"] == weights
 
 
 def test_examples_show_what_the_tables_say(out: Path, cache: Path, models) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from recolor import bundle
 from recolor.bundle import export, export_onnx, model_card, read_scores, trained
-from recolor.checkpoint import CARD, WEIGHTS, ModelError, load_generator, read_card
+from recolor.checkpoint import CARD, WEIGHTS, ModelError, load_generator, read_card, weights_sha256
 from recolor.errors import UserError
 
 SCORES = """split,model,photos,fid,psnr,ssim,is
@@ -23,9 +23,12 @@ train,gan,34,12.25,24.0,0.9,3.5
 
 
 @pytest.fixture
-def scores(tmp_path: Path) -> list[dict]:
-    (tmp_path / "scores.csv").write_text(SCORES)
-    return read_scores(tmp_path / "scores.csv", "gan")
+def scores(tmp_path: Path, tiny_model: Path) -> list[dict]:
+    metrics = tmp_path / "metrics"
+    metrics.mkdir()
+    (metrics / "scores.csv").write_text(SCORES)
+    (metrics / "notes.json").write_text(json.dumps({"models": {"gan": weights_sha256(tiny_model)}}))
+    return read_scores(metrics, tiny_model)
 
 
 def test_scores_are_the_models_own_and_greys(scores: list[dict]) -> None:

@@ -11,7 +11,7 @@ import torch
 from browser import listen
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from recolor import cli
 from recolor.cache import CacheParams, build
@@ -43,16 +43,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(listing, folder / "photos", folder / paths.cache("tiny"), params, seed=0, processes=1)
     models = {name: folder / paths.model("tiny", name) for name in paths.MODELS}
     for seed, model in enumerate(models.values()):
-        torch.manual_seed(seed)
-        generator = UNetGenerator(GeneratorParams(filters=2, downs=5, dropout=0.5))
-        for parameter in generator.parameters():
-            parameter.data *= 10
-        save_generator(model, generator, {})
+        save(model, seed)
+    score(folder)
+    return folder
+
+
+def save(model: Path, seed: int) -> None:
+    """Writes the folder of an untrained model, another for each seed."""
+    torch.manual_seed(seed)
+    generator = UNetGenerator(GeneratorParams(filters=2, downs=5, dropout=0.5))
+    for parameter in generator.parameters():
+        parameter.data *= 10
+    save_generator(model, generator, {})
+
+
+def score(folder: Path) -> None:
     settings = EvaluateParams(
         batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=1, device="cpu"
     )
+    models = {name: folder / paths.model("tiny", name) for name in paths.MODELS}
     evaluate(folder / paths.cache("tiny"), models, folder / paths.metrics("tiny"), settings, seed=0)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +179,7 @@ def test_a_limit_shows_photos_from_all_over_the_split_and_replaces_what_was_ther
 
 def write(made: Path, out: Path, limit: int = 1) -> int:
     models = {name: made / paths.model("tiny", name) for name in paths.MODELS}
-    table = made / paths.metrics("tiny") / "photos.csv"
-    return write_gallery(out, "tiny", made / paths.cache("tiny"), models, table, limit, "cpu")
+    return write_gallery(out, "tiny", made / paths.cache("tiny"), models, made / paths.metrics("tiny"), limit, "cpu")
 
 
 def test_a_folder_with_anything_else_in_it_is_left_alone(made: Path, tmp_path: Path) -> None:
@@ -190,3 +199,34 @@ def test_scores_of_other_photos_are_refused(made: Path, tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(UserError, match="is missing: `dvc repro` makes it"):
         write(other, tmp_path / "gallery")
+
+
+def test_scores_of_the_model_that_was_there_before_are_neither_shown_nor_exported(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(made, tmp_path / "other", ignore=shutil.ignore_patterns("gallery"))
+    monkeypatch.chdir(other)
+
+    def recolor(*arguments: str) -> Result:
+        return CliRunner().invoke(cli.app, list(arguments))
+
+    def listed() -> dict[str, str]:
+        lines = [line.strip() for line in recolor("models").stdout.splitlines()]
+        return {title.split(":")[0]: scored for title, scored in zip(lines[::2], lines[1::2], strict=True)}
+
+    before = listed()
+    assert all("PSNR" in scored for scored in before.values())
+    save(paths.model("tiny", "gan"), seed=7)  # trained again
+    stale = "not evaluated since it was trained; run `dvc repro`"
+    assert listed() == {**before, "tiny/gan": stale}
+    for command in (["export", "tiny/gan", "-o", "bundle"], ["gallery", "tiny"]):
+        result = recolor(*command)
+        assert (result.exit_code, result.stderr) == (1, f"error: data/models/tiny/gan: {stale}\n")
+    assert not Path("bundle").exists()
+    assert not Path("data/gallery").exists()
+    assert recolor("export", "tiny/wgan", "-o", "bundle").exit_code == 0
+
+    score(Path())
+    assert listed()["tiny/gan"] not in (stale, before["tiny/gan"])
+    assert recolor("export", "tiny/gan", "-o", "gan").exit_code == 0
+    assert recolor("gallery", "tiny").exit_code == 0
