@@ -61,7 +61,8 @@ def build(
     """Writes the cache of `listing` (see `sources.fetch`), whose paths are relative to `root`, as the folder `out`.
 
     The result is the same, bit for bit, for any number of processes and any order of the listing. `out` appears when it
-    is whole, in the place of an older one. A photo that crashes its decoder is rejected, or, with one process, ends it.
+    is whole, in the place of an older one. A photo that crashes its decoder, or keeps it for minutes, is rejected; with one
+    process it ends this one, or keeps it.
 
     Raises UserError: fewer than two groups with a usable photo, a full disk (DiskFull), somebody else writing `out`.
     """

@@ -64,6 +64,6 @@ def convert(source: Source, root: Path, size: int, min_chroma: float) -> Convert
     return Converted(image.width, image.height, chroma, hashlib.sha256(tensor).hexdigest(), tensor)
 
 
-def lost(source: Source) -> Rejected:
-    """What is said of a photo that took its process with it."""
-    return Rejected("crashed the process that decoded it")
+def lost(source: Source, limit: float | None) -> Rejected:
+    """What is said of a photo that took its process with it, or more than `limit` seconds."""
+    return Rejected("crashed the process that decoded it" if limit is None else f"took more than {limit:g} s to decode")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from itertools import count
@@ -20,8 +21,8 @@ from recolor.workers import WINDOW, ordered_map
 LARGE = 2**20  # more than a pipe holds: who sends it waits until somebody reads
 
 
-def lost(task: int) -> str:
-    return f"lost {task}"
+def lost(task: int, limit: float | None) -> str:
+    return f"lost {task}" if limit is None else f"{task} took more than {limit} s"
 
 
 def large(task: int) -> bytes:
@@ -44,6 +45,19 @@ def deadly(task: int, folder: Path, times: int) -> str:
 
 def suicidal(task: int) -> str:
     os._exit(1)
+
+
+def lethal_now_and_then(task: int) -> int:
+    return task if task % 40 else os._exit(1)
+
+
+def endless(task: int) -> str:
+    """Tasks 5 and 7 never end: one waits for what never comes, one loops in C, where no Python handler gets a turn."""
+    if task == 5:
+        threading.Event().wait()
+    if task == 7:
+        sum(count())
+    return f"did {task}"
 
 
 def faulty(task: int) -> str:
@@ -76,14 +90,26 @@ def test_deaths_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         list(ordered_map(suicidal, range(100), 2, lost))
 
 
+def test_lethal_tasks_among_good_ones_are_lost_one_by_one_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So far apart that, whoever is quicker, some task between them has ended before the next one is given."""
+    monkeypatch.setattr(workers, "MOST_DEATHS", 3)
+    results = list(ordered_map(lethal_now_and_then, range(90), 2, lost))
+    assert results == [task if task % 40 else f"lost {task}" for task in range(90)]
+
+
+def test_a_task_without_end_is_given_up() -> None:
+    results = list(ordered_map(endless, range(12), 2, lost, limit=0.3))
+    assert results == [f"{task} took more than 0.3 s" if task in (5, 7) else f"did {task}" for task in range(12)]
+
+
 def test_an_exception_names_the_task() -> None:
     with pytest.raises(RuntimeError, match=r"^3: (.|\n)*ZeroDivisionError"):
         list(ordered_map(faulty, range(10), 2, lost))
 
 
 def test_tasks_are_read_no_further_than_the_window() -> None:
-    endless, read = count(), []
-    results = ordered_map(uneven, (read.append(task) or task for task in endless), 2, lost)
+    read: list[int] = []
+    results = ordered_map(uneven, (read.append(task) or task for task in count()), 2, lost)
     for _ in range(10):
         next(results)
     assert len(read) <= 10 + 2 * WINDOW
@@ -97,7 +123,7 @@ def test_workers_go_home_when_their_master_is_killed(tmp_path: Path) -> None:
         "import time\n"
         "from recolor.workers import ordered_map\n"
         "if __name__ == '__main__':\n"
-        "    results = ordered_map(abs, range(9), 2, abs)\n"
+        "    results = ordered_map(abs, range(9), 2, max)\n"
         "    print(next(results), flush=True)\n"
         "    time.sleep(60)\n"
     )
