@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -36,6 +36,20 @@ class ModelError(UserError):
     """A model folder that is missing, damaged, or not one of ours."""
 
 
+class _Architecture(GeneratorParams, frozen=True):
+    name: Literal["UNetGenerator"]
+
+
+class _Card(BaseModel, strict=True):
+    """What is read of a card, format and normalisation aside; it may hold more."""
+
+    architecture: _Architecture
+    size: int = Field(256, ge=1)
+    data: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    scores: list[dict[str, Any]] = []
+
+
 def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, Any]) -> None:
     """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds."""
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
@@ -52,40 +66,50 @@ def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, An
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """`model.json`. Raises ModelError where it is missing, damaged, or of a format that this version does not know."""
+    """`model.json`. Raises ModelError where it is missing, damaged, wrong, or of a format that this version does not know."""
     path = directory / CARD
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
         raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
     if card.get("normalisation") != NORMALISATION:
         raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
+    try:
+        _Card.model_validate(card)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key, what = wrong["loc"][0], wrong["msg"]
+        if key == "architecture":
+            what = f"not a UNetGenerator's ({'.'.join(map(str, wrong['loc']))}: {what})"
+        raise ModelError(f"{path}: {key}: {what}; got {str(card.get(key, 'nothing'))[:80]}") from None
     return card
 
 
 def load_generator(directory: Path, device: torch.device | str = "cpu") -> UNetGenerator:
     """The generator of a model folder, in eval mode. Raises ModelError as `read_card`, and for weights that do not fit."""
-    card = read_card(directory)
+    architecture = {key: value for key, value in read_card(directory)["architecture"].items() if key != "name"}
     path = directory / WEIGHTS
+    with torch.device("meta"):
+        generator = UNetGenerator(GeneratorParams(**architecture))
+    expected = {name: tensor.dtype for name, tensor in generator.state_dict().items()}
     try:
-        architecture = dict(card["architecture"])
-        if architecture.pop("name") != "UNetGenerator":
-            raise ModelError(f"{directory / CARD}: its architecture is not a UNetGenerator")
-        with torch.device("meta"):
-            generator = UNetGenerator(GeneratorParams(**architecture))
-        generator.load_state_dict(load_file(path), assign=True)
+        weights = load_file(path)
+        generator.load_state_dict(weights, assign=True)  # checks names and shapes, not types
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; `dvc checkout` or `dvc repro` brings it back") from None
-    except (KeyError, TypeError, ValidationError):
-        raise ModelError(f"{directory / CARD}: its architecture is not a UNetGenerator's") from None
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(
             f"{path}: damaged, or not this model's weights: {' '.join(str(error).split())[:200]}"
         ) from None
+    for name, tensor in weights.items():
+        if tensor.dtype != expected[name]:
+            raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name]}")
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} holds values that are not finite: the model is of no use")
     return generator.to(device).eval()
 
 

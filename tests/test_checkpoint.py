@@ -81,6 +81,12 @@ def test_a_damaged_model_is_one_line(model: Path, file: str, harm: str) -> None:
             {"architecture": {"name": "UNetGenerator", "filters": 3, "downs": 3, "dropout": 0}},
             "not this model's weights",
         ),
+        ({"architecture": "UNet"}, "not a UNetGenerator's"),
+        ({"architecture": None}, "not a UNetGenerator's"),
+        ({"size": "big"}, "size: Input should be a valid integer; got big"),
+        ({"size": None}, "size: Input should be a valid integer; got None"),
+        ({"size": 0}, "size: Input should be greater than or equal to 1; got 0"),
+        ({"data": "a hash"}, "data: Input should be"),
     ],
 )
 def test_a_foreign_model_is_one_line(model: Path, change: dict[str, Any], line: str) -> None:
@@ -92,6 +98,29 @@ def test_a_foreign_model_is_one_line(model: Path, change: dict[str, Any], line: 
 def test_weights_of_another_network_are_refused(model: Path) -> None:
     save_file({"weight": torch.zeros(3)}, model / WEIGHTS)
     assert "not this model's weights" in line_of(model)
+
+
+def test_a_card_nested_without_end_is_one_line(model: Path) -> None:
+    (model / CARD).write_text("[" * 100_000)
+    assert "cannot be read" in line_of(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda weight: weight.half(), "torch.float16; this version of recolor reads torch.float32"),
+        (lambda weight: weight.double(), "torch.float64; this version of recolor reads torch.float32"),
+        (lambda weight: weight.masked_fill(weight == weight.max(), torch.nan), "not finite"),
+        (lambda weight: weight.masked_fill(weight == weight.max(), torch.inf), "not finite"),
+    ],
+)
+def test_weights_of_another_type_or_without_value_are_refused(model: Path, change: Any, line: str) -> None:
+    weights = load_file(model / WEIGHTS)
+    name = "out.1.weight"
+    save_file({**weights, name: change(weights[name])}, model / WEIGHTS)
+    message = line_of(model)
+    assert name in message
+    assert line in message
 
 
 def test_a_pickle_is_never_opened(model: Path, tmp_path: Path) -> None:
