@@ -24,33 +24,17 @@ class Photos(Protocol):
     shape: tuple[int, int, int]  # of one photo: (3, H, W)
 
     def __len__(self) -> int: ...
-    def __getitem__(self, indices: NDArray[np.intp]) -> Tensor:
-        """(B, 3, H, W) normalised Lab in float32, a copy that may be written to."""
+    def half(self, indices: NDArray[np.intp]) -> Tensor:
+        """(B, 3, H, W) normalised Lab in float16, which is what the cache holds: 393 kB a photo at 256x256."""
         ...
 
 
-class OnDevice:
-    """All of `photos` on a device, as float16, which is what the cache holds: 393 kB a photo at 256x256."""
-
-    def __init__(self, photos: Photos, device: torch.device) -> None:
-        chunks = np.array_split(np.arange(len(photos)), -(-len(photos) // CHUNK))
-        self.shape = photos.shape
-        self.lab = torch.empty(len(photos), *photos.shape, dtype=torch.float16, device=device)
-        for chunk in chunks:
-            self.lab[chunk[0] : chunk[-1] + 1] = photos[chunk].half()
-
-    def __len__(self) -> int:
-        return len(self.lab)
-
-    def __getitem__(self, indices: NDArray[np.intp]) -> Tensor:
-        return self.lab[torch.from_numpy(indices).to(self.lab.device, non_blocking=True)].float()
-
-
 class Feed:
-    """Batches of `photos` on `device`, (batch_size / crew.size, 3, H, W), channels_last.
+    """Batches of `photos` on `device`, (batch_size / crew.size, 3, H, W), float32, channels_last.
 
     `on_device` keeps the photos there; auto does so on a GPU with room for them. Elsewhere they stay where they are, in the
-    system's page cache, and a thread reads one batch ahead.
+    system's page cache, and a thread reads one batch ahead. Either way it is float16 that goes to the device, which widens
+    and mirrors it.
     """
 
     def __init__(
@@ -63,37 +47,66 @@ class Feed:
         crew: Crew,
         on_device: Literal["auto"] | bool = False,
     ) -> None:
-        if on_device is True or (on_device == "auto" and _fits(photos, device)):
-            photos = OnDevice(photos, device)
         self.photos = photos
         self.batch_size = batch_size
         self.flip = flip
         self.seed = seed
         self.device = device
         self.crew = crew
+        keep = on_device is True or (on_device == "auto" and _fits(photos, device))
+        self.held = _copy(photos, device) if keep else None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         """The batches of an epoch from number `first` on. Photos that do not fill the last batch sit the epoch out."""
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(len(self.photos))
         mirrored = rng.random(len(self.photos)) < (0.5 if self.flip else 0)
-        batches = iter(range(first, len(self.photos) // self.batch_size))
+        steps = len(self.photos) // self.batch_size
+        batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)[first:]
+        chosen = np.ascontiguousarray(self.crew.share(batches.T).T)
+        # Both go to the device once an epoch: a copy out of ordinary memory waits for all that the device has been given to do.
+        mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
+        if self.held is None:
+            return self._read_ahead(chosen, mirror)
+        places, held = torch.from_numpy(chosen).to(self.device), self.held
+        return (_finished(held[places[batch]], mirror[batch]) for batch in range(len(chosen)))
 
-        def load(batch: int) -> Tensor:
-            chosen = self.crew.share(order[batch * self.batch_size : (batch + 1) * self.batch_size])
-            real = self.photos[chosen]
-            mirror = torch.from_numpy(np.flatnonzero(mirrored[chosen])).to(real.device)
-            real[mirror] = real[mirror].flip(-1)
-            real = real.contiguous(memory_format=torch.channels_last)
-            return real.pin_memory() if self.device.type == "cuda" and not real.is_cuda else real
+    def _read_ahead(self, chosen: NDArray[np.intp], mirror: Tensor) -> Iterator[Tensor]:
+        numbers = iter(range(len(chosen)))
+        on_cpu, on_gpu = self.device.type == "cpu", self.device.type == "cuda"
+
+        def read(batch: int) -> Tensor:
+            half = self.photos.half(chosen[batch])
+            if on_cpu:
+                return _finished(half, mirror[batch])  # beside the step before it
+            return half.pin_memory() if on_gpu else half
 
         with ThreadPoolExecutor(1) as reader:
-            ahead = deque(reader.submit(load, batch) for batch in islice(batches, 1))
+            ahead = deque((batch, reader.submit(read, batch)) for batch in islice(numbers, 1))
             while ahead:
-                real = ahead.popleft().result()
-                ahead.extend(reader.submit(load, batch) for batch in islice(batches, 1))
-                # Out of pinned memory the copy runs beside the host, which goes on to queue the step.
-                yield real.to(self.device, non_blocking=True)
+                batch, reading = ahead.popleft()
+                photos = reading.result()
+                ahead.extend((following, reader.submit(read, following)) for following in islice(numbers, 1))
+                if on_cpu:
+                    yield photos
+                else:
+                    # Out of pinned memory the copy runs beside the host, which goes on to queue the step. Out of ordinary
+                    # memory it must not: on MPS the photos may be gone before they are copied (pytorch/pytorch#189690).
+                    yield _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
+
+
+def _finished(half: Tensor, mirror: Tensor) -> Tensor:
+    """(B, 3, H, W) in float16 as training takes it: those that `mirror` (B) says are mirrored, float32, channels_last."""
+    half = torch.where(mirror[:, None, None, None], half.flip(-1), half)
+    return half.to(torch.float32, memory_format=torch.channels_last)
+
+
+def _copy(photos: Photos, device: torch.device) -> Tensor:
+    """All of `photos` on a device."""
+    held = torch.empty(len(photos), *photos.shape, dtype=torch.float16, device=device)
+    for chunk in np.array_split(np.arange(len(photos)), -(-len(photos) // CHUNK)):
+        held[chunk[0] : chunk[-1] + 1] = photos.half(chunk)
+    return held
 
 
 def _fits(photos: Photos, device: torch.device) -> bool:
