@@ -1,4 +1,4 @@
-"""The cache on disk: Lab tensors in a few large files, and `CachedPhotos`, which reads them through the memory map.
+"""The cache on disk: Lab tensors in a few large files, and `CachedPhotos`, which reads single ones out of them.
 
 A cache is a folder with `manifest.csv` (a row a photo), `rejected.csv` (a row for every file left out) and, for each
 split, `train-000.npy`, `train-001.npy`, ...: float16, (N, 3, size, size), normalised L, a and b, at most `SHARD` photos
@@ -6,11 +6,14 @@ each. In float16 a photo comes back to 8-bit RGB as it was; a saturated colour m
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+import io
+import os
+import weakref
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 SHARD = 1024  # photos in a file: 403 MB at 256x256, and DVC is slow with many files
 DTYPE = np.dtype("<f2")
 NUMBERS: dict[str, type] = {"row": int, "size": int, "width": int, "height": int, "chroma": float}
-MAPPED = 256  # files open at once: a process may have 1,024, and ImageNet takes 1,251 shards
+CHUNK = 64  # photos that are verified at once
 
 Split = Literal["train", "test"]
 Shape = tuple[int, int, int]
@@ -142,11 +145,24 @@ class ShardWriter:
             self._file = None
 
 
+class Shard(NamedTuple):
+    """A file of tensors: `offset` bytes of header, then `rows` tensors of `shape`."""
+
+    name: str
+    offset: int
+    rows: int
+    shape: Shape
+
+
 class CachedPhotos:
     """One split of a cache. `photos[[3, 0, 7]]` is a batch; nothing is kept in memory but the pages that the system likes to.
 
+    Shards are opened for each batch and its tensors read into their places, where memory maps might be kept: a process may have
+    1,024 files open, and ImageNet takes 1,251 shards. Opening and reading costs 30 us of a processor's time a photo, a map that
+    is there already 17, and one that has to be made anew 95 (256x256, files in the page cache).
+
     `manifest`: this split's rows of `manifest.csv`, in the order of the tensors. `shape`: of one photo, (3, size, size).
-    Raises CacheError where shards and manifest do not fit each other; `verify` looks at every tensor.
+    Raises CacheError where shards and manifest do not fit each other; `verified` and `verify` look at the tensors.
     """
 
     def __init__(self, directory: Path, split: Split) -> None:
@@ -154,15 +170,19 @@ class CachedPhotos:
         self.split = split
         table = read_table(directory / "manifest.csv")
         self.manifest = table[table["split"] == split].reset_index(drop=True)
-        self._files = sorted(directory.glob(f"{split}-*.npy"), key=lambda file: (len(file.name), file.name))
-        self._map = lru_cache(MAPPED)(self._open)
-        shards = [self._map(number).shape for number in range(len(self._files))]
-        self._starts = np.cumsum([0, *(shape[0] for shape in shards)])
-        if self._starts[-1] != len(self.manifest) or not shards:
+        # This very folder: where another takes its place meanwhile, reading fails, and never mixes the two.
+        self._folder = os.open(directory, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._folder)
+        files = sorted(directory.glob(f"{split}-*.npy"), key=lambda file: (len(file.name), file.name))
+        self._shards = [self._look_at(file.name) for file in files]
+        self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
+        if self._starts[-1] != len(self.manifest) or not files:
             raise self._broken(f"{self._starts[-1]} tensors stand in the shards, {len(self.manifest)} in the manifest")
-        if len({shape[1:] for shape in shards}) > 1:
+        if not np.array_equal(self.manifest["row"], np.arange(len(self))):
+            raise self._broken("rows are missing from the manifest, or out of order")
+        if len({shard.shape for shard in self._shards}) > 1:
             raise self._broken("its shards differ in size")
-        self.shape: Shape = shards[0][1:]
+        self.shape: Shape = self._shards[0].shape
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -180,34 +200,52 @@ class CachedPhotos:
             raise IndexError(f"takes a list of indices from 0 to {len(self) - 1}, got {indices}")
         batch = np.empty((len(wanted), *self.shape), DTYPE)
         shards = np.searchsorted(self._starts, wanted, side="right") - 1
-        # In the order of the file: what lies together is read together.
-        for place in np.argsort(wanted, kind="stable"):
-            batch[place] = self._map(int(shards[place]))[wanted[place] - self._starts[shards[place]]]
+        # In the order of the files: each is opened once, and what lies together is read together.
+        for number, places in groupby(np.argsort(wanted, kind="stable"), key=lambda place: int(shards[place])):
+            shard = self._shards[number]
+            try:
+                with self._open(shard.name) as file:
+                    for place in places:
+                        file.seek(shard.offset + int(wanted[place] - self._starts[number]) * batch[place].nbytes)
+                        if file.readinto(batch[place].data.cast("B")) < batch[place].nbytes:
+                            raise OSError("it ends too early")
+            except OSError as error:
+                raise self._broken(f"{shard.name} cannot be read ({error})") from None
         return torch.from_numpy(batch)
 
-    def verify(self) -> None:
-        """Reads every tensor and raises CacheError unless each is the one that the manifest names in its place."""
-        if list(self.manifest["row"]) != list(range(len(self))):
-            raise self._broken("rows are missing from the manifest, or out of order")
-        digests = progress(self._digests(), len(self), f"verifying {self.split}")
-        for row, (digest, expected) in enumerate(zip(digests, self.manifest["tensor_sha256"], strict=True)):
-            if digest != expected:
+    def verified(self, indices: Sequence[int]) -> "Tensor":
+        """What `half` gives; raises CacheError unless each tensor is the one that the manifest names in its place."""
+        batch = self.half(indices)
+        for row, tensor in zip(indices, batch.numpy(), strict=True):
+            if hashlib.sha256(tensor).hexdigest() != self.manifest["tensor_sha256"][row]:
                 raise self._broken(f"the tensor in row {row} is not that of {self.manifest['path'][row]!r}")
+        return batch
 
-    def _digests(self) -> Iterator[str]:
-        for number in range(len(self._files)):
-            for tensor in self._map(number):
-                yield hashlib.sha256(tensor).hexdigest()
+    def verify(self) -> None:
+        """Reads every tensor and raises CacheError unless it is `verified`."""
+        rows = range(len(self))
+        for start in progress(range(0, len(self), CHUNK), desc=f"verifying {self.split}"):
+            self.verified(rows[start : start + CHUNK])
 
-    def _open(self, number: int) -> NDArray[np.float16]:
-        file = shard_file(self.directory, self.split, number)
+    def _open(self, name: str) -> io.FileIO:
+        return io.FileIO(name, opener=self._within)
+
+    def _within(self, name: str, flags: int) -> int:
+        return os.open(name, flags, dir_fd=self._folder)
+
+    def _look_at(self, name: str) -> Shard:
         try:
-            shard = np.load(file, mmap_mode="r")
+            with self._open(name) as file:
+                np.lib.format.read_magic(file)
+                shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
+                offset, size = file.tell(), os.fstat(file.fileno()).st_size
         except (OSError, ValueError, EOFError) as error:
-            raise self._broken(f"{file.name} cannot be read ({error})") from None
-        if shard.dtype != DTYPE or shard.ndim != 4 or shard.shape[1] != 3:
-            raise self._broken(f"{file.name} holds {shard.dtype} {shard.shape}, not float16 (N, 3, H, W)")
-        return shard
+            raise self._broken(f"{name} cannot be read ({' '.join(str(error).split())})") from None
+        if dtype != DTYPE or len(shape) != 4 or shape[1] != 3 or columns_first:
+            raise self._broken(f"{name} holds {dtype} {shape}, not float16 (N, 3, H, W)")
+        if size - offset != int(np.prod(shape)) * DTYPE.itemsize:
+            raise self._broken(f"{name} is {size:,} bytes long, which does not fit its header")
+        return Shard(name, offset, shape[0], shape[1:])
 
     def _broken(self, why: str) -> CacheError:
         return CacheError(f"{self.directory}, {self.split}: {why}; delete the folder and run preprocess again")

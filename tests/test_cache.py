@@ -231,9 +231,8 @@ class TestCachedPhotos:
     def many(
         self, photos: Path, listing: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> CachedPhotos:
-        """Eight shards, of which no more than two are ever open."""
+        """Eight shards."""
         monkeypatch.setattr(shards, "SHARD", 2)
-        monkeypatch.setattr(shards, "MAPPED", 2)
         build(listing, photos, tmp_path / "many", PARAMS, 42, processes=1)
         return CachedPhotos(tmp_path / "many", "train")
 
@@ -257,13 +256,36 @@ class TestCachedPhotos:
             with pytest.raises(IndexError, match="from 0 to 14"):
                 many[wrong]
 
-    def test_a_batch_is_a_copy_and_the_map_is_read_only(self, many: CachedPhotos) -> None:
+    def test_a_batch_is_a_copy(self, many: CachedPhotos) -> None:
         before = contents(many.directory)
         many.half([0])[:] = 0
         many[[0]][:] = 0
-        with pytest.raises(ValueError, match="read-only"):
-            many._map(0)[0] = 0
         assert contents(many.directory) == before
+
+    def test_more_shards_than_files_may_be_open_are_read(self, many: CachedPhotos) -> None:
+        resource = pytest.importorskip("resource", reason="the limit is POSIX's")
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        expected = many[range(15)]
+        room = os.dup(0)  # the lowest number that is free
+        os.close(room)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (room + 3, before[1]))  # with the split's own folder
+            assert torch.equal(CachedPhotos(many.directory, "train")[range(15)], expected)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    def test_a_cache_that_takes_its_place_is_not_mixed_with_it(
+        self, many: CachedPhotos, photos: Path, listing: pd.DataFrame
+    ) -> None:
+        build(listing, photos, many.directory, PARAMS, 43, processes=1)
+        with pytest.raises(CacheError, match=r"train-000\.npy cannot be read"):
+            many.half([0])
+
+    def test_a_shard_that_was_cut_meanwhile_is_told(self, many: CachedPhotos) -> None:
+        os.truncate(many.directory / "train-001.npy", 128 + 6144 + 100)
+        assert len(many.half([2])) == 1
+        with pytest.raises(CacheError, match=r"train-001\.npy cannot be read \(it ends too early\)"):
+            many.half([3])
 
 
 def change_a_value(folder: Path) -> None:
