@@ -1,6 +1,8 @@
 """Archives: what they hold comes out whole, and what they hold that means harm does not come out at all."""
 
+import gzip
 import io
+import itertools
 import os
 import stat
 import tarfile
@@ -17,6 +19,7 @@ from recolor import archives
 from recolor.archives import ArchiveError, extract, members
 from recolor.disk import DiskFull
 
+FUZZ = int(os.environ.get("RECOLOR_FUZZ", "250"))  # mutated archives to try
 CONTENT = np.random.default_rng(0).bytes(400_000)
 
 
@@ -56,7 +59,38 @@ def link_in_zip(folder: Path) -> Path:
     return path
 
 
+def headers(folder: Path, *parts: bytes | tarfile.TarInfo) -> Path:
+    """A compressed tar of headers as they are given, and of other bytes between them."""
+    blocks = (part if isinstance(part, bytes) else part.tobuf(tarfile.GNU_FORMAT) for part in parts)
+    path = folder / "photos.tar.gz"
+    with gzip.open(path, "wb") as tar:
+        tar.write(b"".join(blocks) + bytes(2 * tarfile.BLOCKSIZE))
+    return path
+
+
+def header(kind: bytes, size: int, name: str = "evil.jpg") -> tarfile.TarInfo:
+    info = special(kind, name)
+    info.size = size
+    return info
+
+
+def photo_with(folder: Path, **attributes: str) -> Path:
+    path = folder / "photos.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("evil.jpg")
+        info.pax_headers = attributes
+        archive.addfile(info)
+    return path
+
+
+def nameless(folder: Path) -> Path:
+    path = zipped(folder, {"a.jpg": b"evil"})
+    path.write_bytes(path.read_bytes().replace(b"a.jpg", b"\0.jpg"))
+    return path
+
+
 FINE = ("class/fine.jpg", b"fine")
+LOT = 5 * 10**6  # bytes, of which gzip makes a few thousand
 NAMES = [
     "../evil.jpg",
     "/tmp/evil.jpg",
@@ -80,6 +114,18 @@ HARMFUL: dict[str, Callable[[Path], Path]] = {
     "device": lambda folder: tarred(folder, FINE, special(tarfile.CHRTYPE)),
     "bomb in a zip": lambda folder: zipped(folder, {"a.jpg": bytes(10**7)}, compression=zipfile.ZIP_DEFLATED),
     "bomb in a tar": lambda folder: tarred(folder, FINE, ("a.jpg", bytes(10**7)), kind="gz"),
+    "bomb in an inner tar": lambda folder: tarred(folder, FINE, ("n01.tar", bytes(LOT)), kind="gz"),
+    "bomb of folders": lambda folder: headers(folder, *[header(tarfile.DIRTYPE, 0, "class")] * 2000),
+    "bomb in a pax header": lambda folder: headers(
+        folder, header(tarfile.XHDTYPE, LOT), bytes(LOT + -LOT % 512), header(tarfile.REGTYPE, 0)
+    ),
+    "bomb in a long name": lambda folder: headers(
+        folder, header(tarfile.GNUTYPE_LONGNAME, LOT), b"a" * (LOT + -LOT % 512), header(tarfile.REGTYPE, 0)
+    ),
+    "long names of long names": lambda folder: headers(
+        folder, *[header(tarfile.GNUTYPE_LONGNAME, 512), b"a" * 512] * 2000, header(tarfile.REGTYPE, 0)
+    ),
+    "no name in a zip": nameless,
     "harm in an inner tar": lambda folder: tarred(
         folder, ("n01.tar", tarred(folder, FINE, ("../../evil.jpg", b"evil")).read_bytes())
     ),
@@ -129,6 +175,21 @@ def test_harm_is_refused_and_nothing_is_written(harm: str, tmp_path: Path) -> No
     written = tree(tmp_path) - before
     assert written <= {out / "class", out / "class" / "fine.jpg"}  # a damaged archive may have given what was whole
     assert not written or harm.startswith("cut")
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        lambda folder: headers(folder, header(tarfile.REGTYPE, 0), header(tarfile.REGTYPE, -512)),
+        lambda folder: headers(folder, header(tarfile.REGTYPE, 0), header(tarfile.REGTYPE, -1024)),
+        lambda folder: photo_with(folder, size="-512"),
+    ],
+    ids=["-512", "-1024", "-512 in a pax header"],
+)
+def test_a_negative_size_is_refused(archive: Callable[[Path], Path], tmp_path: Path) -> None:
+    """Python 3.11.7's tarfile goes back to such a header for ever (CVE-2025-8194): no more than nine of them are asked for."""
+    with pytest.raises(ArchiveError, match=r"-512|-1,024"):
+        list(itertools.islice(members(archive(tmp_path)), 9))
 
 
 @pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz"])
@@ -183,7 +244,12 @@ def test_a_disk_that_fills_while_unpacking(small_disk: Path, tmp_path: Path) -> 
 
 
 @given(data=st.data(), kind=st.sampled_from(["zip", "tar", "gz"]))
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=FUZZ,
+    deadline=None,
+    derandomize="RECOLOR_FUZZ" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
 def test_any_mutation_of_an_archive_stays_in_its_folder(
     data: st.DataObject, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
