@@ -27,7 +27,8 @@ def room_for(what: str, folder: Path, needed: int | None = None) -> Iterator[Non
     if needed is not None and needed > free:
         raise _full(what, folder, needed, free)
     try:
-        yield
+        with _inodes_for(what, folder):
+            yield
     except OSError as error:
         if error.errno == errno.EFBIG:
             why = "a larger file than may be written there (ulimit -f, or a disk formatted as FAT32)"
@@ -35,6 +36,24 @@ def room_for(what: str, folder: Path, needed: int | None = None) -> Iterator[Non
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _full(what, folder, needed, shutil.disk_usage(folder).free) from error
+
+
+@contextlib.contextmanager
+def _inodes_for(what: str, folder: Path) -> Iterator[None]:
+    """Tells a disk that has no room for another file, however many bytes are free on it. To stand inside of what clears away
+    after a failure: that gives some room back."""
+    try:
+        yield
+    except OSError as error:
+        disk = os.statvfs(folder)
+        if (
+            error.errno != errno.ENOSPC or not disk.f_files or disk.f_favail
+        ):  # f_files is 0 where a disk has no such limit
+            raise
+        raise DiskFull(
+            f"disk full: {what} takes another file, and {folder.resolve()} has no inode left for one, "
+            f"with {disk.f_bavail * disk.f_frsize / 1e6:,.1f} MB free: delete some files and run it again"
+        ) from error
 
 
 def _full(what: str, folder: Path, needed: int | None, free: int) -> DiskFull:
@@ -53,11 +72,21 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        synchronise(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def synchronise(path: Path) -> None:
+    """Waits until a file, or a folder and all that it holds, is on the disk. A name may get there before what it names: without
+    this a machine that dies soon after a rename leaves empty files under their final names."""
+    for each in [*path.rglob("*"), path]:
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -73,7 +102,9 @@ def whole_folder(out: Path, what: str, needed: int | None = None) -> Iterator[Pa
             _remove(unfinished, old)  # of a run that was killed
             try:
                 unfinished.mkdir()
-                yield unfinished
+                with _inodes_for(what, unfinished):
+                    yield unfinished
+                synchronise(unfinished)
                 if out.exists():
                     out.rename(old)
                 unfinished.rename(out)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recolor.disk import room_for
+from recolor.disk import room_for, whole
 from recolor.photos import PhotoError, is_photo, listed_name, locate, open_file
 from recolor.progress import progress
 
@@ -73,10 +73,8 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
     """As CSV, whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
-    with room_for("the listing", file.parent):
+    with room_for("the listing", file.parent), whole(file) as part:
         listing.to_csv(part, index=False, lineterminator="\n")
-        part.replace(file)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from recolor.disk import room_for
+from recolor.disk import room_for, synchronise
 from recolor.figures import NAMES, bars, curves, image_grid
 from recolor.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
 from recolor.results import SPLITS, Results
@@ -33,12 +33,13 @@ def write(results: Sequence[Results], loss: str, out: Path) -> None:
     """
     new = out / ".new"
     shutil.rmtree(new, ignore_errors=True)
-    with room_for("the report", out):
-        try:
+    try:
+        with room_for("the report", out):
             _write(results, loss, new)
+            synchronise(new)
             _replace(new, out)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _write(results: Sequence[Results], loss: str, new: Path) -> None:

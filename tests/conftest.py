@@ -1,6 +1,8 @@
 """Fixtures that more than one test module uses. Everything is tiny, seeded and offline."""
 
+import contextlib
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -73,18 +75,25 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         yield folder
 
 
+@contextlib.contextmanager
+def mounted(disk: Path, options: str) -> Iterator[Path]:
+    """A disk of one's own at `disk`. Takes root, or a machine for tests, where everybody is by `sudo`."""
+    disk.mkdir()
+    sudo = ["sudo", "-n"] if os.environ.get("CI") and os.geteuid() and shutil.which("sudo") else []
+    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"{options},uid={os.geteuid()}", "none", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes more rights than this user has")
+    try:
+        yield disk
+    finally:
+        subprocess.run([*sudo, "umount", disk], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        shutil.which("mount") is None
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True).returncode
-    ):
-        pytest.skip("mounting a small disk takes more rights than this user has")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        yield disk
 
 
 @pytest.fixture(scope="session")

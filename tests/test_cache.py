@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from battery import encoded, picture
+from conftest import mounted
 from filelock import FileLock
 from PIL import Image
 from pydantic import ValidationError
@@ -407,14 +408,9 @@ class TestNothingHalf:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 kB: a file system in memory, which takes the right to mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]
-    if os.name != "posix" or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    """A disk too small for a cache of a few photos."""
+    with mounted(tmp_path / "disk", "size=256k") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("foreseen", [True, False])

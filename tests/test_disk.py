@@ -4,10 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import mounted
 from filelock import FileLock
 
 from recolor import checkpoint
@@ -59,6 +61,50 @@ def test_a_disk_that_fills_during_a_model_leaves_no_model(small_disk: Path) -> N
     with pytest.raises(DiskFull, match="the model"), whole_folder(small_disk / "gan", "the model") as folder:
         save_generator(folder, generator, {})
     assert {path.name for path in small_disk.iterdir()} <= {".gan.lock"}
+
+
+def test_a_disk_without_room_for_another_file_says_so(tmp_path: Path) -> None:
+    line = (
+        r"^disk full: {} takes another file, and .* has no inode left for one, with \d\.\d MB free: delete some files"
+    )
+    with mounted(tmp_path / "disk", "size=8m,nr_inodes=20") as disk:
+        with pytest.raises(DiskFull, match=line.format("a folder")), whole_folder(disk / "out", "a folder") as folder:
+            for number in range(30):
+                (folder / str(number)).touch()
+        assert {path.name for path in disk.iterdir()} <= {".out.lock"}
+        for number in range(18):
+            (disk / str(number)).touch()
+        with pytest.raises(DiskFull, match=line.format("a checkpoint")):
+            Checkpoints(disk).save(1, state(10))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_all_is_on_the_disk_before_it_has_its_name(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without power is not to be had: what the system is asked for, and in which order, stands for it."""
+    asked: list[tuple[str, int]] = []
+
+    def noted(what: str, system: Callable[..., None]) -> Callable[..., None]:
+        def call(target: int | Path, *rest: Path) -> None:
+            asked.append((what, os.stat(target).st_ino))  # noqa: PTH116
+            system(target, *rest)
+
+        return call
+
+    for function, what in (("fsync", "synchronised"), ("rename", "named"), ("replace", "named")):
+        monkeypatch.setattr(os, function, noted(what, getattr(os, function)))
+    if kind == "file":
+        with whole(tmp_path / kind) as file:
+            file.write_text("text")
+        files = [tmp_path / kind]
+    else:
+        with whole_folder(tmp_path / kind, "a folder") as folder:
+            (folder / "below").mkdir()
+            for path in (folder / "file", folder / "below" / "file"):
+                path.write_text("text")
+        files = [tmp_path / kind / path for path in ("file", "below", "below/file")] + [tmp_path / kind]
+    assert asked[-1] == ("named", files[-1].stat().st_ino)
+    assert asked[-2] == ("synchronised", files[-1].stat().st_ino)
+    assert sorted(asked[:-1]) == sorted(("synchronised", path.stat().st_ino) for path in files)
 
 
 LIMITED = """
