@@ -59,24 +59,29 @@ def bf16_in_hardware(device: torch.device) -> bool:
 
 
 @contextmanager
-def determinism(wanted: bool) -> Iterator[None]:
+def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
     """Within the block, where `wanted`, two runs on one GPU give the same bits; an operation that cannot raises RuntimeError.
 
-    A CPU does so in any case. Not wanted, cuDNN may try which of its convolutions is quickest here.
+    Not `strict`, it warns and goes on. A CPU gives the same bits in any case. Not wanted, cuDNN may try which of its
+    convolutions is quickest here.
     """
     filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, filling
+    enabled, warning = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    before = enabled, warning, torch.backends.cudnn.benchmark, filling
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     try:
-        _set_determinism(wanted, not wanted, False)  # no network here reads memory that it has not written
+        _set_determinism(wanted, not strict, not wanted, False)  # no network here reads memory that it has not written
         yield
     finally:
         _set_determinism(*before)
 
 
-def _set_determinism(deterministic: bool, benchmark: bool, filling: bool) -> None:
-    torch.use_deterministic_algorithms(deterministic)
+def _set_determinism(deterministic: bool, warn_only: bool, benchmark: bool, filling: bool) -> None:
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch.backends.cudnn.benchmark = benchmark
     torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
 

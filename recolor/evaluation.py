@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from recolor.checkpoint import load_generator, read_card, weights_sha256
 from recolor.color import into_gamut, lab_to_rgb
 from recolor.crew import Crew
-from recolor.devices import Device, Machine, memory_kept
+from recolor.devices import Device, Machine, determinism, memory_kept
 from recolor.disk import whole_folder
 from recolor.errors import UserError
 from recolor.examples import Examples, write_examples
@@ -53,7 +53,9 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     `scores.csv` has a row for each split and model, its intervals drawn alike for every model, and nothing where something was
     not measured; `photos.csv` has one for each photo as well; `examples.csv` and `examples.npz` are `write_examples`'s;
     `notes.json` says why set scores are missing (`inception`), the `device`, and whose scores they are: the SHA-256 of each
-    model's weights (`models`). Colourfulness's distance is the mean over photos of the difference from the true photo's. Run again on the same machine it writes the same, byte for byte.
+    model's weights (`models`). Colourfulness's distance is the mean over photos of the difference from the true photo's. Run
+    again on the same machine it writes the same, byte for byte; on a GPU as far as torch has deterministic algorithms (a
+    warning names an operation that has none).
     Several processes (crew.py) take turns at the batches, and the main one writes.
 
     Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
@@ -67,14 +69,13 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     }
     weights = {name: weights_sha256(folder) for name, folder in models.items()}
     splits = [CachedPhotos(cache, split) for split in SPLITS]
-    for photos in splits:
-        photos.verify()
     _check_trained_on(cache, models)
 
     tables, scores, examples = [], [], []
     for photos in splits:
         shown = Examples(photos.manifest, params.examples, seed)
-        table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device, crew)
+        with determinism(True, strict=False):
+            table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device, crew)
         values_each = int(np.prod(photos.shape))
         scores += [_score(rows, features, values_each, params, seed) for _, rows in table.groupby("model", sort=False)]
         tables.append(table.drop(columns=["group", "squared_error"]))
@@ -128,33 +129,35 @@ def _walk(
     device: torch.device,
     crew: Crew,
 ) -> tuple[pd.DataFrame, dict[str, FeatureSet]]:
-    """Every photo once through everything. Returns a row for each photo and model, and the features of truth and models."""
+    """Every photo once through everything. Returns a row for each photo and model, and the features of truth and models.
+
+    Each tensor is held to the manifest as it is read: CacheError.
+    """
     count, values_each = len(photos), int(np.prod(photos.shape))
     models = [GREY, *generators]
-    measured = {model: np.zeros((count, len(MEASURED))) for model in models}
+    measured = np.zeros((len(models), count, len(MEASURED)))
     features = {name: FeatureSet.zeros(count) for name in (TRUTH, *models)} if inception else {}
     starts: Iterable[int] = range(0, count, batch_size)[crew.rank :: crew.size]
     if crew.main:
         starts = progress(starts, desc=f"evaluate {photos.split}")
     for start in starts:
         batch = slice(start, min(start + batch_size, count))
-        pictures = _pictures(photos.half(range(count)[batch]).to(device).float(), generators)
+        pictures = _pictures(photos.verified(range(count)[batch]).to(device).float(), generators)
         if inception:
             for name, picture in pictures.items():
                 features[name].put(start, inception(picture))
-        for model in models:
-            measured[model][batch] = _measure(pictures[model], pictures[TRUTH])
-        for model in generators:
-            quality = psnr(measured[model][batch, 0], values_each)
+        measured[:, batch] = _measure([pictures[model] for model in models], pictures[TRUTH])
+        for model, values in zip(models[1:], measured[1:, batch], strict=True):
+            quality = psnr(values[:, 0], values_each)
             shown.offer(model, start, quality, pictures[GREY], pictures[model], pictures[TRUTH])
     # Each process has filled its own rows and left 0 in the others'.
-    crew.add_up([*measured.values(), *(part for name in features for part in vars(features[name]).values())])
+    crew.add_up([measured, *(part for name in features for part in vars(features[name]).values())])
     for others in crew.gather(shown.held):
         shown.take(others)
 
     known = photos.manifest[["split", "row", "path", "crop", "group"]]
     tables = []
-    for model, values in measured.items():
+    for model, values in zip(models, measured, strict=True):
         own = pd.DataFrame(values, columns=MEASURED)
         own["colourfulness_distance"] = (own["colourfulness"] - own["colourfulness_true"]).abs()
         tables.append(known.assign(model=model, psnr=psnr(values[:, 0], values_each)).join(own))
@@ -190,15 +193,22 @@ def _in_pieces(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     return torch.cat([function(*pieces) for pieces in zip(*(batch.split(piece) for batch in batches), strict=True)])
 
 
-def _measure(output: Tensor, truth: Tensor) -> NDArray[np.float64]:
-    """(B, len(MEASURED)) values of (B, 3, H, W) 8-bit pictures."""
-    columns = [
-        _in_pieces(squared_error, output, truth),
-        _in_pieces(ssim, output, truth),
-        _in_pieces(colourfulness, output),
-        _in_pieces(colourfulness, truth),
+def _measure(outputs: list[Tensor], truth: Tensor) -> NDArray[np.float64]:
+    """(models, B, len(MEASURED)) values of (B, 3, H, W) 8-bit pictures, which leave the device together."""
+    true = _in_pieces(colourfulness, truth)
+    values = [
+        torch.stack(
+            [
+                _in_pieces(squared_error, output, truth),
+                _in_pieces(ssim, output, truth),
+                _in_pieces(colourfulness, output),
+                true,
+            ],
+            dim=1,
+        )
+        for output in outputs
     ]
-    return torch.stack(columns, dim=1).numpy()
+    return torch.stack(values).cpu().numpy()
 
 
 def _score(

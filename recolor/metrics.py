@@ -1,8 +1,8 @@
 """How close each photo's colours come to the true ones: PSNR, SSIM, colourfulness, and how sure their means are.
 
 Pictures are (B, 3, H, W) 8-bit RGB tensors on any device, up to 8,000 pixels wide: what a user gets is what is measured.
-Every metric gives one value a photo, float64 on the CPU, and no value depends on the other photos of its batch. FID, KID
-and IS, which are of whole sets, are in `inception`.
+Every metric gives one value a photo, float64 on the pictures' device (of MPS, which has none, on the CPU), and no value
+depends on the other photos of its batch. FID, KID and IS, which are of whole sets, are in `inception`.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ _SSIM_C2 = (0.03 * PEAK) ** 2
 def squared_error(output: Tensor, truth: Tensor) -> Tensor:
     """(B,) sums of the squared differences over a photo's pixels and channels, in 8-bit levels: whole numbers, exact."""
     difference = output.int() - truth.int()
-    return difference.square().sum(-1, dtype=torch.int32).sum((1, 2)).cpu().double()
+    return _double(difference.square().sum(-1, dtype=torch.int32).sum((1, 2)))
 
 
 def psnr(squared_error: ArrayLike, count: int) -> NDArray[np.float64]:
@@ -49,7 +49,7 @@ def ssim(output: Tensor, truth: Tensor) -> Tensor:
     var_s, var_d = _blur(s.square()) - mean_s, _blur(d.square()) - mean_d
     luminance = (mean_s - mean_d + 2 * _SSIM_C1) / (mean_s + mean_d + 2 * _SSIM_C1)
     structure = (var_s - var_d + 2 * _SSIM_C2) / (var_s + var_d + 2 * _SSIM_C2)
-    return (luminance * structure).mean(-1).cpu().double().mean((1, 2))
+    return _double((luminance * structure).mean(-1)).mean((1, 2))
 
 
 def _blur(channels: Tensor) -> Tensor:
@@ -79,9 +79,13 @@ def colourfulness(rgb: Tensor) -> Tensor:
 
 def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
     """Of each photo's whole numbers (B, H, W), from their exact sums: alike for every batch and device."""
-    total, squares = (v.sum(-1, dtype=torch.int32).sum(-1).cpu().double() for v in (values, values.square()))
+    total, squares = (_double(v.sum(-1, dtype=torch.int32).sum(-1)) for v in (values, values.square()))
     count = values[0].numel()
     return total / count, (squares * count - total**2) / count**2
+
+
+def _double(values: Tensor) -> Tensor:
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def bootstrap(

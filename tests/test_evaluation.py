@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import test_training
 import torch
 from PIL import Image
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from recolor import evaluation
 from recolor.cache import CacheParams, build
-from recolor.checkpoint import WEIGHTS, load_generator, save_generator
+from recolor.checkpoint import WEIGHTS, Checkpoints, load_generator, save_generator
 from recolor.color import into_gamut, lab_to_rgb
 from recolor.errors import UserError
 from recolor.evaluation import EvaluateParams, evaluate
@@ -192,6 +194,63 @@ def test_photos_that_are_not_the_manifests_are_refused(cache: Path, models, tmp_
     finally:
         shard.write_bytes(before)
     assert not (tmp_path / "metrics").exists()
+
+
+def test_every_tensor_is_read_once_and_by_one_process(
+    cache: Path, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_rows: list[tuple[str, int]] = []
+    half = CachedPhotos.half
+
+    def noted(photos: CachedPhotos, indices) -> torch.Tensor:
+        read_rows.extend((photos.split, int(index)) for index in indices)
+        return half(photos, indices)
+
+    monkeypatch.setattr(CachedPhotos, "half", noted)
+    evaluate(cache, models, tmp_path, PARAMS, seed=3)
+    assert read_rows == [*(("train", row) for row in range(10)), *(("test", row) for row in range(4))]
+
+
+def test_torch_is_asked_for_the_same_bits_every_time(
+    cache: Path, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    original = evaluation._pictures
+
+    def noted(*arguments):
+        asked.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+        return original(*arguments)
+
+    monkeypatch.setattr(evaluation, "_pictures", noted)
+    evaluate(cache, models, tmp_path, PARAMS, seed=3)
+    assert set(asked) == {(True, False)}
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="takes an NVIDIA GPU")
+def test_trained_and_evaluated_twice_on_a_gpu_the_bytes_are_the_same(
+    cache: Path, random_inception: Path, tmp_path: Path
+) -> None:
+    inception = {"inception": "required", "inception_weights": random_inception}
+    params = PARAMS.model_copy(update={**inception, "device": "cuda"})
+    for turn in ("first", "second"):
+        trained = test_training.train(
+            CachedPhotos(cache, "train"),
+            test_training.settings(device="cuda", precision="auto", deterministic=True),
+            test_training.GENERATOR,
+            test_training.DISCRIMINATOR,
+            test_training.GAN,
+            1,
+            Checkpoints(tmp_path / turn / "checkpoints"),
+        )
+        save_generator(tmp_path / turn / "model", trained.generator, {})
+        evaluate(cache, {"gan": tmp_path / turn / "model"}, tmp_path / turn / "metrics", params, seed=3)
+    files = [
+        "model/generator.safetensors",
+        *(f"metrics/{file.name}" for file in (tmp_path / "first/metrics").iterdir()),
+    ]
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
 
 def test_a_model_that_has_diverged_is_named(cache: Path, models, tmp_path: Path) -> None:
