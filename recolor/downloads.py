@@ -4,31 +4,36 @@ Pooch checks the hash and puts the file in place only when that is right. What i
 where it stopped, in this run or a later one, and that notices a web page, or another file, while it arrives.
 """
 
+import contextlib
 import re
 import sys
 import time
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
 import requests
+from filelock import FileLock, Timeout
 from tqdm import tqdm
+from urllib3.exceptions import MaxRetryError
 
 from recolor.disk import room_for
 from recolor.errors import UserError
 
 CHUNK = 2**16  # what a broken connection loses at most
+LONG = 10**9  # bytes that take some seconds to hash, and are told of before
 TRY_LATER = {408, 425, 429}  # answers that ask for another attempt; so do all from 500 on
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that never changes: `size` in bytes, `md5` in hexadecimal; None where it is not known."""
+    """A file that never changes. `size`: bytes, None where it is not known. `hash`: "md5:" or "sha256:", then hexadecimal."""
 
     url: str
     size: int | None
-    md5: str
+    hash: str
 
     @property
     def name(self) -> str:
@@ -39,12 +44,14 @@ class RemoteFile:
 class Patience:
     """`timeout`: seconds without a byte. `attempts`: failures in a row, with no progress between them, until giving up.
 
-    `wait`: seconds before the second attempt, doubled before each further one.
+    `wait`: seconds before the second attempt, doubled before each further one. `offline`: attempts until giving up where not
+    even a connection has come about, so that a machine without a network need not wait.
     """
 
     timeout: float = 30.0
     attempts: int = 5
     wait: float = 1.0
+    offline: int = 5
 
 
 class DownloadError(UserError):
@@ -66,19 +73,26 @@ def download(file: RemoteFile, folder: Path, patience: Patience = PATIENT) -> Pa
     """`file` in `folder`, downloaded unless it is there already with the right hash; its path.
 
     What has arrived waits in `<name>.part`, and the next attempt or run asks the server for the rest. A file with another
-    hash is never kept. Raises DiskFull, and DownloadError, which says what to do, when the server cannot be reached,
-    says no, or has another file.
+    hash is never kept, and while another process downloads the same one, this one waits for it. Raises DiskFull, and
+    DownloadError, which says what to do, when the server cannot be reached, says no, or has another file.
     """
+    with _alone(file, folder):
+        return _fetch(file, folder, patience)
+
+
+def _fetch(file: RemoteFile, folder: Path, patience: Patience) -> Path:
     pooch.get_logger().setLevel("WARNING")  # what it is about to do, our own bar shows
     store = pooch.create(
-        path=folder.resolve(), base_url="", registry={file.name: f"md5:{file.md5}"}, urls={file.name: file.url}
+        path=folder.resolve(), base_url="", registry={file.name: file.hash}, urls={file.name: file.url}
     )
     part = folder / f"{file.name}.part"
 
     def fetch(url: str, output: str, _: object) -> None:
         _transfer(file, part, patience)
+        _tell_of_hashing(part)
         part.replace(output)
 
+    _tell_of_hashing(folder / file.name)
     try:
         # A second round, from nothing: bytes that were left from an earlier version of the file give a wrong hash once.
         for last in (False, True):
@@ -86,10 +100,34 @@ def download(file: RemoteFile, folder: Path, patience: Patience = PATIENT) -> Pa
                 return Path(store.fetch(file.name, downloader=fetch))
             except ValueError as error:
                 if last:
-                    raise DownloadError(_advice(file, folder, "what it sent has another MD5 hash")) from error
+                    algorithm = file.hash.partition(":")[0].upper()
+                    raise DownloadError(_advice(file, folder, f"what it sent has another {algorithm} hash")) from error
     except (_Failed, _Refused) as error:
         raise DownloadError(_advice(file, folder, str(error))) from error
     raise AssertionError
+
+
+@contextlib.contextmanager
+def _alone(file: RemoteFile, folder: Path) -> Iterator[None]:
+    """Two that write the same `.part` spoil it: the second waits, and then finds the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{file.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"{file.name}: another process is downloading it; waiting for that", file=sys.stderr)
+        lock.acquire()
+    except OSError:
+        pass  # a folder that takes no lock takes no download either; what it holds already can be read all the same
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _tell_of_hashing(path: Path) -> None:
+    if _size(path) >= LONG:
+        tqdm.write(f"{path.name}: checking {_size(path) / 1e9:,.1f} GB", file=sys.stderr)
 
 
 def _advice(file: RemoteFile, folder: Path, why: str) -> str:
@@ -99,17 +137,18 @@ def _advice(file: RemoteFile, folder: Path, why: str) -> str:
 
 def _transfer(file: RemoteFile, part: Path, patience: Patience) -> None:
     """Fills `part`, attempt after attempt, until it is whole."""
-    furthest, failures = _size(part), 0
+    furthest, failures, offline = _size(part), 0, True
     while True:
         try:
             return _attempt(file, part, patience.timeout)
         except (requests.RequestException, _Failed) as error:
+            offline = offline and _is_offline(error)
             failures = 1 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
-            if failures >= patience.attempts:
-                raise _Failed(str(error) if isinstance(error, _Failed) else _no_connection(file)) from error
-            wait = patience.wait * 2 ** (failures - 1)
             why = str(error) if isinstance(error, _Failed) else _no_connection(file)
+            if failures >= patience.attempts or (offline and failures >= patience.offline):
+                raise _Failed(why) from error
+            wait = patience.wait * 2 ** (failures - 1)
             tqdm.write(f"{file.name}: {why}; trying again in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
 
@@ -146,11 +185,11 @@ def _promise(answer: requests.Response, part: Path, have: int) -> tuple[int, int
     if status == requests.codes.ok:  # the whole of it, whatever was asked for
         length = answer.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
-    sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+    sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
     if sent is None or int(sent[1]) != have:
         part.unlink()
         raise _Failed("the server sends another part of the file than was asked for")
-    return have, int(sent[2])
+    return have, None if sent[2] == "*" else int(sent[2])
 
 
 def _receive(answer: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
@@ -165,6 +204,11 @@ def _receive(answer: requests.Response, part: Path, start: int, total: int | Non
     if total is not None and _size(part) > total:
         part.unlink()
         raise _Failed(f"the server sends more than {total:,} bytes")
+
+
+def _is_offline(error: Exception) -> bool:
+    """Whether there was no connection to begin with: no such name, no way there, refused, or nobody who answers."""
+    return isinstance(error, requests.ConnectionError) and isinstance(next(iter(error.args), None), MaxRetryError)
 
 
 def _no_connection(file: RemoteFile) -> str:

@@ -28,7 +28,7 @@ SMALLEST_CROP = 256  # pixels
 
 # COCO publishes no hashes. These MD5 are the ones that PaddleDetection (ppdet/utils/download.py) and others check.
 COCO = {
-    name: RemoteFile(f"http://images.cocodataset.org/zips/{name}.zip", size, md5)
+    name: RemoteFile(f"http://images.cocodataset.org/zips/{name}.zip", size, f"md5:{md5}")
     for name, size, md5 in (
         ("val2017", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
         ("train2017", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),

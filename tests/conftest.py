@@ -35,6 +35,19 @@ def photos_in(folder: Path, names: list[str]) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Without the powers of root, should the tests have them."""
+    if not battery.ROOT:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 @pytest.fixture
 def params_file(tmp_path: Path) -> Path:
     """A copy of the repository's params.yaml that a test may spoil."""

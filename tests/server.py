@@ -86,6 +86,11 @@ def stall_after(count: int) -> Behaviour:
     return behave
 
 
+def hang_up(handler: Handler) -> None:
+    """Not a word."""
+    handler.close_connection = True
+
+
 def answer(status: int) -> Behaviour:
     return lambda handler: handler.head(status, Content_Length=0)
 
@@ -125,3 +130,22 @@ def another_range(handler: Handler) -> None:
     total = len(handler.server.content)
     handler.head(206, Content_Range=f"bytes 5-{total - 1}/{total}", Content_Length=total - 5)
     handler.wfile.write(handler.server.content[5:])
+
+
+def length_untold(handler: Handler) -> None:
+    """A right answer for a part of the file, of which the server does not say how long it is."""
+    total = len(handler.server.content)
+    handler.head(206, Content_Range=f"bytes {handler.start}-{total - 1}/*", Content_Length=total - handler.start)
+    handler.wfile.write(handler.server.content[handler.start :])
+
+
+def wait_halfway(event: threading.Event) -> Behaviour:
+    def behave(handler: Handler) -> None:
+        handler.promise()
+        half = len(handler.server.content) // 2
+        handler.wfile.write(handler.server.content[:half])
+        handler.wfile.flush()
+        event.wait(30)
+        handler.wfile.write(handler.server.content[half:])
+
+    return behave

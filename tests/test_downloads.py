@@ -1,14 +1,20 @@
 """Downloads over lines that break, from servers that err, onto disks that are full."""
 
 import hashlib
+import shutil
+import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import server as web
+from conftest import ordinary_user
 from server import Server
 
+from recolor import downloads
 from recolor.disk import DiskFull, room_for
 from recolor.downloads import DownloadError, Patience, RemoteFile, download
 
@@ -25,11 +31,11 @@ def server() -> Iterator[Server]:
 
 
 def remote(server: Server, size: int | None = len(CONTENT), content: bytes = CONTENT) -> RemoteFile:
-    return RemoteFile(server.url, size, hashlib.md5(content).hexdigest())
+    return RemoteFile(server.url, size, f"md5:{hashlib.md5(content).hexdigest()}")
 
 
 def left_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    return {path.name for path in folder.iterdir()} - {".photos.zip.lock"}
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), None], ids=["size known", "size unknown"])
@@ -47,6 +53,7 @@ def left_in(folder: Path) -> set[str]:
         ([web.cut_after(100_000), web.no_ranges], [0, "more"]),
         ([web.cut_after(100_000), web.another_range, web.whole], [0, "more", 0]),
         ([web.cut_after(100_000), web.answer(500), web.whole], [0, "more", "more"]),
+        ([web.cut_after(100_000), web.length_untold], [0, "more"]),
         ([web.no_length], [0]),
     ],
 )
@@ -123,16 +130,70 @@ def test_a_damaged_file_is_fetched_anew(server: Server, tmp_path: Path) -> None:
 
 def test_a_file_put_there_by_hand_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(CONTENT)
-    file = RemoteFile("http://127.0.0.1:1/photos.zip", len(CONTENT), hashlib.md5(CONTENT).hexdigest())
+    file = RemoteFile("http://127.0.0.1:1/photos.zip", len(CONTENT), f"md5:{hashlib.md5(CONTENT).hexdigest()}")
     assert download(file, tmp_path, IMPATIENT).read_bytes() == CONTENT
 
 
 def test_no_network_is_told_in_one_line(tmp_path: Path) -> None:
-    file = RemoteFile("http://127.0.0.1:1/photos.zip", None, "0" * 32)
+    file = RemoteFile("http://127.0.0.1:1/photos.zip", None, f"sha256:{0:064}")
     with pytest.raises(
         DownloadError, match=r"^cannot download http://127.0.0.1:1/photos.zip: no lasting connection .*$"
     ):
         download(file, tmp_path, IMPATIENT)
+
+
+def test_without_a_network_the_hasty_give_up_at_once_and_on_a_bad_line_they_do_not(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hasty = Patience(timeout=20, attempts=3, wait=0.01, offline=1)
+    with pytest.raises(DownloadError, match="no lasting connection"):
+        download(RemoteFile("http://127.0.0.1:1/photos.zip", None, f"md5:{0:032}"), tmp_path, hasty)
+    assert "trying again" not in capfd.readouterr().err
+    server.script = [web.hang_up, web.hang_up, web.whole]
+    assert download(remote(server), tmp_path, hasty).read_bytes() == CONTENT
+    assert len(server.starts) == 3
+
+
+def test_of_two_at_once_the_second_waits_and_finds_the_file(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    halfway = threading.Event()
+    server.script = [web.wait_halfway(halfway), web.whole]
+    told = ""
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(download, remote(server), tmp_path, IMPATIENT)
+        while not server.starts:
+            assert not first.done()
+        second = pool.submit(download, remote(server), tmp_path, IMPATIENT)
+        while "photos.zip: another process is downloading it" not in told and len(server.starts) == 1:
+            told += capfd.readouterr().err
+        halfway.set()
+        assert first.result() == second.result() == tmp_path / "photos.zip"
+    assert (tmp_path / "photos.zip").read_bytes() == CONTENT
+    assert left_in(tmp_path) == {"photos.zip"}
+    assert server.starts == [0]
+
+
+def test_a_folder_that_cannot_be_written_gives_what_it_has(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp())  # which an ordinary user can look into, unlike tmp_path
+    (folder / "photos.zip").write_bytes(CONTENT)
+    folder.chmod(0o555)
+    file = RemoteFile("http://127.0.0.1:1/photos.zip", None, f"sha256:{hashlib.sha256(CONTENT).hexdigest()}")
+    with ordinary_user():
+        assert download(file, folder, IMPATIENT) == folder / "photos.zip"
+    assert left_in(folder) == {"photos.zip"}
+    shutil.rmtree(folder)
+
+
+def test_a_long_check_is_told_of_before(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for long, told in ((len(CONTENT), "photos.zip.part: checking 0.0 GB\n"), (10**9, "")):
+        monkeypatch.setattr(downloads, "LONG", long)
+        download(remote(server), tmp_path / str(long), IMPATIENT)
+        assert capfd.readouterr().err == told
+        download(remote(server), tmp_path / str(long), IMPATIENT)
+        assert capfd.readouterr().err == told.replace(".part", "")
 
 
 # Full disks

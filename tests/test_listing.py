@@ -1,17 +1,14 @@
 """Listings: every photo in a folder, however odd, and the folder left as it was."""
 
-import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import battery
 import pandas as pd
 import pytest
-from conftest import photos_in
+from conftest import ordinary_user, photos_in
 
 from recolor.errors import UserError
 from recolor.listing import listing_of, walk, write_listing
@@ -28,19 +25,6 @@ def state(folder: Path) -> dict[str, tuple[object, ...]]:
         str(path): (path.lstat().st_mtime_ns, path.lstat().st_size, path.lstat().st_mode, path.lstat().st_ino)
         for path in [folder, *folder.rglob("*")]
     }
-
-
-@contextlib.contextmanager
-def ordinary_user() -> Iterator[None]:
-    """Without the powers of root, should the tests have them."""
-    if not battery.ROOT:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_battery_is_listed_whole_and_left_as_it_was(tmp_path: Path) -> None:
