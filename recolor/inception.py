@@ -7,7 +7,6 @@ not given: both files are held to their checksums, those that a user brings as w
 """
 
 import hashlib
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pooch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recolor.downloads import DownloadError, Patience, RemoteFile, download
 from recolor.errors import UserError
 from recolor.progress import progress
 
@@ -30,7 +29,8 @@ SHA256 = {  # the first as k-diffusion checks it, the second as its name begins
     CLEAN_FID: "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     TORCH_FIDELITY: "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 }
-TIMEOUT = 5  # seconds without an answer before a download is given up
+# A machine without a network is to notice within seconds: evaluation can go on without the weights.
+PATIENCE = Patience(timeout=5, offline=1)
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 IS_SPLITS = 10
@@ -47,14 +47,14 @@ class WeightsUnavailableError(UserError):
     """The weights are not on this machine and could not be downloaded."""
 
 
-def find_weights(folder: Path | None) -> dict[str, Path]:
+def find_weights(folder: Path | None, patience: Patience = PATIENCE) -> dict[str, Path]:
     """The two weight files: those in `folder`, or else torch hub's cached ones, downloaded where they are missing.
 
     Raises WeightsError for a file of `folder` that is missing or has another checksum, WeightsUnavailableError where a
-    download fails.
+    download fails, DiskFull where there is no room for one.
     """
     if folder is None:
-        return {name: _download(name) for name in SHA256}
+        return {name: _download(name, patience) for name in SHA256}
     paths = {name: folder / name for name in SHA256}
     for name, path in paths.items():
         if not path.is_file():
@@ -68,23 +68,27 @@ def find_weights(folder: Path | None) -> dict[str, Path]:
     return paths
 
 
-def _download(name: str) -> Path:
+def _download(name: str, patience: Patience) -> Path:
     """The libraries' own URLs, but verified, whole or not at all, and with an end to the waiting."""
     from cleanfid.downloads_helper import inception_url
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     url = {CLEAN_FID: inception_url, TORCH_FIDELITY: URL_INCEPTION_V3}[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=sys.stderr.isatty())
+    by_hand = f"put {' and '.join(SHA256)} into a folder and name it in evaluate.inception_weights"
     try:
-        return Path(pooch.retrieve(url, f"sha256:{SHA256[name]}", name, folder, downloader=downloader))
-    except (OSError, ValueError):  # no connection or no room; not the file that it should be
-        # Without the library's own words: they hold memory addresses, and this line ends in a file that has to stay the same.
+        return download(RemoteFile(url, None, f"sha256:{SHA256[name]}"), folder, patience)
+    except DownloadError as error:
+        # Without its words, which tell of this folder and of that moment: this line ends in a file that has to stay the same.
         raise WeightsUnavailableError(
             f"the Inception weights could not be downloaded from {url}: with a network, `dvc repro -f -s evaluate@DATASET && "
-            f"dvc repro` fetches them; or put {' and '.join(SHA256)} into a folder and name it in evaluate.inception_weights"
-        ) from None
+            f"dvc repro` fetches them; or {by_hand}"
+        ) from error
+    except OSError as error:
+        raise WeightsUnavailableError(
+            f"the Inception weights cannot be written into torch hub's folder, {folder} ({error.strerror or error}): "
+            f"set TORCH_HOME to one of your own, or {by_hand}"
+        ) from error
 
 
 @dataclass(frozen=True)

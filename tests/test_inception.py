@@ -1,22 +1,29 @@
 """Set scores against clean-fid's and torchmetrics' own, end to end on real networks with random weights, offline."""
 
+import hashlib
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cleanfid.fid
 import numpy as np
 import pytest
+import server as web
 import torch
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
 from cleanfid.resize import build_resizer
+from conftest import ordinary_user
 from PIL import Image
+from server import Server
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchmetrics.image.inception import InceptionScore
 
 from recolor import inception
+from recolor.disk import DiskFull
+from recolor.downloads import Patience
 from recolor.inception import (
     CLEAN_FID,
     SHA256,
@@ -225,7 +232,7 @@ def test_without_a_network_the_reason_says_what_to_do(offline_hub: Path) -> None
         "`dvc repro -f -s evaluate@DATASET && dvc repro` fetches them; "
         f"or put {CLEAN_FID} and {TORCH_FIDELITY} into a folder and name it in evaluate.inception_weights"
     )
-    assert not list(offline_hub.glob("*"))
+    assert [path.name for path in offline_hub.iterdir()] == [f".{CLEAN_FID}.lock"]
 
 
 def test_what_was_downloaded_once_is_found_again(random_inception: Path, offline_hub: Path) -> None:
@@ -234,3 +241,98 @@ def test_what_was_downloaded_once_is_found_again(random_inception: Path, offline
     (offline_hub / CLEAN_FID).write_bytes(b"half of it")
     with pytest.raises(WeightsUnavailableError):
         find_weights(None)
+
+
+CONTENT = np.random.default_rng(0).bytes(400_000)
+IMPATIENT = Patience(timeout=20, attempts=3, wait=0.01, offline=1)
+
+
+@pytest.fixture
+def server(offline_hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """In the place of both of those that the libraries name; what it has passes for the published weights."""
+    serving = Server(CONTENT)
+    for module, name, file in (
+        ("cleanfid.downloads_helper", "inception_url", CLEAN_FID),
+        ("torch_fidelity.feature_extractor_inceptionv3", "URL_INCEPTION_V3", TORCH_FIDELITY),
+    ):
+        monkeypatch.setattr(f"{module}.{name}", serving.url.replace("photos.zip", file))
+        monkeypatch.setitem(inception.SHA256, file, hashlib.sha256(CONTENT).hexdigest())
+    yield serving
+    serving.stop()
+
+
+def downloaded(hub: Path) -> set[str]:
+    return {path.name for path in hub.iterdir() if not path.name.endswith((".lock", ".part"))}
+
+
+@pytest.mark.parametrize(
+    ("script", "starts"),
+    [
+        ([web.whole], [0, 0]),
+        ([web.cut_after(100_000), web.whole], [0, "more", 0]),
+        ([web.answer(500), web.answer(503), web.whole], [0, 0, 0, 0]),
+        ([web.hang_up, web.whole], [0, 0, 0]),
+        ([web.web_page, web.whole], [0, 0, 0]),
+        ([web.wrong_bytes, web.whole], [0, 0, 0]),
+        ([web.cut_after(100_000), web.another_range, web.whole], [0, "more", 0, 0]),
+        ([web.no_length], [0, 0]),
+    ],
+)
+def test_the_weights_arrive_over_lines_that_break(
+    server: Server, offline_hub: Path, script: list[web.Behaviour], starts: list[object]
+) -> None:
+    server.script = list(script)
+    paths = find_weights(None, IMPATIENT)
+    assert paths == {name: offline_hub / name for name in (CLEAN_FID, TORCH_FIDELITY)}
+    assert [path.read_bytes() for path in paths.values()] == [CONTENT, CONTENT]
+    assert ["more" if start else 0 for start in server.starts] == starts
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "requests"),
+    [
+        (web.answer(404), 1),
+        (web.answer(500), 3),
+        (web.web_page, 3),
+        (web.cut_after(0), 3),
+        (web.wrong_bytes, 2),
+        (web.too_much, 2),
+    ],
+)
+def test_other_weights_are_never_kept(
+    server: Server, offline_hub: Path, behaviour: web.Behaviour, requests: int
+) -> None:
+    server.script = [behaviour]
+    with pytest.raises(WeightsUnavailableError, match="could not be downloaded from") as failure:
+        find_weights(None, IMPATIENT)
+    assert "\n" not in str(failure.value)
+    assert len(server.starts) == requests
+    assert downloaded(offline_hub) == set()
+
+
+def test_the_next_evaluation_goes_on_where_this_one_stopped(server: Server) -> None:
+    server.script = [web.cut_after(300_000), web.answer(404)]
+    with pytest.raises(WeightsUnavailableError):
+        find_weights(None, IMPATIENT)
+    server.script, server.starts = [web.whole], []
+    find_weights(None, IMPATIENT)
+    assert 200_000 < server.starts[0] <= 300_000
+
+
+def test_a_full_disk_is_not_blamed_on_the_network(
+    server: Server, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(small_disk))
+    (small_disk / "other").write_bytes(bytes(800_000))
+    with pytest.raises(
+        DiskFull, match=rf"disk full: {CLEAN_FID} needs 0\.4 MB, and {small_disk}/hub/checkpoints has 0"
+    ):
+        find_weights(None, IMPATIENT)
+    assert downloaded(small_disk / "hub" / "checkpoints") == set()
+
+
+def test_a_closed_cache_is_not_blamed_on_the_network(server: Server, offline_hub: Path) -> None:
+    offline_hub.mkdir(parents=True)
+    offline_hub.chmod(0o555)
+    with ordinary_user(), pytest.raises(WeightsUnavailableError, match="set TORCH_HOME"):
+        find_weights(None, IMPATIENT)
