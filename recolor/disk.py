@@ -25,7 +25,7 @@ def room_for(what: str, folder: Path, needed: int | None = None) -> Iterator[Non
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed is not None and needed > free:
-        raise _full(what, folder, needed, free)
+        raise _full(what, folder, f"needs {_megabytes(needed)}", free)
     try:
         with _inodes_for(what, folder):
             yield
@@ -35,7 +35,9 @@ def room_for(what: str, folder: Path, needed: int | None = None) -> Iterator[Non
             raise DiskFull(f"{what} makes {why}: {folder.resolve()}") from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _full(what, folder, needed, shutil.disk_usage(folder).free) from error
+        begun = f"does not fit into the {_megabytes(free)} that were free"
+        needs = f"needs {_megabytes(needed)}" if needed is not None else begun
+        raise _full(what, folder, needs, shutil.disk_usage(folder).free) from error
 
 
 @contextlib.contextmanager
@@ -46,21 +48,24 @@ def _inodes_for(what: str, folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         disk = os.statvfs(folder)
-        if (
-            error.errno != errno.ENOSPC or not disk.f_files or disk.f_favail
-        ):  # f_files is 0 where a disk has no such limit
+        limited = disk.f_files > 0
+        if error.errno != errno.ENOSPC or not limited or disk.f_favail:
             raise
         raise DiskFull(
             f"disk full: {what} takes another file, and {folder.resolve()} has no inode left for one, "
-            f"with {disk.f_bavail * disk.f_frsize / 1e6:,.1f} MB free: delete some files and run it again"
+            f"with {_megabytes(disk.f_bavail * disk.f_frsize)} free: delete some files and run it again"
         ) from error
 
 
-def _full(what: str, folder: Path, needed: int | None, free: int) -> DiskFull:
-    needs = f"needs {needed / 1e6:,.1f} MB" if needed is not None else "does not fit"
+def _full(what: str, folder: Path, needs: str, free: int) -> DiskFull:
     return DiskFull(
-        f"disk full: {what} {needs}, and {folder.resolve()} has {free / 1e6:,.1f} MB left: make room and run it again"
+        f"disk full: {what} {needs}, and {folder.resolve()} has {_megabytes(free)} left: make room and run it again"
     )
+
+
+def _megabytes(count: int) -> str:
+    digits = 3 if 0 < count < 100_000 else 1  # a few kilobytes are not "0.0 MB"
+    return f"{count / 1e6:,.{digits}f} MB"
 
 
 @contextlib.contextmanager

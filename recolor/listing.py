@@ -73,8 +73,9 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
     """As CSV, whole or not at all."""
-    with room_for("the listing", file.parent), whole(file) as part:
-        listing.to_csv(part, index=False, lineterminator="\n")
+    text = listing.to_csv(index=False, lineterminator="\n").encode()
+    with room_for("the listing", file.parent, len(text)), whole(file) as part:
+        part.write_bytes(text)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

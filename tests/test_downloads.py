@@ -208,7 +208,9 @@ def test_too_small_a_disk_is_refused_before_the_first_byte(server: Server, small
 
 def test_a_disk_that_fills_while_downloading(server: Server, small_disk: Path) -> None:
     server.content, server.script = CONTENT * 4, [web.no_length]
-    with pytest.raises(DiskFull, match=r"photos.zip does not fit, and .*disk has 0.0 MB left"):
+    with pytest.raises(
+        DiskFull, match=r"photos.zip does not fit into the 1\.0 MB that were free, and .*disk has 0\.0 MB left"
+    ):
         download(remote(server, None, server.content), small_disk, IMPATIENT)
     assert left_in(small_disk) == {"photos.zip.part"}
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ordinary_user, photos_in
 
+from recolor.disk import DiskFull
 from recolor.errors import UserError
 from recolor.listing import listing_of, walk, write_listing
 from recolor.photos import PhotoError, decode, locate, open_file
@@ -112,12 +113,27 @@ def test_a_photo_that_vanishes_meanwhile_stays_in_the_listing(tmp_path: Path) ->
     assert [bool(sha256) for sha256 in listing_of(tmp_path, names)["sha256"]] == [True, False]
 
 
+def test_a_listing_that_does_not_fit_is_told_with_its_size(small_disk: Path) -> None:
+    listing = fetch(SampleParams(source="sample", crops=200), 42, NOWHERE)
+    (small_disk / "other").write_bytes(bytes(900_000))
+    with pytest.raises(DiskFull) as full:
+        write_listing(listing, small_disk / "raw" / "listing.csv")
+    assert list((small_disk / "raw").iterdir()) == []
+    (small_disk / "other").unlink()
+    write_listing(listing, small_disk / "raw" / "listing.csv")
+    size = (small_disk / "raw" / "listing.csv").stat().st_size
+    assert str(full.value).startswith(
+        f"disk full: the listing needs {size / 1e6:.1f} MB, and {small_disk}/raw has 0.1 MB"
+    )
+
+
 def test_listing_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     sample = fetch(SampleParams(source="sample", crops=5), 42, NOWHERE)
     write_listing(sample, tmp_path / "listing.csv")
     before = (tmp_path / "listing.csv").read_bytes()
     pd.testing.assert_frame_equal(read_table(tmp_path / "listing.csv"), sample, check_dtype=False)
     (tmp_path / "listing.csv.part").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="disk full: the listing"):
+    with pytest.raises(DiskFull, match=r"disk full: the listing needs 0\.001 MB, and"):  # filled by another program
         write_listing(sample.head(3), tmp_path / "listing.csv")
     assert (tmp_path / "listing.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["listing.csv"]

@@ -342,7 +342,10 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
         while True:
             other.write(bytes(4096))
     os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - 40_000)
-    with pytest.raises(DiskFull, match=r"^disk full: the report does not fit, and .*disk has 0\.0 MB left"):
+    with pytest.raises(
+        DiskFull,
+        match=r"^disk full: the report does not fit into the 0\.\d+ MB that were free, and .*disk has 0\.\d+ MB left",
+    ):
         write([sample], "wgan", small_disk)
     (small_disk / "other").unlink()
     assert {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()} == before
