@@ -17,20 +17,21 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from recolor.conversion import Rejected, Source, convert, lost
 from recolor.disk import whole_folder
 from recolor.errors import UserError
+from recolor.params import Number, Section
 from recolor.progress import progress
 from recolor.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
 from recolor.workers import ordered_map
 
 
-class CacheParams(BaseModel, extra="forbid", frozen=True):
+class CacheParams(Section, frozen=True):
     size: int = Field(ge=16, le=4096, multiple_of=16)
-    train_fraction: float = Field(gt=0, lt=1)
-    min_chroma: float = Field(ge=0, allow_inf_nan=False)
+    train_fraction: Number = Field(gt=0, lt=1)
+    min_chroma: Number = Field(ge=0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,13 @@ class Counts:
 
 
 def build(
-    listing: pd.DataFrame, root: Path, out: Path, params: CacheParams, seed: int, processes: int | None = None
+    listing: pd.DataFrame,
+    root: Path,
+    out: Path,
+    params: CacheParams,
+    seed: int,
+    processes: int | None = None,
+    dataset: str = "DATASET",
 ) -> Counts:
     """Writes the cache of `listing` (see `sources.fetch`), whose paths are relative to `root`, as the folder `out`.
 
@@ -64,7 +71,8 @@ def build(
     is whole, in the place of an older one. A photo that crashes its decoder, or keeps it for minutes, is rejected; with one
     process it ends this one, or keeps it.
 
-    Raises UserError: fewer than two groups with a usable photo, a full disk (DiskFull), somebody else writing `out`.
+    Raises UserError: fewer than two groups with a usable photo in `dataset`, a full disk (DiskFull), somebody else writing
+    `out`.
     """
     photos, copies = _ranked(listing, seed)
     if processes is None:
@@ -73,7 +81,7 @@ def build(
     readable = int((photos["sha256"] != "").sum())
     needed = (readable + min(readable, SHARD)) * (tensor_bytes(params.size) + 1000)
     with whole_folder(out, f"the cache {out}", needed) as unfinished:
-        return _write(photos, copies, root, unfinished, params, processes)
+        return _write(photos, copies, root, unfinished, params, processes, dataset)
 
 
 def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -89,7 +97,13 @@ def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def _write(
-    photos: pd.DataFrame, copies: pd.DataFrame, root: Path, folder: Path, params: CacheParams, processes: int
+    photos: pd.DataFrame,
+    copies: pd.DataFrame,
+    root: Path,
+    folder: Path,
+    params: CacheParams,
+    processes: int,
+    dataset: str,
 ) -> Counts:
     work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
     sources = (Source(*row) for row in photos[list(Source._fields)].itertuples(index=False, name=None))
@@ -110,7 +124,7 @@ def _write(
         rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
         rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
         group, names = pd.factorize(photos.loc[used, "group"])  # numbered in the order of rank
-        _check_groups(len(names), rejected, len(photos) + len(copies))
+        _check_groups(dataset, len(names), rejected, len(photos) + len(copies))
         train = int((group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)).sum())
         shards.split(train)
     manifest = pd.DataFrame(accepted, columns=["width", "height", "chroma", "tensor_sha256"])
@@ -123,15 +137,16 @@ def _write(
     return Counts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
 
 
-def _check_groups(groups: int, rejected: pd.DataFrame, listed: int) -> None:
+def _check_groups(dataset: str, groups: int, rejected: pd.DataFrame, listed: int) -> None:
     if groups >= 2:
         return
     kinds = Counter(map(kind, rejected["reason"])).most_common()
     why = ", ".join(f"{number} {name}" for name, number in kinds) or "none was rejected"
+    lower = ": a lower data.min_chroma takes paler ones" if any(name == "grey" for name, _ in kinds) else ""
     example = "" if rejected.empty else f", such as {rejected['path'].iloc[0]} ({rejected['reason'].iloc[0]})"
     raise UserError(
-        f"a train and a test split take two different photos at least, and of {listed} listed {groups} can be used "
-        f"({why}{example}): give the dataset more photos in colour, or lower data.min_chroma"
+        f"data.{dataset}: got {groups} photos that can be used, of {listed} listed ({why}{example}); takes two different ones "
+        f"at least, to train and to test{lower}"
     )
 
 

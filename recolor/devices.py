@@ -29,15 +29,15 @@ class Machine:
     bf16: bool
 
     @classmethod
-    def find(cls, device: Device = "auto", precision: Precision = "fp32") -> Self:
+    def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "device") -> Self:
         """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
 
-        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had.
+        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had; `key`
+        is what the error calls it.
         """
+        check_device(device, key)
         # Told that there is a CPU alone, accelerate sets up the processes of a launcher there too.
         found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
-        if device not in ("auto", found.type):
-            raise UserError(f"device: got {device}, which this machine does not have; it has {found.type}, or say auto")
         return cls(found, precision == "bf16" or (precision == "auto" and bf16_in_hardware(found)))
 
     def autocast(self) -> torch.autocast:
@@ -46,6 +46,21 @@ class Machine:
 
     def __str__(self) -> str:
         return f"{self.device.type}, {'bf16' if self.bf16 else 'fp32'}"
+
+
+def check_device(device: Device, key: str) -> None:
+    """Raises UserError, which names `key`, where this machine has no such device."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    found = [accelerator.type, "cpu"] if accelerator else ["cpu"]
+    if device not in ("auto", *found):
+        there = " and ".join(found)
+        raise UserError(f"{key}: got {device}, which this machine does not have; it has {there}, or say auto")
+
+
+def check_gpus(device: Device, processes: int) -> None:
+    """Raises UserError where training would run on GPUs and `processes` are more than there are."""
+    if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise UserError(f"train.processes: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
 
 
 def bf16_in_hardware(device: torch.device) -> bool:

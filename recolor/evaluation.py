@@ -7,13 +7,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from recolor.checkpoint import load_generator, read_card, weights_sha256
@@ -25,6 +25,7 @@ from recolor.errors import UserError
 from recolor.examples import Examples, write_examples
 from recolor.inception import SET_SCORES, FeatureSet, Inception, WeightsUnavailableError, find_weights, set_scores
 from recolor.metrics import bootstrap, colourfulness, psnr, squared_error, ssim
+from recolor.params import Section
 from recolor.progress import progress
 from recolor.shards import CachedPhotos, Split, write_table
 
@@ -35,12 +36,12 @@ MEASURED = ["squared_error", "ssim", "colourfulness", "colourfulness_true"]
 PIECE = 8  # photos that a CPU's caches hold while their pixels are gone over again and again: three times as fast as 64
 
 
-class EvaluateParams(BaseModel, extra="forbid", frozen=True):
+class EvaluateParams(Section, frozen=True):
     """Section `evaluate`."""
 
     batch_size: int = Field(ge=1, le=4096)
     inception: Literal["auto", "required", "off"]
-    inception_weights: Path | None
+    inception_weights: Annotated[Path, Field(strict=False)] | None  # strictly, text would not do
     bootstrap: int = Field(ge=100, le=1_000_000)
     examples: int = Field(ge=1, le=64)
     device: Device
@@ -61,7 +62,7 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
     """
-    machine, crew = Machine.find(params.device), Crew.find()
+    machine, crew = Machine.find(params.device, key="evaluate.device"), Crew.find()
     inception, why_not = _load_inception(params, machine.device, crew)
     generators = {
         name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)

@@ -8,21 +8,22 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from recolor.convolutions import DoublingConv, HalvingConv, ScoringConv
+from recolor.params import Number, Section
 
 
-class GeneratorParams(BaseModel, extra="forbid", frozen=True):
+class GeneratorParams(Section, frozen=True):
     """The U-Net's size. 64 filters, 8 down-samplings: 54.4 M parameters."""
 
     filters: int = Field(ge=1, le=1024)
     downs: int = Field(ge=2, le=12)
-    dropout: float = Field(ge=0, lt=1)
+    dropout: Number = Field(ge=0, lt=1)
 
 
-class DiscriminatorParams(BaseModel, extra="forbid", frozen=True):
+class DiscriminatorParams(Section, frozen=True):
     """The PatchGAN's size. 64 filters, 3 down-samplings: 2.8 M parameters and a receptive field of 70."""
 
     filters: int = Field(ge=1, le=1024)

@@ -12,9 +12,11 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
+
+from recolor.params import Number, Section
 
 
 class CriticLoss(NamedTuple):
@@ -150,13 +152,15 @@ class Recipe(Protocol):
         ...
 
 
-class GANParams(BaseModel, extra="forbid", frozen=True):
+class GANParams(Section, frozen=True):
     """Section `gan`: pix2pix's recipe."""
 
-    lr: float = Field(gt=0, le=1)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
-    l1_weight: float = Field(ge=0)
-    adversarial_weight: float = Field(ge=0)
+    lr: Number = Field(gt=0, le=1)
+    betas: tuple[Annotated[Number, Field(ge=0, lt=1)], Annotated[Number, Field(ge=0, lt=1)]] = Field(
+        strict=False
+    )  # a list
+    l1_weight: Number = Field(ge=0)
+    adversarial_weight: Number = Field(ge=0)
     n_critic: ClassVar[int] = 1
     critic_norm: ClassVar[bool] = True
 
@@ -167,16 +171,16 @@ class GANParams(BaseModel, extra="forbid", frozen=True):
         return Adam(weights, self.lr, self.betas, fused=True)
 
 
-class WGANParams(BaseModel, extra="forbid", frozen=True):
+class WGANParams(Section, frozen=True):
     """Section `wgan`: clipped as in the paper, or with a gradient penalty."""
 
     constraint: Literal["clip", "gradient_penalty"]
-    clip: float = Field(gt=0)
-    penalty_weight: float = Field(gt=0)
-    lr: float = Field(gt=0, le=1)
-    n_critic: int = Field(ge=1)
-    l1_weight: float = Field(ge=0)
-    adversarial_weight: float = Field(ge=0)
+    clip: Number = Field(gt=0)
+    penalty_weight: Number = Field(gt=0)
+    lr: Number = Field(gt=0, le=1)
+    n_critic: int = Field(ge=1, le=1000)
+    l1_weight: Number = Field(ge=0)
+    adversarial_weight: Number = Field(ge=0)
 
     @property
     def critic_norm(self) -> bool:

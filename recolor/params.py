@@ -5,21 +5,43 @@ pydantic's report into one line that names the key. YAML is read as version 1.2,
 take 3e-05, which `dvc exp run -S wgan.lr=0.00003` writes, for a string.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from recolor.errors import UserError
 
 T = TypeVar("T")
 
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value  # and pydantic says what it takes
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]  # a float, which YAML 1.1 may have for a string: 3e-05
+
+
+class Section(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
+    """What every section's class has in common: nothing unknown, and no guess at what was meant.
+
+    Pydantic by itself would take `true` for one epoch and `on` for true.
+    """
+
+
 # The settings that stand alone, outside the sections.
 Datasets = Annotated[list[str], Field(min_length=1)]
 Loss = Literal["gan", "wgan"]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's old generator, which clean-fid and pandas use, takes no more
+Seed = Annotated[
+    int, Field(ge=0, lt=2**32, strict=True)
+]  # NumPy's old generator, which clean-fid and pandas use, takes no more
 
 
 class ParamsError(UserError):
@@ -49,7 +71,7 @@ class Params:
         return self._validate(f"data.{self.dataset}", kind)
 
     def value(self, name: str, kind: Any) -> Any:
-        """A single top-level value, such as `seed`."""
+        """A single value, such as `seed` or `train.batch_size`."""
         return self._validate(name, kind)
 
     @property
@@ -67,21 +89,41 @@ class Params:
             if now._lookup(name) != content:
                 raise ParamsError(f"{self.path}: {name} was changed while this ran; run it again")
 
+    @property
+    def datasets(self) -> list[str]:
+        """The names of all entries of `data`."""
+        entries = self._get("data")
+        if not isinstance(entries, Mapping):
+            raise ParamsError(f"{self.path}: data: got {entries!r}; takes settings and datasets")
+        return [name for name, entry in entries.items() if isinstance(entry, Mapping)]
+
+    def check_names(self, known: Iterable[str]) -> None:
+        """Raises ParamsError for anything at the top level that is none of `known`."""
+        for name in self._tree:
+            if name not in known:
+                raise ParamsError(f"{self.path}: {name}: no such setting; at the top level stand {', '.join(known)}")
+
     def _get(self, name: str) -> Any:
-        if name not in self._tree:
-            raise ParamsError(f"{self.path}: {name} is missing")
-        return self._tree[name]
+        found: Any = self._tree
+        for key in name.split("."):
+            if not isinstance(found, Mapping) or key not in found:
+                raise ParamsError(f"{self.path}: {name} is missing")
+            found = found[key]
+        return found
 
     def _source(self) -> Mapping[str, Any]:
-        entries = self._get("data")
-        entry = entries.get(self.dataset) if isinstance(entries, Mapping) else None
-        if not isinstance(entry, Mapping):
-            known = ", ".join(key for key, value in entries.items() if isinstance(value, Mapping))
+        if self.dataset not in self.datasets:
+            known = ", ".join(map(str, self.datasets))
             raise ParamsError(f"{self.path}: data.{self.dataset} is missing: the datasets are {known}")
+        entry: Mapping[str, Any] = self._tree["data"][self.dataset]
         return entry
 
     def _override(self) -> None:
-        for name, value in (self._source().get("overrides") or {}).items():
+        overrides = self._source().get("overrides")
+        if not isinstance(overrides, Mapping | None):
+            where = f"{self.path}: data.{self.dataset}.overrides"
+            raise ParamsError(f"{where}: got {overrides!r}; takes section.key: value, or {{}}")
+        for name, value in (overrides or {}).items():
             section, _, key = str(name).partition(".")
             target = self._tree.get(section)
             if section == "data" or not isinstance(target, dict) or key not in target:
@@ -90,7 +132,7 @@ class Params:
             target[key] = value
 
     def _lookup(self, name: str) -> Any:
-        if name.startswith("data."):
+        if name == f"data.{self.dataset}":
             return self._source()
         content = self._get(name)
         if name == "data" and isinstance(content, Mapping):
@@ -126,6 +168,8 @@ def _line(path: Path, name: str, content: Any, error: Any) -> str:
     key = ".".join([name, *inner])
     if error["type"] == "extra_forbidden":
         return f"{path}: {key}: no such setting"
+    if error["type"] == "union_tag_not_found":
+        return f"{path}: {key}.source is missing"
     if error["type"] == "missing":
         return f"{path}: {key} is missing"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "takes")

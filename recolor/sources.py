@@ -4,19 +4,22 @@ import hashlib
 import heapq
 import importlib.resources
 import random
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import AfterValidator, Field
 
 from recolor import archives
 from recolor.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.errors import UserError
 from recolor.listing import listing_of, walk
+from recolor.params import Section
 from recolor.photos import SUFFIXES, decode, is_photo, listed_name
 from recolor.progress import progress
 
@@ -36,7 +39,19 @@ COCO = {
 }
 
 
-class _Source(BaseModel, extra="forbid", frozen=True):
+def _of_somebody(path: str) -> str:
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("takes a path, and there is no such user here") from None
+    return path
+
+
+Limit = Annotated[int, Field(ge=2)]  # one photo to train on, one to test
+Place = Annotated[str, Field(min_length=1), AfterValidator(_of_somebody)]
+
+
+class _Source(Section, frozen=True):
     # Laid over the other sections by Params; nothing to do with where photos come from.
     overrides: dict[str, object] | None = None
 
@@ -53,23 +68,23 @@ class CocoParams(_Source, frozen=True):
 
     source: Literal["coco"]
     split: Literal["val2017", "train2017"] = "val2017"
-    limit: PositiveInt | None = None
+    limit: Limit | None = None
 
 
 class ImageNetParams(_Source, frozen=True):
     """The user's own copy: `path` is a folder of class folders, or a tar of it. `limit` is balanced over the classes."""
 
     source: Literal["imagenet"]
-    path: str = Field(min_length=1)
-    limit: PositiveInt | None = 10_000
+    path: Place
+    limit: Limit | None = 10_000
 
 
 class FolderParams(_Source, frozen=True):
     """Anybody's photos: every one under `path`, or `limit` of them, drawn with the seed."""
 
     source: Literal["folder"]
-    path: str = Field(min_length=1)
-    limit: PositiveInt | None = None
+    path: Place
+    limit: Limit | None = None
 
 
 Source = SampleParams | CocoParams | ImageNetParams | FolderParams
@@ -87,14 +102,40 @@ def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
     if isinstance(params, CocoParams):
         return downloads / "coco"
     path = Path(params.path).expanduser()
-    if isinstance(params, ImageNetParams) and path.is_file():
-        return downloads / "imagenet" / path.name.partition(".tar")[0]
-    if path.is_dir():
-        return path
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        found = f"there is nothing at {path.absolute()}"
+    except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in it
+        found = f"{str(path.absolute())!r:.200} cannot be looked into ({getattr(error, 'strerror', error)})"
+    else:
+        if stat.S_ISDIR(mode):
+            return path
+        if stat.S_ISREG(mode) and isinstance(params, ImageNetParams):
+            return downloads / "imagenet" / path.name.partition(".tar")[0]
+        found = f"{path.absolute()} is {'a file' if stat.S_ISREG(mode) else 'a device or the like'}, not a folder"
     raise SourceError(
-        f"data.{dataset}.path: there is nothing at {path.absolute()}; say where the photos are: "
+        f"data.{dataset}.path: {found}; say where the photos are: "
         f"dvc exp run -S 'datasets=[{dataset}]' -S data.{dataset}.path=/absolute/path"
     )
+
+
+def check_at_hand(params: ImageNetParams | FolderParams, dataset: str) -> None:
+    """Raises SourceError where `fetch` would find too little at `path`, as far as names tell: no photo is opened.
+
+    Two photos are enough, and the search ends there.
+    """
+    folder, path = root(params, Path(), dataset), Path(params.path).expanduser()
+    names = walk(path) if folder == path else (member.name for member in archives.members(path))
+    try:
+        photos = list(islice(filter(is_photo, names), 2))
+    except archives.ArchiveError as error:
+        raise SourceError(f"data.{dataset}.path: {error}") from None
+    if len(photos) < 2:
+        found = f"{photos[0]!r} alone" if photos else "no photo"
+        raise SourceError(
+            f"data.{dataset}.path: got {path.absolute()} with {found} in it; takes two photos at least, to train and to test"
+        )
 
 
 def fetch(

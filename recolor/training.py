@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from recolor.checkpoint import Checkpoints
@@ -26,13 +26,14 @@ from recolor.interrupts import stop_signals
 from recolor.ledger import CRITIC_PIECES, Diverged, Ledger, Place
 from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
 from recolor.objectives import Objective, Recipe
+from recolor.params import Number, Section
 from recolor.progress import progress
 
 
-class TrainParams(BaseModel, extra="forbid", frozen=True):
+class TrainParams(Section, frozen=True):
     """Section `train`: what both models share."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(ge=1)
     flip: bool
     decay_epochs: int = Field(ge=0)
@@ -40,9 +41,9 @@ class TrainParams(BaseModel, extra="forbid", frozen=True):
     precision: Precision
     compile: Compile
     deterministic: bool
-    data_on_device: Literal["auto"] | bool
-    processes: int = Field(ge=1)
-    checkpoint_minutes: float = Field(gt=0)
+    data_on_device: Literal["auto", True, False]
+    processes: int = Field(ge=1, le=1024)
+    checkpoint_minutes: Number = Field(gt=0)
 
 
 class Interrupted(UserError):
@@ -169,7 +170,7 @@ def train(
     each takes its share of every batch (crew.py), and the main one speaks, holds the lock and saves. Raises UserError for a
     batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after Ctrl-C or SIGTERM.
     """
-    machine, crew = Machine.find(params.device, params.precision), Crew.find()
+    machine, crew = Machine.find(params.device, params.precision, "train.device"), Crew.find()
     steps = _steps_per_epoch(photos, params, crew)
     say = say if crew.main else _silent
     torch.manual_seed(_seed(seed))

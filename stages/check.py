@@ -1,19 +1,29 @@
 """Looks at every setting before anything else runs."""
 
-from stages import paths, run
+from stages import at_end, paths, run
 
 
 def main() -> None:
-    """Checks params.yaml: every section, as every dataset sees it, and what sections ask of each other.
+    """Checks params.yaml: every section, as every dataset sees it, and what sections ask of each other and of this machine.
 
-    DVC removes a stage's outputs before it runs it. Without this stage, the typing error in a setting would be found by the
-    stage that reads it, when its last results are gone already. Its output is always the same, so nothing else runs again
-    because of it.
+    DVC removes a stage's outputs before it runs it. Without this stage, the typing error in a setting, a device or a folder
+    that is not there would be found by the stage that needs it, when its last results are gone already. Its output is always
+    the same, so nothing else runs again because of it.
     """
-    from recolor.disk import room_for, whole
-    from recolor.settings import check
+    text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 
-    check(paths.PARAMS)
+    from recolor.disk import room_for, whole
+    from recolor.errors import UserError
+    from recolor.settings import check, check_machine
+
+    def unchanged() -> None:
+        # DVC hashes the file when this ends: an edit made meanwhile would be recorded as checked.
+        if paths.PARAMS.read_bytes() != text:
+            raise UserError(f"{paths.PARAMS} was changed while it was checked; run it again")
+
+    for dataset in check(paths.PARAMS):
+        check_machine(paths.PARAMS, dataset, paths.HOME)
+    at_end(unchanged)
     with room_for("a line of text", paths.CHECKED.parent), whole(paths.CHECKED) as path:
         path.write_text("every setting is valid\n")
 

@@ -21,7 +21,8 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     source = paths.at_home(params.source(SourceParams))
     listing = read_table(paths.raw(dataset) / "listing.csv")
     photos = root(source, paths.DOWNLOADS, dataset)
-    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, params.value('seed', Seed))}")
+    seed = params.value("seed", Seed)
+    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, seed, dataset=dataset)}")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import typer
 from accelerate import PartialState
 
 from recolor.checkpoint import Checkpoints, save_generator
+from recolor.devices import Device, check_gpus
 from recolor.disk import room_for, whole, whole_folder
-from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import Recipe
 from recolor.params import Params, Seed
@@ -31,7 +31,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     dataset = params.dataset or ""
     seed = params.value("seed", Seed)
     train_params = params.section("train", TrainParams)
-    _launch(train_params.processes, name, dataset)
+    _launch(train_params.processes, train_params.device, name, dataset)
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
@@ -57,12 +57,11 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     crew.destroy_process_group()
 
 
-def _launch(processes: int, name: str, dataset: str) -> None:
+def _launch(processes: int, device: Device, name: str, dataset: str) -> None:
     """Where `processes` are asked for and no launcher has started this one, torchrun takes its place and starts them."""
     if processes == 1 or "LOCAL_RANK" in os.environ:
         return
-    if torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(f"train.processes: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
+    check_gpus(device, processes)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.train_{name}", dataset])  # noqa: S606
 

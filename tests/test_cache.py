@@ -363,11 +363,13 @@ class TestNothingHalf:
         before = contents(copy)
         bad = listing[listing["path"].isin(["00.jpg", "grey.png", "text.jpg", "vanished.jpg"])]
         with pytest.raises(
-            UserError, match=r"of 4 listed 1 can be used \(1 grey, 1 not a photo.*such as grey.png"
+            UserError,
+            match=r"^data.mine: got 1 photos that can be used, of 4 listed \(1 grey, 1 not a photo.*such as grey.png .*; "
+            r"takes two different ones at least, to train and to test: a lower data.min_chroma takes paler ones$",
         ) as told:
-            build(bad, photos, copy, PARAMS, 42, processes=1)
+            build(bad, photos, copy, PARAMS, 42, processes=1, dataset="mine")
         assert "\n" not in str(told.value)
-        with pytest.raises(UserError, match="of 0 listed 0 can be used"):
+        with pytest.raises(UserError, match="got 0 photos that can be used, of 0 listed"):
             build(listing[:0], photos, copy, PARAMS, 42, processes=1)
         assert contents(copy) == before
         assert {file.name for file in copy.parent.iterdir()} <= {"copy", ".copy.lock"}

@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from recolor.devices import Machine, check_device
+from recolor.errors import UserError
 
 # Freed tensors of 36 MB, whose pages the kernel has to clear again when malloc has given them back: counted, not timed.
 FAULTS = """
@@ -31,3 +35,12 @@ def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
     before, within, after = map(int, ran.stdout.split())
     assert within < before / 4  # some take new pages: a small block lies where the last tensor was
     assert after > before / 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_here_is_told_by_the_settings_own_name() -> None:
+    for device in ("auto", "cpu"):
+        check_device(device, "train.device")
+    with pytest.raises(UserError) as caught:
+        Machine.find("cuda", key="train.device")
+    assert str(caught.value).startswith("train.device: got cuda, which this machine does not have; it has cpu")

@@ -1,5 +1,6 @@
 """Settings: what is read, and the one line that a wrong one gets."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,19 +41,31 @@ def test_a_dataset_lays_its_overrides_over_the_sections(params_file: Path, set_p
 
 def test_a_float_as_dvc_writes_it_is_a_float(params_file: Path) -> None:
     text = params_file.read_text()
-    params_file.write_text(text.replace("lr: 0.00005", "lr: 3e-05"))
-    assert Params(params_file).section("wgan", WGANParams).lr == 3e-5
+    for written in ("3e-05", "'3e-05'"):  # the second as a reader of YAML 1.1 has it
+        params_file.write_text(text.replace("lr: 0.00005", f"lr: {written}"))
+        assert Params(params_file).section("wgan", WGANParams).lr == 3e-5
+
+
+def test_a_value_within_a_section_is_the_datasets_own(params_file: Path, set_param) -> None:
+    set_param("data.coco.overrides", {"train.batch_size": 7})
+    assert Params(params_file, "coco").value("train.batch_size", int) == 7
+    assert Params(params_file, "mine").value("train.batch_size", int) == 16
+    with pytest.raises(ParamsError, match=r"train\.batch is missing$"):
+        Params(params_file).value("train.batch", int)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
         ("train.epochs", 0, "train.epochs: got 0; takes greater than or equal to 1"),
-        (
-            "train.epochs",
-            "many",
-            "train.epochs: got 'many'; takes a valid integer, unable to parse string as an integer",
-        ),
+        ("train.epochs", "many", "train.epochs: got 'many'; takes a valid integer"),
+        ("train.epochs", "7", "train.epochs: got '7'; takes a valid integer"),
+        ("train.epochs", True, "train.epochs: got True; takes a valid integer"),
+        ("train.epochs", 10**12, "train.epochs: got 1000000000000; takes less than or equal to 1000000"),
+        ("train.flip", "yes", "train.flip: got 'yes'; takes a valid boolean"),
+        ("train.deterministic", "on", "train.deterministic: got 'on'; takes a valid boolean"),
+        ("train.compile", "perhaps", "train.compile: got 'perhaps'; takes 'auto', True or False"),
+        ("train.checkpoint_minutes", math.inf, "train.checkpoint_minutes: got inf; takes a finite number"),
         ("train.epoch", 3, "train.epoch: no such setting"),
         ("train.device", "gpu", "train.device: got 'gpu'; takes 'auto', 'cpu', 'cuda' or 'mps'"),
         ("train.batch_size", -1, "train.batch_size: got -1; takes greater than or equal to 1"),
@@ -71,6 +84,11 @@ def test_a_negative_rate_and_a_wild_beta_are_refused(params_file: Path, set_para
     set_param("gan.lr", 0.1)
     set_param("gan.betas", [0.5, 1.5])
     assert error_of(params_file, "gan", GANParams) == "gan.betas.1: got 1.5; takes less than 1"
+    set_param("gan.betas", [0.5, True])
+    assert error_of(params_file, "gan", GANParams) == "gan.betas.1: got True; takes a valid number"
+    set_param("gan.betas", [0.5, 0.9])
+    set_param("gan.lr", True)
+    assert error_of(params_file, "gan", GANParams) == "gan.lr: got True; takes a valid number"
 
 
 def test_a_missing_section_key_file_or_dataset_is_named(params_file: Path) -> None:
@@ -97,6 +115,23 @@ def test_an_override_of_nothing_is_refused(params_file: Path, set_param) -> None
         set_param("data.coco.overrides", {name: 1})
         with pytest.raises(ParamsError, match=rf"data.coco.overrides.{name}: no such setting; name one as section.key"):
             Params(params_file, "coco")
+
+
+@pytest.mark.parametrize("overrides", [["train.epochs"], "train.epochs: 3", 3])
+def test_overrides_that_are_no_mapping_are_refused(params_file: Path, set_param, overrides: object) -> None:
+    set_param("data.coco.overrides", overrides)
+    with pytest.raises(ParamsError) as caught:
+        Params(params_file, "coco")
+    takes = "takes section.key: value, or {}"
+    assert str(caught.value) == f"{params_file}: data.coco.overrides: got {overrides!r}; {takes}"
+
+
+@pytest.mark.parametrize("data", [None, [], "sample"])
+def test_data_that_is_no_mapping_is_refused(params_file: Path, set_param, data: object) -> None:
+    set_param("data", data)
+    with pytest.raises(ParamsError) as caught:
+        Params(params_file, "coco")
+    assert str(caught.value) == f"{params_file}: data: got {data!r}; takes settings and datasets"
 
 
 def test_a_change_meanwhile_is_noticed_in_what_was_read_only(params_file: Path, set_param) -> None:

@@ -1,16 +1,28 @@
 """The check that comes before all work: the faults of one setting, and of settings that do not fit each other."""
 
+import math
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import ROOT
+import torch
+from conftest import ROOT, photos_in
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from recolor.errors import UserError
 from recolor.params import ParamsError
-from recolor.settings import check
+from recolor.settings import check, check_machine
+
+WEIGHTS, BOUNDS = ("l1_weight", "adversarial_weight"), ("clip", "penalty_weight")
+TOP = "datasets, loss, seed, data, generator, discriminator, train, gan, wgan, evaluate"
+NOBODY = "takes a path, and there is no such user here"
 
 
 def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_param) -> None:
@@ -27,7 +39,7 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("datasets", ["sample", "cocoa"], "data.cocoa is missing: the datasets are sample, coco, imagenet, mine"),
         ("loss", "vae", "loss: got 'vae'; takes 'gan' or 'wgan'"),
         ("seed", -1, "seed: got -1; takes greater than or equal to 0"),
-        ("seed", "one", "seed: got 'one'; takes a valid integer, unable to parse string as an integer"),
+        ("seed", "one", "seed: got 'one'; takes a valid integer"),
         ("data.train_fraction", 1.5, "data.train_fraction: got 1.5; takes less than 1"),
         ("data.min_chroma", -1, "data.min_chroma: got -1; takes greater than or equal to 0"),
         ("data.size", 100, "data.size: got 100; takes a multiple of 16"),
@@ -44,6 +56,25 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("wgan.n_critic", 0, "wgan.n_critic: got 0; takes greater than or equal to 1"),
         ("evaluate.bootstrap", 1, "evaluate.bootstrap: got 1; takes greater than or equal to 100"),
         ("seed", 2**32, "seed: got 4294967296; takes less than 4294967296"),
+        ("seed", True, "seed: got True; takes a valid integer"),
+        *((f"gan.{name}", math.inf, f"gan.{name}: got inf; takes a finite number") for name in WEIGHTS),
+        *((f"wgan.{name}", math.inf, f"wgan.{name}: got inf; takes a finite number") for name in (*WEIGHTS, *BOUNDS)),
+        (
+            "gan",
+            {"lr": 0.1, "betas": [0, 0], "l1_weight": 0, "adversarial_weight": 0},
+            "gan.l1_weight: got 0, and gan.adversarial_weight is 0 too; takes one of them above 0",
+        ),
+        (
+            "data.sample.overrides",
+            {"wgan.l1_weight": 0, "wgan.adversarial_weight": 0},
+            "wgan.l1_weight: got 0, and wgan.adversarial_weight is 0 too; takes one of them above 0",
+        ),
+        ("trian", {"epochs": 3}, f"trian: no such setting; at the top level stand {TOP}"),
+        ("batch_size", 8, f"batch_size: no such setting; at the top level stand {TOP}"),
+        ("data", None, "data: got None; takes settings and datasets"),
+        ("data.mine.limit", 1, "data.mine.limit: got 1; takes greater than or equal to 2"),
+        ("data.mine.path", "~nobody-of-that-name/x", f"data.mine.path: got '~nobody-of-that-name/x'; {NOBODY}"),
+        ("data.mien", {"path": "/photos"}, "data.mien.source is missing"),
         (
             "data.sample",
             {"source": "sample", "crops": 4},
@@ -82,3 +113,46 @@ def test_every_setting_in_the_documents_does_what_it_says(setting: str, params_f
         found = found[key]
     wanted = value if "path" in name else yaml.load(value)
     assert found | wanted == found if isinstance(wanted, dict) else found == wanted
+
+
+def test_what_this_machine_lacks_is_told_before_any_work(params_file: Path, set_param) -> None:
+    def told(dataset: str) -> str:
+        with pytest.raises(UserError) as caught:
+            check_machine(params_file, dataset, params_file.parent)
+        return str(caught.value).replace(str(params_file.parent), "HOME")
+
+    check_machine(params_file, "sample", params_file.parent)
+    for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from `home`, not from where this runs
+        assert told(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}; ")
+    photos_in(params_file.parent / "photos", ["a.jpg"])
+    assert told("mine").startswith("data.mine.path: got HOME/photos with 'a.jpg' alone in it; ")
+    photos_in(params_file.parent / "photos", ["b.jpg"])
+    check_machine(params_file, "mine", params_file.parent)
+
+    set_param("evaluate.inception_weights", "weights")
+    check_machine(params_file, "sample", params_file.parent)  # whose evaluation takes none
+    assert told("mine").startswith("HOME/weights/")
+    assert "is missing: evaluate.inception_weights takes a folder with " in told("mine")
+    set_param("evaluate.inception_weights", None)
+    if not torch.cuda.is_available():
+        for section in ("train", "evaluate"):
+            set_param("data.mine.overrides", {f"{section}.device": "cuda"})
+            assert told("mine").startswith(f"{section}.device: got cuda, which this machine does not have; it has cpu")
+
+
+def test_an_edit_during_the_check_fails_it_at_its_end(params_file: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.check"],
+        cwd=params_file.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not any("libtorch" in module.path for module in psutil.Process(process.pid).memory_maps()):
+        assert process.poll() is None  # it imports what it needs for the check, having looked at the file
+    process.send_signal(signal.SIGSTOP)
+    params_file.write_text(params_file.read_text().replace("epochs: 100", "epochs: 101"))
+    process.send_signal(signal.SIGCONT)
+    _, told = process.communicate()
+    line = "error: params.yaml was changed while it was checked; run it again\n"
+    assert (process.returncode, told) == (1, line)

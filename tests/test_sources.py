@@ -30,6 +30,7 @@ from recolor.sources import (
     SampleParams,
     SourceError,
     SourceParams,
+    check_at_hand,
     fetch,
     root,
 )
@@ -240,6 +241,49 @@ def test_a_missing_path_says_which_setting_and_which_command(kind: type, tmp_pat
         SourceError, match=rf"^data\.mine\.path: there is nothing at {tmp_path}/nowhere; .* -S data\.mine\.path="
     ):
         fetch(params, 42, NOWHERE, dataset="mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a.jpg", "{path} is a file, not a folder"),
+        ("fifo", "{path} is a device or the like, not a folder"),
+        ("a.jpg/b", "'{path}' cannot be looked into (Not a directory)"),
+        ("n" * 300, "'{path:.199} cannot be looked into (File name too long)"),
+    ],
+)
+def test_a_path_that_is_no_folder_says_what_it_is(name: str, found: str, tmp_path: Path) -> None:
+    photos_in(tmp_path, ["a.jpg"])
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SourceError) as caught:
+        fetch(FolderParams(source="folder", path=str(tmp_path / name)), 42, NOWHERE, dataset="mine")
+    found = found.format(path=str(tmp_path / name))
+    assert str(caught.value).startswith(f"data.mine.path: {found}; say where the photos are: dvc exp run -S ")
+
+
+def test_what_is_at_hand_is_known_by_its_names(imagenet: dict[str, Path], tmp_path: Path) -> None:
+    for path in imagenet.values():
+        check_at_hand(ImageNetParams(source="imagenet", path=str(path)), "mine")
+    check_at_hand(FolderParams(source="folder", path=str(imagenet["folder"])), "mine")
+
+    two = "takes two photos at least, to train and to test"
+    (tmp_path / "notes.txt").touch()
+    for found in ("no photo", "'a.jpg' alone"):
+        for params in (
+            FolderParams(source="folder", path=str(tmp_path)),
+            ImageNetParams(source="imagenet", path=str(tmp_path)),
+            ImageNetParams(source="imagenet", path=str(tmp_path / ".it.tar")),
+        ):
+            with tarfile.open(tmp_path / ".it.tar", "w") as tar:
+                for file in sorted(tmp_path.glob("[a-z]*")):
+                    tar.add(file, file.name)
+            with pytest.raises(SourceError) as caught:
+                check_at_hand(params, "mine")
+            assert str(caught.value) == f"data.mine.path: got {params.path} with {found} in it; {two}"
+        photos_in(tmp_path, ["a.jpg"])
+    (tmp_path / "mine.tar").write_text("no tar")
+    with pytest.raises(SourceError, match=rf"^data\.mine\.path: {tmp_path}/mine\.tar: not a zip or tar archive"):
+        check_at_hand(ImageNetParams(source="imagenet", path=str(tmp_path / "mine.tar")), "mine")
 
 
 @pytest.mark.parametrize("kind", ["folder", "imagenet"])
