@@ -35,6 +35,10 @@ def cache(dataset: str) -> Path:
     return Path("data/cache") / dataset
 
 
+def ready(dataset: str) -> Path:
+    return Path("data/ready") / f"{dataset}.txt"
+
+
 def model(dataset: str, name: str) -> Path:
     return Path("data/models") / dataset / name
 

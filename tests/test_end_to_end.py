@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from clone import contents, dvc, git, make_clone, stages_run, write_photos
 from conftest import ROOT
 from PIL import Image
@@ -31,7 +32,8 @@ def test_repro_goes_from_photos_to_the_report(clone: Path, photos: Path) -> None
     before = contents(photos)
     printed = dvc(clone, "repro")
     assert stages_run(printed) == [
-        "check", "download@mine", "preprocess@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report",
+        "check", "download@mine", "preprocess@mine", "ready@mine",
+        "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report",
     ]  # fmt: skip
     assert contents(photos) == before
 
@@ -103,7 +105,7 @@ def test_a_clone_elsewhere_with_the_cache_pulled_reruns_nothing(clone: Path, tmp
 def test_run_again_by_force_every_byte_is_the_same(clone: Path) -> None:
     kept = [clone / "data/models", clone / "data/cache", clone / "reports"]
     before = [contents(folder) for folder in kept]
-    assert len(stages_run(dvc(clone, "repro", "--force"))) == 7
+    assert len(stages_run(dvc(clone, "repro", "--force"))) == 8
     for folder, files in zip(kept, before, strict=True):
         after = contents(folder)
         assert set(after) == set(files)
@@ -132,20 +134,42 @@ def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
     assert read_card(clone / "data/models/mine/wgan")["objective"] == "PenalisedWGAN"
 
 
+def test_another_batch_size_leaves_the_photos_alone(clone: Path) -> None:
+    printed = dvc(clone, "exp", "run", "-S", "train.batch_size=14")
+    assert stages_run(printed) == [
+        "check",
+        "ready@mine",
+        "train_gan@mine",
+        "train_wgan@mine",
+        "evaluate@mine",
+        "report",
+    ]
+
+
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("wgan.lr=-1", "wgan.lr: got -1"),
-        ("data.size=48", "data.size: got 48; takes a multiple of 32, because generator.downs is 5"),
+        ("wgan.lr=-1", "params.yaml: wgan.lr: got -1; takes greater than 0"),
+        ("data.size=48", "params.yaml: data.size: got 48; takes a multiple of 32, because generator.downs is 5"),
+        ("data.mine.limit=1", "params.yaml: data.mine.limit: got 1; takes greater than or equal to 2"),
+        ("data.mine.path=/nonexistent", "data.mine.path: there is nothing at /nonexistent; say where the photos are: "),
+        ("data.mine.path=empty", "data.mine.path: got {clone}/empty with no photo in it; takes two photos at least, "),
+        ("train.batch_size=1000", "params.yaml: train.batch_size: got 1000; takes at most the 14 photos to train on"),
+        ("train.device=cuda", "train.device: got cuda, which this machine does not have; it has "),
+        ("evaluate.device=cuda", "evaluate.device: got cuda, which this machine does not have; it has "),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting: str, line: str) -> None:
-    kept = [clone / "data/cache", clone / "data/models", clone / "reports"]
+    if "cuda" in setting and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    (clone / "empty").mkdir(exist_ok=True)
+    kept = [clone / "data/raw", clone / "data/cache", clone / "data/models", clone / "reports"]
     before = [contents(folder) for folder in kept]
     settings = (clone / "params.yaml").read_text()
     printed = dvc(clone, "exp", "run", "-S", setting, fails=True)
     (clone / "params.yaml").write_text(settings)
-    assert f"error: params.yaml: {line}" in printed
+    (told,) = (text for text in printed.splitlines() if text.startswith("error: "))
+    assert told.startswith(f"error: {line.format(clone=clone)}")
     assert "Traceback" not in printed
     assert [contents(folder) for folder in kept] == before
 
@@ -160,7 +184,7 @@ def test_a_changed_folder_is_picked_up_as_the_readme_says(clone: Path, photos: P
     assert "dvc repro -f -s download@mine && dvc repro" in (ROOT / "README.md").read_text()
     assert stages_run(dvc(clone, "repro", "-f", "-s", "download@mine")) == ["download@mine"]
     # Only rejected.csv has changed, but that is part of the cache.
-    after = ["preprocess@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report"]
+    after = ["preprocess@mine", "ready@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report"]
     assert stages_run(dvc(clone, "repro")) == after
     assert "text.jpg" not in (clone / "data/cache/mine/rejected.csv").read_text()
     assert "not a photo" not in (clone / "reports/results.md").read_text()
