@@ -151,6 +151,7 @@ def test_another_batch_size_leaves_the_photos_alone(clone: Path) -> None:
     [
         ("wgan.lr=-1", "params.yaml: wgan.lr: got -1; takes greater than 0"),
         ("data.size=48", "params.yaml: data.size: got 48; takes a multiple of 32, because generator.downs is 5"),
+        ("datasets=[]", "params.yaml: datasets: got []; List should have at least 1 item after validation, not 0"),
         ("data.mine.limit=1", "params.yaml: data.mine.limit: got 1; takes greater than or equal to 2"),
         ("data.mine.path=/nonexistent", "data.mine.path: there is nothing at /nonexistent; say where the photos are: "),
         ("data.mine.path=empty", "data.mine.path: got {clone}/empty with no photo in it; takes two photos at least, "),
