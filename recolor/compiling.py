@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from recolor.crew import Crew
 from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
 from recolor.objectives import Recipe
 
@@ -17,26 +18,41 @@ COST = 60.0  # seconds: 40 were measured on 2 cores of an AMD EPYC (Zen 5), once
 # (no AMX) compiled steps were no quicker: most of a step is in convolutions, which compiling leaves alone. For AMX and CUDA
 # the share is an estimate: there the convolutions are quicker, and what lies between them weighs more.
 SAVED_AND_SPEED = {"cpu": (0.0, 0.6e12), "cpu with AMX": (0.2, 0.6e12), "cuda": (0.2, 1e14), "mps": (0.0, 1e13)}
+UNKNOWN = (0.0, 1e13)  # any other accelerator: nobody has measured that compiling saves anything there
 
 
 def compile_where_it_pays(
-    networks: list[nn.Module], wanted: Compile, device: torch.device, flops: float, say: Callable[[str], None]
+    networks: list[nn.Module],
+    wanted: Compile,
+    device: torch.device,
+    flops: float,
+    rehearse: Callable[[], None],
+    crew: Crew,
+    say: Callable[[str], None],
 ) -> None:
-    """Compiles `networks` in place, at their first call. `flops` of the whole run: a resumed one must decide as it did before.
+    """Compiles `networks` in place. `flops` of the whole run: a resumed one must decide as it did before.
 
+    `rehearse` calls the networks forwards and backwards as training will, and leaves nothing behind: they are compiled in it.
     What auto decides is said in one line, and so is a compiler that is missing or fails, after which nothing is compiled.
     """
     if wanted == "auto":
-        saved, speed = SAVED_AND_SPEED[_kind(device)]
+        saved, speed = SAVED_AND_SPEED.get(_kind(device), UNKNOWN)
         seconds = flops / speed
         wanted = saved * seconds > COST
         estimate = f"saves about {saved * seconds:.0f} of {seconds:.0f} s" if saved else "saves nothing"
         say(f"train.compile auto: {'' if wanted else 'not '}compiled; it takes {COST:.0f} s and {estimate} here")
-    if wanted and (reason := _why_not(device)):
-        say(f"train.compile: going on uncompiled, because compiling fails here: {reason}")
-    elif wanted:
+    if not wanted:
+        return
+    # Something small first: it fails before anything that one process would wait for another in.
+    reason = _failure(lambda: _compile_something_small(device), crew)
+    if not reason:
         for network in networks:
             network.compile()
+        if reason := _failure(rehearse, crew):
+            for network in networks:
+                network._compiled_call_impl = None  # as before `compile`
+    if reason:
+        say(f"train.compile: going on uncompiled, because compiling fails here: {reason}")
 
 
 def flops_per_photo(generator: GeneratorParams, discriminator: DiscriminatorParams, recipe: Recipe, size: int) -> float:
@@ -64,11 +80,17 @@ def _kind(device: torch.device) -> str:
     return "cpu with AMX" if device.type == "cpu" and capabilities.get("amx_bf16") else device.type
 
 
-def _why_not(device: torch.device) -> str | None:
-    """What goes wrong when something small is compiled, forwards and backwards, on `device`; None where it works."""
+def _compile_something_small(device: torch.device) -> None:
     weight = torch.ones(8, device=device, requires_grad=True)
+    torch.compile(lambda x: (x * 2).sin().sum())(weight).backward()
+
+
+def _failure(attempt: Callable[[], None], crew: Crew) -> str:
+    """What goes wrong in `attempt` in any of the processes, in one line; "" where nothing does. All compile, or none."""
+    reason = ""
     try:
-        torch.compile(lambda x: (x * 2).sin().sum())(weight).backward()
+        attempt()
     except Exception as error:  # a missing compiler, headers, Triton, a GPU too old: each has an error of its own
-        return str(error).strip().partition("\n")[0]
-    return None
+        cause = getattr(error, "inner_exception", error)  # what a back end raised
+        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
+    return next(filter(None, crew.gather(reason)), "")

@@ -4,6 +4,7 @@ A GAN and a WGAN differ by their recipe (objectives.py) alone. A step's randomne
 so a checkpoint needs no generator's state, and an interrupted run reaches the very weights of an uninterrupted one.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -135,6 +136,20 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, cr
     optimizer.step()
 
 
+def _rehearse(
+    players: Players, recipe: Recipe, objective: Objective, shape: tuple[int, ...], machine: Machine, crew: Crew
+) -> None:
+    """A step of each kind that the run has, on made-up photos of `shape`, after which the players are what they were."""
+    before = copy.deepcopy(players.state())
+    photos = torch.zeros(shape, device=machine.device).contiguous(memory_format=torch.channels_last)
+    try:
+        for generator_turn in {recipe.n_critic == 1, True}:
+            train_step(players, recipe, objective, photos, generator_turn, machine, crew)
+    finally:
+        players.critic.requires_grad_(True)  # it is not where a generator's step fails
+        players.restore(before)
+
+
 def _as_it_lies(tensor: Tensor) -> Tensor:
     """A view of a channels_last tensor with its dimensions in the order of memory, for the optimisers: a fused step on a CPU
     walks weights, gradients and averages side by side in memory, and copies each gradient first that is not in this order."""
@@ -178,11 +193,20 @@ def train(
     networks = [players.generator, players.critic]
     crew.share_batch_norm(networks)
     flops = flops_per_photo(generator, discriminator, recipe, photos.shape[-1]) * steps * params.batch_size / crew.size
-    compile_where_it_pays(networks, params.compile, machine.device, flops * params.epochs, say)
     objective = recipe.objective()
+    shape = (params.batch_size // crew.size, *photos.shape)
 
     alone = checkpoints.lock() if crew.main else nullcontext()
     with alone, determinism(params.deterministic), stop_signals() as stop_signal:
+        compile_where_it_pays(
+            networks,
+            params.compile,
+            machine.device,
+            flops * params.epochs,
+            lambda: _rehearse(players, recipe, objective, shape, machine, crew),
+            crew,
+            say,
+        )
         place = _resume(checkpoints, players, crew, say)
         feed = Feed(photos, params.batch_size, params.flip, seed, machine.device, crew, params.data_on_device)
         saved = time.monotonic()

@@ -1,20 +1,36 @@
 """When torch.compile is used, what its estimate rests on, and that it changes no result and stops no run."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from test_training import DISCRIMINATOR, GENERATOR, RECIPES, MadePhotos, players_for, run
-from torch import nn
+from test_training import (
+    DISCRIMINATOR,
+    GENERATOR,
+    RECIPES,
+    MadePhotos,
+    assert_identical,
+    players_for,
+    run,
+    settings,
+)
+from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils.flop_counter import FlopCounterMode
 
 from recolor import compiling
+from recolor.checkpoint import Checkpoints
 from recolor.compiling import COST, compile_where_it_pays, flops_per_photo
 from recolor.crew import Crew
 from recolor.devices import Machine
 from recolor.networks import DiscriminatorParams, GeneratorParams
-from recolor.training import train_step
+from recolor.objectives import Recipe
+from recolor.training import Trained, train, train_step
 
 CPU = torch.device("cpu")
 
@@ -24,6 +40,10 @@ class Network(nn.Module):
 
     def compile(self) -> None:
         self.compiled = True
+
+
+def nothing() -> None:
+    pass
 
 
 def test_the_papers_gan_takes_86_gflop_a_photo() -> None:
@@ -48,14 +68,22 @@ def test_the_estimate_is_what_a_round_of_steps_takes(name: str, steps: int) -> N
 @pytest.mark.parametrize("pays", [True, False])
 def test_auto_compiles_a_run_that_repays_it(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(compiling.SAVED_AND_SPEED, compiling._kind(CPU), (0.1, 1e12))
-    monkeypatch.setattr(compiling, "_why_not", lambda device: None)
+    monkeypatch.setattr(compiling, "_compile_something_small", lambda device: None)
     network, said = Network(), list[str]()
-    compile_where_it_pays([network], "auto", CPU, 10 * COST * 1e12 * (1.01 if pays else 0.99), said.append)
+    flops = 10 * COST * 1e12 * (1.01 if pays else 0.99)
+    compile_where_it_pays([network], "auto", CPU, flops, nothing, Crew(), said.append)
     assert network.compiled is pays
     assert said == [
         f"train.compile auto: {'' if pays else 'not '}compiled; it takes 60 s and saves about "
         f"{'61 of 606' if pays else '59 of 594'} s here"
     ]
+
+
+def test_auto_compiles_nothing_on_a_device_that_nobody_has_measured() -> None:
+    network, said = Network(), list[str]()
+    compile_where_it_pays([network], "auto", torch.device("xpu"), 1e30, nothing, Crew(), said.append)
+    assert not network.compiled
+    assert said == ["train.compile auto: not compiled; it takes 60 s and saves nothing here"]
 
 
 def test_where_there_is_no_compiler_training_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,11 +92,70 @@ def test_where_there_is_no_compiler_training_goes_on_without(tmp_path: Path, mon
     monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     network, said = Network(), list[str]()
-    compile_where_it_pays([network], True, CPU, 1, said.append)
+    compile_where_it_pays([network], True, CPU, 1, nothing, Crew(), said.append)
     assert not network.compiled
     (line,) = said
     assert line.startswith("train.compile: going on uncompiled, because compiling fails here: ")
     assert "\n" not in line
+
+
+class BackEnd:
+    """Runs graphs as they were captured, and counts them; refuses the one that is number `refused`, from 0."""
+
+    def __init__(self, refused: int | None = None) -> None:
+        self.refused = refused
+        self.graphs = 0
+
+    def take(self, graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        if self.graphs == self.refused:
+            raise RuntimeError("no convolutions here\nat all")
+        self.graphs += 1
+        return make_boxed_func(graph.forward)
+
+
+class Watching(MadePhotos):
+    """Notes how many graphs there were whenever photos were asked for."""
+
+    def __init__(self, back_end: BackEnd) -> None:
+        super().__init__(8, size=8)
+        self.back_end = back_end
+        self.graphs: list[int] = []
+
+    def half(self, indices: np.ndarray) -> Tensor:
+        self.graphs.append(self.back_end.graphs)
+        return super().half(indices)
+
+
+def run_small(folder: Path, recipe: Recipe, photos: MadePhotos, compiled: bool) -> tuple[Trained, list[str]]:
+    """A run of small networks, which are compiled in a second or two, and what it said."""
+    networks = GeneratorParams(filters=1, downs=2, dropout=0.5), DiscriminatorParams(filters=1, downs=1)
+    said = list[str]()
+    params = settings(compile=compiled, epochs=3)
+    return train(photos, params, *networks, recipe, 1, Checkpoints(folder), said.append), said
+
+
+def test_where_compiling_a_network_fails_the_run_is_one_that_was_never_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPES["wgan clip"]  # whose steps are of both kinds
+
+    def compiled(back_end: BackEnd) -> tuple[Trained, list[str], list[int]]:
+        graphs = aot_autograd(fw_compiler=back_end.take)
+        monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=graphs))
+        torch._dynamo.reset()
+        photos = Watching(back_end)
+        folder = tmp_path / str(back_end.refused)
+        return *run_small(folder, recipe, photos, compiled=True), [*photos.graphs, back_end.graphs]
+
+    monkeypatch.setattr(compiling, "_compile_something_small", lambda device: None)
+    eager, _ = run_small(tmp_path / "eager", recipe, MadePhotos(8, size=8), compiled=False)
+    _, _, graphs = compiled(BackEnd())
+    assert len(set(graphs)) == 1  # all before the first step: there it is not too late to do without
+    assert graphs[0] > 4
+    for refused in (0, graphs[0] - 1):  # the generator forwards, and backwards while the critic is to get no gradients
+        trained, said, _ = compiled(BackEnd(refused))
+        assert said[0] == "train.compile: going on uncompiled, because compiling fails here: no convolutions here"
+        assert_identical(trained, eager)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -77,7 +164,7 @@ def test_compiled_networks_have_the_losses_of_the_others(
 ) -> None:
     # aot_eager captures forward and backward graphs as the default back end does, and generates no code: seconds less.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
-    monkeypatch.setattr(compiling, "_why_not", lambda device: None)
+    monkeypatch.setattr(compiling, "_compile_something_small", lambda device: None)
     compiled = run(tmp_path / "compiled", RECIPES[name], MadePhotos(4), compile=True, epochs=3).history
     for row, reference in zip(
         compiled, run(tmp_path / "not", RECIPES[name], MadePhotos(4), epochs=3).history, strict=True
