@@ -16,6 +16,9 @@ from recolor.errors import UserError
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32"]
 
+# Instructions that multiply bf16, as torch.cpu.get_capabilities names them: x86's, and ARM's with and without SVE.
+BF16_PRODUCTS = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16", "sve_bf16")
+
 # glibc's malloc.h: which option is which, and what malloc comes to by itself with blocks as large as ours.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 _USUAL = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
@@ -69,7 +72,8 @@ def bf16_in_hardware(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch does not say
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        # Convolutions come to them through oneDNN, which torch is built without for some systems.
+        return torch.backends.mkldnn.is_available() and any(capabilities.get(name) for name in BF16_PRODUCTS)
     return False
 
 

@@ -6,8 +6,33 @@ import sys
 import pytest
 import torch
 
-from recolor.devices import Machine, check_device
+from recolor.devices import Machine, bf16_in_hardware, check_device
 from recolor.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False, "avx10_1": True}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "amx_bf16": True}, True),
+        ({"architecture": "x86_64", "avx10_2": True}, True),
+        ({"architecture": "aarch64", "neon": True, "fp16_arith": True, "bf16": False}, False),
+        ({"architecture": "aarch64", "neon": True, "bf16": True}, True),
+        ({"architecture": "aarch64", "neon": True, "sve": True, "sve_bf16": True}, True),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it(
+    capabilities: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert bf16_in_hardware(CPU) is expected
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not bf16_in_hardware(CPU)
+
 
 # Freed tensors of 36 MB, whose pages the kernel has to clear again when malloc has given them back: counted, not timed.
 FAULTS = """
