@@ -62,6 +62,8 @@ def _launch(processes: int, device: Device, name: str, dataset: str) -> None:
     if processes == 1 or "LOCAL_RANK" in os.environ:
         return
     check_gpus(device, processes)
+    # They share the threads that this one would have: left to itself, torchrun gives each of them a single one.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.train_{name}", dataset])  # noqa: S606
 

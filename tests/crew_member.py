@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import test_crew
 import test_training
 import torch
 from test_crew import EVALUATION, RECIPES, train_in
 
 from recolor import evaluation, training
 from recolor.checkpoint import Checkpoints
+from recolor.crew import Crew
 from recolor.evaluation import evaluate
 from recolor.inception import WeightsUnavailableError
 from recolor.params import Params
@@ -26,6 +28,8 @@ def main(folder: Path) -> None:
         trained = train_in(folder / name, recipe)
         norms = [tensor.float().norm().item() for tensor in trained.generator.state_dict().values()]
         told[name] = {"history": trained.history, "norms": norms, "machine": trained.machine}
+    told["bf16"] = train_in(folder / "bf16", RECIPES["gan"], "bf16").history
+    told["batch norm"] = test_crew.after_batch_norm(Crew.find())
     if rank == 1:
         training.train_step = test_training.stopped_in_step(3)  # a signal to this process alone; all have to stop
     try:

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from test_training import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
+from torch import nn
 
 from benchmarks.ours import make_photos
 from recolor.cache import CacheParams, build
 from recolor.checkpoint import Checkpoints, save_generator
+from recolor.crew import Crew
+from recolor.errors import UserError
 from recolor.evaluation import EvaluateParams, evaluate
 from recolor.networks import UNetGenerator
 from recolor.objectives import Recipe
@@ -30,15 +34,31 @@ SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.jso
 STILL = GENERATOR.model_copy(update={"dropout": 0.0})
 
 
-def train_in(folder: Path, recipe: Recipe) -> Trained:
-    return train(
-        MadePhotos(12), settings(epochs=3), STILL, DISCRIMINATOR, recipe, 1, Checkpoints(folder), lambda line: None
-    )
+def train_in(folder: Path, recipe: Recipe, precision: str = "fp32") -> Trained:
+    params = settings(epochs=3, precision=precision)
+    return train(MadePhotos(12), params, STILL, DISCRIMINATOR, recipe, 1, Checkpoints(folder), lambda line: None)
+
+
+def after_batch_norm(crew: Crew) -> dict[str, list[Any]]:
+    """What a layer of batch norm makes of this process's share of two batches, and what is left in it."""
+    random = torch.Generator().manual_seed(5)
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    crew.share_batch_norm([network])
+    told: dict[str, list[Any]] = {"results": [], "gradients": []}
+    for _ in range(2):
+        batch, slopes = (torch.randn(4, 3, 2, 2, generator=random) * 3 + 1 for _ in range(2))
+        share, slope = (torch.from_numpy(crew.share(whole.numpy())) for whole in (batch, slopes))
+        share.requires_grad_()
+        result = network(share)
+        (result * slope).sum().backward()
+        told["results"].append(result.tolist())
+        told["gradients"].append(share.grad.tolist())
+    return {**told, **{name: tensor.tolist() for name, tensor in network.state_dict().items()}}
 
 
 def write_node(folder: Path, cache: Path) -> None:
     """What a stage needs: settings and a cache, on a disk of its own."""
-    sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "train": settings(processes=2)}
+    sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "train": settings(processes=2), "gan": GAN}
     params = {name: section.model_dump() for name, section in sections.items()}
     shutil.copytree(cache, folder / "data" / "cache" / "mine")
     (folder / "params.yaml").write_text(json.dumps({"seed": 1, "data": {"mine": {"overrides": {}}}, **params}))
@@ -81,6 +101,28 @@ def test_two_processes_have_the_losses_of_one_with_the_whole_batch(
     assert told[0][name]["machine"] == "cpu, fp32, 2 processes"
 
 
+def test_batch_norm_sees_the_whole_batch_and_leaves_its_statistics(told: list[dict[str, Any]]) -> None:
+    alone = after_batch_norm(Crew())
+    shares = [of_one["batch norm"] for of_one in told]
+    for name in ("results", "gradients"):
+        for number, whole in enumerate(alone.pop(name)):
+            parts = torch.cat([torch.tensor(share[name][number]) for share in shares])
+            torch.testing.assert_close(parts, torch.tensor(whole), rtol=1e-4, atol=1e-5)
+    # 16 values a channel: without Bessel's correction the variance would be 6% less.
+    for name, expected in alone.items():
+        for share in shares:
+            torch.testing.assert_close(torch.tensor(share[name]), torch.tensor(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_two_processes_in_bf16_stay_near_one(told: list[dict[str, Any]], tmp_path: Path) -> None:
+    alone, full = (train_in(tmp_path / name, GAN, name).history for name in ("bf16", "fp32"))
+    assert told[0]["bf16"] == told[1]["bf16"] != told[0]["gan"]["history"]
+    for row, reference, exact in zip(told[0]["bf16"], alone, full, strict=True):
+        for piece in ("critic_loss", "generator_l1"):
+            assert row[piece] == pytest.approx(reference[piece], rel=2e-3), piece
+            assert row[piece] == pytest.approx(exact[piece], rel=2e-2), piece
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_processes_end_with_the_same_model(name: str, told: list[dict[str, Any]]) -> None:
     assert told[0][name] == told[1][name]
@@ -116,19 +158,71 @@ def test_weights_that_one_process_lacks_are_used_by_none(told: list[dict[str, An
     assert told[0]["missing"] == "none on the second machine"
 
 
-def test_the_setting_starts_the_processes_unless_a_launcher_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda program, arguments: started.append(arguments))
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    _launch(1, "gan", "mine")
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have taken this process's place."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda program, arguments: commands.append(arguments))
+    for name in ("LOCAL_RANK", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # to be put back as it was
+        monkeypatch.delenv(name)
+    return commands
+
+
+def test_the_setting_starts_the_processes_unless_a_launcher_did(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _launch(1, "auto", "gan", "mine")
     assert not started
-    _launch(2, "gan", "mine")
+    _launch(2, "cpu", "gan", "mine")
     (command,) = started
     assert command[1:3] == ["-m", "torch.distributed.run"]
     assert command[-4:] == ["--nproc-per-node=2", "-m", "stages.train_gan", "mine"]
     monkeypatch.setenv("LOCAL_RANK", "0")
-    _launch(2, "gan", "mine")
+    _launch(2, "cpu", "gan", "mine")
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(("processes", "threads"), [(2, "4"), (3, "2"), (16, "1")])
+def test_the_processes_share_the_threads_of_one_unless_the_user_has_said_how_many(
+    processes: int, threads: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    _launch(processes, "cpu", "gan", "mine")
+    assert os.environ["OMP_NUM_THREADS"] == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    _launch(processes, "cpu", "gan", "mine")
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_there_are_no_more_processes_than_gpus_but_on_cpus(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"train.processes: got 2, takes at most the 1 GPUs here"):
+        _launch(2, "auto", "gan", "mine")
+    assert not started
+    _launch(2, "cpu", "gan", "mine")
+    assert len(started) == 1
+
+
+def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
+    folder = work / "launched"
+    write_node(folder, work / "cache")
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "OMP_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train_gan", "mine"],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OMP_NUM_THREADS" not in done.stderr  # torchrun says so where it sets that itself
+    card = json.loads((folder / "data/models/mine/gan/model.json").read_text())
+    assert card["machine"] == "cpu, fp32, 2 processes"
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(told: list[dict[str, Any]]) -> None:
