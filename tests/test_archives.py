@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recolor import archives
 from recolor.archives import ArchiveError, extract, members
 from recolor.disk import DiskFull
 
@@ -219,21 +218,6 @@ def test_what_is_there_already_is_not_written_again_but_what_differs_is(tmp_path
         "older.jpg",
     }
     assert {path.read_bytes() for path in out.glob("*.jpg")} == {b"12345"}
-
-
-def test_an_interrupted_unpacking_leaves_no_half_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = zipped(tmp_path, {"a.jpg": CONTENT, "b.jpg": CONTENT})
-    copy = archives._copy
-
-    def dies_in_b(source: archives.Readable, out: io.BufferedWriter, member: archives.Member) -> None:
-        copy(source, out, member)
-        if member.name == "b.jpg":
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(archives, "_copy", dies_in_b)
-    with pytest.raises(KeyboardInterrupt):
-        extract(archive, list(members(archive)), tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").glob("*.jpg")} == {"a.jpg"}
 
 
 def test_a_disk_that_fills_while_unpacking(small_disk: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The training stages, stopped in every way: killed at any moment they lose nothing and go on to the very same bytes."""
+"""Stages stopped in every way: killed at any moment training loses nothing and goes on to the very same bytes, and what other
+stages write is whole."""
 
 import os
 import resource
@@ -87,6 +88,17 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
         assert list((killed / "data/checkpoints").iterdir()) == [], point
         if 7 < point <= last - 7:  # from the first checkpoint on, and until they are removed
             assert "going on from step" in (killed / "log").read_text(), point
+
+
+@pytest.mark.parametrize(("job", "points"), [("preprocess", 20), ("unpack", 15), ("evaluate", 15), ("report", 50)])
+def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_right(
+    job: str, points: int, tmp_path: Path
+) -> None:
+    """killed.py looks after each kill, and after the run that follows it."""
+    killed = [sys.executable, Path(__file__).with_name("killed.py"), job, tmp_path, str(1 if STRIDE == 1 else 4)]
+    done = subprocess.run(killed, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > points
 
 
 def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path) -> None:
