@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from recolor.color import into_gamut, lab_to_rgb
 from recolor.errors import UserError
 from recolor.evaluation import EvaluateParams, evaluate
 from recolor.examples import Examples
-from recolor.inception import SET_SCORES, TORCH_FIDELITY, WeightsError, WeightsUnavailableError
+from recolor.inception import SET_SCORES, TORCH_FIDELITY, Inception, WeightsError, WeightsUnavailableError
 from recolor.networks import GeneratorParams, UNetGenerator
 from recolor.shards import CachedPhotos, CacheError
 
@@ -276,6 +277,32 @@ def test_set_scores_are_of_the_pictures_of_the_split(
         metric.update(torch.from_numpy(pairs[0]), real=False)
         (row,) = scores.query("split == @split and model == @model").to_dict("records")
         assert row["fid64"] == pytest.approx(metric.compute().item(), rel=1e-3)
+
+
+def test_each_photo_passes_each_network_once(
+    cache: Path, models, random_inception: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inception too: the features of the true photos serve every row of the table."""
+    generated: Counter[tuple[object, ...]] = Counter()
+    looked_at: Counter[str] = Counter()
+    generate, look = UNetGenerator.forward, Inception.__call__
+
+    def counted_generate(self: UNetGenerator, lightness: torch.Tensor) -> torch.Tensor:
+        generated.update((id(self), photo.numpy().tobytes()) for photo in lightness)
+        return generate(self, lightness)
+
+    def counted_look(self: Inception, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        looked_at.update(hashlib.sha256(picture.contiguous().numpy().tobytes()).hexdigest() for picture in pictures)
+        return look(self, pictures)
+
+    monkeypatch.setattr(UNetGenerator, "forward", counted_generate)
+    monkeypatch.setattr(Inception, "__call__", counted_look)
+    params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
+    scores = evaluate(cache, models, tmp_path, params, seed=3)
+    assert scores["fid"].notna().all()
+    photos = 10 + 4
+    assert generated.total() == len(generated) == photos * len(models)
+    assert looked_at.total() == len(looked_at) == photos * (2 + len(models))  # truth and grey
 
 
 def test_without_weights_auto_says_why_and_required_fails(cache: Path, models, tmp_path: Path, monkeypatch) -> None:

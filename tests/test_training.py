@@ -3,7 +3,7 @@
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,26 @@ def test_two_runs_are_identical_and_another_seed_is_not(tmp_path: Path) -> None:
 def test_a_stopped_run_goes_on_to_the_same_weights(
     recipe: Recipe, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stop_and_go_on(recipe, stop_at, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_stopped_run_goes_on_to_the_same_weights_with_two_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert torch.get_num_threads() == 2
+    stop_and_go_on(PENALISED, 4, tmp_path, monkeypatch)
+
+
+def stop_and_go_on(recipe: Recipe, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", recipe)
     with monkeypatch.context() as patch:
         patch.setattr(training, "train_step", stopped_in_step(stop_at))
