@@ -8,9 +8,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +115,8 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> UNetG
 def weights_sha256(directory: Path) -> str:
     """What tells one training's weights from another's. Raises ModelError where the folder has none."""
     try:
-        return _sha256(directory / WEIGHTS)
+        with (directory / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
 
@@ -125,30 +125,35 @@ class Checkpoints:
     """The newest two training states of one run, in a folder of its own that belongs to one process at a time.
 
     A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. It is two files: `N.safetensors`, and
-    `N.json`, which is written last and holds the first one's SHA-256, so that a state with both is a whole one.
+    `N.json`, which is written last and holds a SHA-256 over both, so that a state with both is a whole one.
     """
 
     KEPT = 2
+    MADE = "made"  # the digest of the model that the run has ended with
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.damaged: set[Path] = set()  # tensors of the states that `load` has passed over
+        self._lock = FileLock(folder / "lock", timeout=0)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the folder; the system lets go of it however the process ends. Raises UserError naming the holder's pid."""
+    def take(self) -> str | None:
+        """Holds the folder until `release` or the process's end, however it ends; returns the pid of who holds it instead."""
         self.folder.mkdir(parents=True, exist_ok=True)
         holder = self.folder / "pid"
         try:
-            with FileLock(self.folder / "lock", timeout=0):
-                holder.write_text(str(os.getpid()))
-                for path in self.folder.glob("*"):  # what a killed process was writing
-                    half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
-                    if half or path.suffix == ".part" or path.name.startswith(".tmp"):
-                        path.unlink()
-                yield
+            self._lock.acquire()
         except Timeout:
-            pid = holder.read_text() if holder.exists() else "unknown"
-            raise UserError(f"process {pid} is training this very model already; wait for it, or stop it") from None
+            return holder.read_text() if holder.exists() else "unknown"
+        holder.write_text(str(os.getpid()))
+        (self.folder / self.MADE).unlink(missing_ok=True)  # from here on the run is under way again
+        for path in self.folder.glob("*"):  # what a killed process was writing
+            half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
+            if half or path.suffix == ".part" or path.name.startswith(".tmp"):
+                path.unlink()
+        return None
+
+    def release(self) -> None:
+        self._lock.release()
 
     def save(self, number: int, state: dict[str, Any]) -> None:
         """Writes state `number` (its step) and removes all but the newest two. Raises DiskFull, those before it left whole."""
@@ -158,36 +163,69 @@ class Checkpoints:
         with room_for("a checkpoint", self.folder, _bytes(tensors)):
             with whole(path) as temporary:
                 _save_tensors(tensors, temporary)
-                digest = _sha256(temporary)
+                digest = _digest(temporary, tree)
             with whole(path.with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
         states = sorted(self.folder.glob("*.json"))
         kept = [state for state in states if state.stem <= path.stem][-self.KEPT :]  # any later one was found damaged
-        for old in set(states) - set(kept):
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+        self._remove(set(states) - set(kept))
 
-    def load(self, warn: Any) -> dict[str, Any] | None:
-        """The newest whole state, or None. `warn` is called with a line for every damaged one that is passed over."""
-        for path in sorted(self.folder.glob("*.json"), reverse=True):
+    def load(self, warn: Callable[[str], None], use: Callable[[Any], object] | None = None) -> dict[str, Any] | None:
+        """The newest whole state, or None. `warn` is called with a line for every damaged one that is passed over.
+
+        `use` is handed the state; where it raises, as for a state of another shape, that one counts as damaged too.
+        """
+        states = sorted(self.folder.glob("*.json"))
+        while states:
+            path = states.pop()
             tensors_path = path.with_suffix(".safetensors")
             try:
                 content = json.loads(path.read_text())
-                if content["sha256"] != _sha256(tensors_path):
+                if content["sha256"] != _digest(tensors_path, content["state"]):
                     raise ValueError("its checksum does not fit")
                 with safe_open(tensors_path, framework="pt") as file:
-                    return _join(content["state"], file)
-            except (ValueError, KeyError, OSError, SafetensorError) as error:
-                warn(f"checkpoint {tensors_path} is damaged ({error}); trying the one before it")
+                    state = _join(content["state"], file)
+                if use:
+                    use(state)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise  # says nothing about the state
+            except Exception as error:  # whatever damage does: nested a thousand deep, JSON is a RecursionError
+                self.damaged.add(tensors_path)
+                rest = "trying the one before it" if states else "there is none before it, and training starts afresh"
+                why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                warn(f"checkpoint {tensors_path} is damaged ({why}); {rest}")
+            else:
+                return state
         return None
 
     def newest(self) -> Path | None:
-        """The newest state's tensors."""
-        return max((path.with_suffix(".safetensors") for path in self.folder.glob("*.json")), default=None)
+        """The newest good state's tensors."""
+        states = {path.with_suffix(".safetensors") for path in self.folder.glob("*.json")}
+        return max(states - self.damaged, default=None)
 
-    def clear(self) -> None:
-        """Removes every state: the run is done."""
-        shutil.rmtree(self.folder)
+    def finish(self, made: str) -> None:
+        """Notes that the run has ended well with the model `made`. Its last state stays: until the model is recorded, going on
+        from there is the only way back to it that costs seconds."""
+        self._remove(sorted(self.folder.glob("*.json"))[:-1])
+        with room_for("a line of text", self.folder), whole(self.folder / self.MADE) as path:
+            path.write_text(made)
+
+    def remove_finished(self, made: str | None = None) -> None:
+        """Removes the folder of a run that has ended well (with the model `made`, where one is named) and that nobody holds."""
+        note, lock = self.folder / self.MADE, Path(self._lock.lock_file)
+        with suppress(Timeout, FileNotFoundError), self._lock:  # held, or just removed by another process
+            if note.exists() and made in (None, note.read_text()):
+                # The note goes after the states: killed in between, this is done again.
+                for path in sorted(set(self.folder.iterdir()) - {lock}, key=lambda path: (path == note, path.name)):
+                    path.unlink()
+                lock.unlink()
+                with suppress(OSError):  # taken in this very moment: another's now
+                    self.folder.rmdir()
+
+    def _remove(self, states: Iterable[Path]) -> None:
+        for state in states:
+            state.unlink()
+            state.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 _TENSOR = "tensor:"
@@ -229,6 +267,9 @@ def _bytes(tensors: dict[str, Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-def _sha256(path: Path) -> str:
+def _digest(path: Path, tree: Any) -> str:
+    """SHA-256 over the file's bytes and `tree`, as JSON writes it."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(tree).encode())
+    return digest.hexdigest()

@@ -31,6 +31,7 @@ class Place:
     counts: dict[str, int] = field(default_factory=dict)  # and how many steps had that piece
     seconds: float = 0.0  # of this epoch,
     waited: float = 0.0  # and of those, for photos
+    saving: float = 0.0  # seconds beside them, for checkpoints within the epoch
     history: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
 
@@ -113,9 +114,11 @@ class Ledger:
                 "photos": photos,
                 "photos_per_second": photos / place.seconds,
                 "data_wait": place.waited / place.seconds,
+                "checkpoints": place.saving,
             }
         )
         told = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if value is not None and "loss" in name)
         line = f"epoch {place.epoch}: {told}, {photos / place.seconds:.1f} photos/s"
-        place.batch, place.sums, place.counts, place.seconds, place.waited = 0, {}, {}, 0.0, 0.0
+        place.batch, place.sums, place.counts = 0, {}, {}
+        place.seconds = place.waited = place.saving = 0.0
         return line

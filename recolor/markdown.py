@@ -59,9 +59,9 @@ Colours outside sRGB are made greyer until they are inside, at their own lightne
 - **KID**: clean-fid's, made for small sets, ± the standard deviation over 100 subsets of at most 1000 pictures.
 - **IS**: torchmetrics, ± the standard deviation over 10 splits."""
 TIMINGS = (
-    "Training alone, on the machine that trained; a model out of DVC's cache keeps the times of the machine that made it. In "
-    "an epoch either critic sees every full batch once; the WGAN's generator steps once for `wgan.n_critic` steps of its "
-    "critic."
+    "Training alone, and beside it its checkpoints, on the machine that trained; a model out of DVC's cache keeps the times of "
+    "the machine that made it. In an epoch either critic sees every full batch once; the WGAN's generator steps once for "
+    "`wgan.n_critic` steps of its critic."
 )
 
 
@@ -85,8 +85,10 @@ def timings_markdown(results: Sequence[Results]) -> str:
             seconds, epochs = timings["seconds"].sum(), len(timings)
             waited = (timings["seconds"] * timings["data_wait"]).sum() / seconds
             times = [f"{time:.1f}" for time in (seconds, seconds / epochs, timings["photos"].sum() / seconds)]
-            rows.append([result.dataset, NAMES[model], machine, epochs, *times, f"{waited:.1%}"])
-    header = ["dataset", "model", "machine", "epochs", "seconds", "s/epoch", "photos/s", "waiting for photos"]
+            saving = timings["checkpoints"].sum(min_count=1) if "checkpoints" in timings else None
+            rows.append([result.dataset, NAMES[model], machine, epochs, *times, f"{waited:.1%}", number(saving, ".1f")])
+    header = ["dataset", "model", "machine", "epochs", "seconds", "s/epoch", "photos/s"]
+    header += ["waiting for photos", "s for checkpoints"]
     paper = table(["dataset", "GAN", "WGAN"], [(name, f"{gan} h", f"{wgan} h") for name, gan, wgan in PAPER_HOURS])
     of_paper = f"The paper's, about, for 100 epochs. {PAPER_SOURCE}."
     return "\n\n".join(["# Timings", TIMINGS, table(header, rows), of_paper, paper]) + "\n"

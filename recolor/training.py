@@ -4,10 +4,9 @@ A GAN and a WGAN differ by their recipe (objectives.py) alone. A step's randomne
 so a checkpoint needs no generator's state, and an interrupted run reaches the very weights of an uninterrupted one.
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -29,6 +28,9 @@ from recolor.networks import DiscriminatorParams, GeneratorParams, PatchDiscrimi
 from recolor.objectives import Objective, Recipe
 from recolor.params import Number, Section
 from recolor.progress import progress
+
+# At an epoch's end the checkpoint waits where the last one is younger: one takes seconds, and so does a small epoch on a GPU.
+CHECKPOINT_SECONDS = 30.0
 
 
 class TrainParams(Section, frozen=True):
@@ -140,7 +142,7 @@ def _rehearse(
     players: Players, recipe: Recipe, objective: Objective, shape: tuple[int, ...], machine: Machine, crew: Crew
 ) -> None:
     """A step of each kind that the run has, on made-up photos of `shape`, after which the players are what they were."""
-    before = copy.deepcopy(players.state())
+    before = deepcopy(players.state())
     photos = torch.zeros(shape, device=machine.device).contiguous(memory_format=torch.channels_last)
     try:
         for generator_turn in {recipe.n_critic == 1, True}:
@@ -182,8 +184,9 @@ def train(
 
     The batches of an epoch are drawn anew from its seed; photos that do not fill the last batch sit the epoch out. Every batch
     is a critic step, every `recipe.n_critic`-th a generator step too, counted over the whole run. In a crew of processes
-    each takes its share of every batch (crew.py), and the main one speaks, holds the lock and saves. Raises UserError for a
-    batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after Ctrl-C or SIGTERM.
+    each takes its share of every batch (crew.py), and the main one speaks and saves; the caller has taken `checkpoints`. Raises
+    UserError for a batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after
+    Ctrl-C or SIGTERM.
     """
     machine, crew = Machine.find(params.device, params.precision, "train.device"), Crew.find()
     steps = _steps_per_epoch(photos, params, crew)
@@ -196,8 +199,7 @@ def train(
     objective = recipe.objective()
     shape = (params.batch_size // crew.size, *photos.shape)
 
-    alone = checkpoints.lock() if crew.main else nullcontext()
-    with alone, determinism(params.deterministic), stop_signals() as stop_signal:
+    with determinism(params.deterministic), stop_signals() as stop_signal:
         compile_where_it_pays(
             networks,
             params.compile,
@@ -231,7 +233,8 @@ def train(
                 stop, due = crew.any(bool(signal), time.monotonic() - saved > params.checkpoint_minutes * 60)
                 if stop or due:
                     ledger.settle()
-                    _save(checkpoints, place, players, crew)
+                    _check_weights(checkpoints, place, players)
+                    place.saving += _save(checkpoints, place, players, crew)
                     saved = time.monotonic()
                     ledger.start()
                 if stop:
@@ -239,8 +242,10 @@ def train(
                     by = signal or "a signal to another process"
                     raise Interrupted(f"stopped by {by} at {at}; `dvc repro` goes on from there")
             say(ledger.close_epoch(rate, params.batch_size))
-            _save(checkpoints, place, players, crew)
-            saved = time.monotonic()
+            _check_weights(checkpoints, place, players)
+            if place.epoch == params.epochs or time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                place.timings[-1]["checkpoints"] += _save(checkpoints, place, players, crew)
+                saved = time.monotonic()
     return Trained(players.generator.cpu().eval(), place.history, place.timings, f"{machine}, {crew}")
 
 
@@ -264,20 +269,36 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _save(checkpoints: Checkpoints, place: Place, players: Players, crew: Crew) -> None:
+def _check_weights(checkpoints: Checkpoints, place: Place, players: Players) -> None:
     for name, network in (("generator", players.generator), ("critic", players.critic)):
         if not all(weight.isfinite().all() for weight in network.state_dict().values()):
             raise Diverged(place.step, f"the {name}'s weights are not finite", checkpoints.newest())
+
+
+def _save(checkpoints: Checkpoints, place: Place, players: Players, crew: Crew) -> float:
+    """Returns the seconds that it took, which the state itself cannot hold: they are those of this process's checkpoints."""
+    since = time.monotonic()
     if crew.main:
         checkpoints.save(place.step, {"place": asdict(place), "players": players.state()})
+    return time.monotonic() - since
 
 
 def _resume(checkpoints: Checkpoints, players: Players, crew: Crew, say: Callable[[str], None]) -> Place:
-    state = crew.from_main(checkpoints.load(warn=say) if crew.main else None)
+    fresh = deepcopy(players.state()) if checkpoints.newest() else {}
+
+    def use(state: dict[str, Any]) -> Place:
+        try:
+            players.restore(state["players"])
+            return Place(**state["place"])
+        except Exception:
+            players.restore(fresh)  # never half of one state and half of another
+            raise
+
+    state = crew.from_main(checkpoints.load(say, use) if crew.main else None)
+    checkpoints.damaged = crew.from_main(checkpoints.damaged)
     if state is None:
         return Place()
-    players.restore(state["players"])
-    place = Place(**state["place"])
+    place = use(state)
     say(f"going on from step {place.step}, in epoch {place.epoch + 1}")
     return place
 

@@ -3,7 +3,7 @@
 import typer
 
 from recolor.params import Seed
-from stages import paths, read_params, run
+from stages import at_end, paths, read_params, run
 
 SHOWN = ["split", "model", "photos", "fid", "fid64", "kid", "is", "psnr", "ssim", "colourfulness"]
 
@@ -29,7 +29,18 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", Seed))
     if PartialState().is_main_process:
         typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
+        at_end(lambda: _forget_training(dataset))
     PartialState().destroy_process_group()
+
+
+def _forget_training(dataset: str) -> None:
+    """Removes the checkpoints of the models that were scored: DVC has recorded those, or it would not have come this far."""
+    from recolor.checkpoint import Checkpoints, weights_sha256
+
+    for name in paths.MODELS:
+        digest = weights_sha256(paths.model(dataset, name))
+        for folder in paths.checkpoints(dataset, name):
+            Checkpoints(folder).remove_finished(digest)
 
 
 if __name__ == "__main__":

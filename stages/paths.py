@@ -1,5 +1,6 @@
 """Where the pipeline keeps things, relative to the repository's root, as `dvc.yaml` names them."""
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ def _home() -> Path:
 
 
 HOME = _home()
+QUEUED = Path() != HOME  # this is an experiment's copy
 PARAMS = Path("params.yaml")
 DOWNLOADS = HOME / "data/downloads"  # outside the stages' outs: what was downloaded once survives a rerun
 CHECKPOINTS = HOME / "data/checkpoints"  # likewise: DVC removes a stage's outs before it runs
@@ -45,6 +47,11 @@ def model(dataset: str, name: str) -> Path:
 
 def timings(dataset: str, name: str) -> Path:
     return Path("data/timings") / dataset / f"{name}.csv"
+
+
+def checkpoints(dataset: str, name: str) -> list[Path]:
+    """The folders of checkpoints of that model, of whatever settings (stages/training.py names them)."""
+    return sorted(CHECKPOINTS.glob(f"{glob.escape(f'{dataset}-{name}')}-{'[0-9a-f]' * 16}"))
 
 
 def metrics(dataset: str) -> Path:

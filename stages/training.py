@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 import typer
 from accelerate import PartialState
 
-from recolor.checkpoint import Checkpoints, save_generator
-from recolor.devices import Device, check_gpus
+from recolor.checkpoint import Checkpoints, save_generator, weights_sha256
+from recolor.crew import Crew
+from recolor.devices import Device, Machine, check_gpus
 from recolor.disk import room_for, whole, whole_folder
+from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
 from recolor.objectives import Recipe
 from recolor.params import Params, Seed
@@ -35,8 +38,15 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
+    Machine.find(
+        train_params.device, train_params.precision, "train.device"
+    )  # which sets up the processes of a launcher
+    crew = Crew.find()
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{name}", params.read, manifest))
+    _take(checkpoints, crew)
     photos = CachedPhotos(paths.cache(dataset), "train")
+    if crew.main:
+        photos.verify()
 
     card = {
         "dataset": dataset,
@@ -50,11 +60,10 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     }
     trained = train(photos, train_params, generator, discriminator, recipe, seed, checkpoints, say=typer.echo)
 
-    crew = PartialState()
-    if crew.is_main_process:
+    if crew.main:
         _write(name, dataset, card, trained)
-        at_end(checkpoints.clear)
-    crew.destroy_process_group()
+        at_end(lambda: _finish(checkpoints, dataset, name))
+    PartialState().destroy_process_group()
 
 
 def _launch(processes: int, device: Device, name: str, dataset: str) -> None:
@@ -66,6 +75,32 @@ def _launch(processes: int, device: Device, name: str, dataset: str) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.train_{name}", dataset])  # noqa: S606
+
+
+def _take(checkpoints: Checkpoints, crew: Crew) -> None:
+    """Makes the checkpoints this run's own until the process ends; all processes of a crew wait together.
+
+    Queued experiments meet here often: a sweep of `wgan` trains one GAN in all of them. DVC takes one that gives up for failed,
+    so they wait, and go on from the last checkpoint of the one before. Elsewhere raises UserError: two by hand are a mistake.
+    """
+    told = False
+    while holder := crew.from_main(checkpoints.take() if crew.main else None):
+        line = f"process {holder} is training this very model already"
+        if not paths.QUEUED:
+            raise UserError(f"{line}; wait for it, or stop it")
+        if crew.main and not told:
+            typer.echo(f"{line}: waiting for it to end")
+        told = True
+        time.sleep(1)
+
+
+def _finish(checkpoints: Checkpoints, dataset: str, name: str) -> None:
+    """Keeps the last checkpoint until the model is recorded (evaluate removes it then): DVC may yet fail, its disk being full.
+    What trainings of other settings have left so goes now."""
+    checkpoints.finish(weights_sha256(paths.model(dataset, name)))
+    for folder in paths.checkpoints(dataset, name):
+        if folder != checkpoints.folder:
+            Checkpoints(folder).remove_finished()
 
 
 def _write(name: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:

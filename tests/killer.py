@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recolor import checkpoint
+from recolor import checkpoint, training
 from stages import run
 
 SLOW = ("pandas", "stages.training", "torch._dynamo")
@@ -49,6 +49,7 @@ def stage(model: str, work: Path, die_at: int) -> tuple[int, int]:
         sys.stdout = sys.stderr = Path("log").open("a", buffering=1)  # noqa: SIM115
         for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
             setattr(os, name, at_a_point(getattr(os, name), die_at))
+        training.CHECKPOINT_SECONDS = 0
         checkpoint.save_file = at_a_point(half_way(checkpoint.save_file, die_at), die_at)
         sys.argv = [model, "mine"]
         code = 1

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from clone import contents
 from safetensors.torch import load_file, save_file
 
 from recolor.checkpoint import CARD, WEIGHTS, Checkpoints, ModelError, load_generator, read_card, save_generator
-from recolor.errors import UserError
 from recolor.networks import GeneratorParams, UNetGenerator
 
 STORED = Path(__file__).parent / "data" / "model-format-1"
@@ -165,14 +165,38 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert_same(STATE, checkpoints.load(warn=never))
 
 
-def test_the_newest_two_are_kept_and_none_after_the_end(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
+def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_recorded(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert checkpoints.take() is None
     for step in [9, 10, 100]:
         checkpoints.save(step, {"step": step})
-    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["000000010", "000000100"]
+    assert sorted(path.stem for path in checkpoints.folder.glob("*.json")) == ["000000010", "000000100"]
+    checkpoints.finish("this model")
+    assert [path.stem for path in checkpoints.folder.glob("*.safetensors")] == ["000000100"]
     assert checkpoints.load(warn=never) == {"step": 100}
-    checkpoints.clear()
-    assert not tmp_path.exists()
+    other = Checkpoints(checkpoints.folder)
+    other.remove_finished("this model")  # it is still held
+    checkpoints.release()
+    other.remove_finished("another model")
+    assert checkpoints.load(warn=never) == {"step": 100}
+    other.remove_finished("this model")
+    assert not checkpoints.folder.exists()
+
+
+def test_a_run_that_is_under_way_again_is_not_removed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.take()
+    checkpoints.save(1, {"step": 1})
+    checkpoints.release()
+    checkpoints.remove_finished()  # as if killed: it never ended
+    assert checkpoints.load(warn=never) == {"step": 1}
+    checkpoints.take()
+    checkpoints.finish("a model")
+    checkpoints.release()
+    checkpoints.take()  # run again, and killed
+    checkpoints.release()
+    checkpoints.remove_finished()
+    assert checkpoints.load(warn=never) == {"step": 1}
 
 
 def flip_a_bit(path: Path) -> None:
@@ -190,19 +214,42 @@ def flip_a_bit(path: Path) -> None:
         flip_a_bit,
         lambda path: path.with_suffix(".json").write_text("{"),
         lambda path: path.with_suffix(".json").write_text("{}"),
+        lambda path: path.with_suffix(".json").write_text("[]"),
+        lambda path: path.with_suffix(".json").write_text("null"),
+        lambda path: path.with_suffix(".json").write_text("[" * 100_000),
+        lambda path: path.with_suffix(".json").write_text(
+            path.with_suffix(".json").read_text().replace("[2, ", "[2502, ")
+        ),
     ],
-    ids=["cut", "empty", "missing", "one bit", "state cut", "state empty"],
+    ids=["cut", "empty", "missing", "a bit", "{", "{}", "[]", "null", "deep", "a digit"],
 )
 def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: Any) -> None:
     checkpoints, lines = Checkpoints(tmp_path), []
     checkpoints.save(1, {"step": 1, "weights": torch.ones(9)})
     checkpoints.save(2, {"step": 2, "weights": torch.ones(9)})
+    before = contents(tmp_path)
     harm(tmp_path / "000000002.safetensors")
+    assert contents(tmp_path) != before
     state = checkpoints.load(warn=lines.append)
     assert state is not None
     assert state["step"] == 1
     assert len(lines) == 1
-    assert "damaged" in lines[0]
+    assert lines[0].startswith(f"checkpoint {tmp_path / '000000002.safetensors'} is damaged (")
+    assert lines[0].endswith("); trying the one before it")
+    assert checkpoints.newest() == tmp_path / "000000001.safetensors"
+
+
+def test_where_all_are_damaged_the_last_line_says_that_training_starts_afresh(tmp_path: Path) -> None:
+    checkpoints, lines = Checkpoints(tmp_path), []
+    for step in [1, 2]:
+        checkpoints.save(step, {"step": step})
+        flip_a_bit(tmp_path / f"{step:09d}.safetensors")
+    assert checkpoints.load(warn=lines.append) is None
+    assert [line.rpartition("; ")[2] for line in lines] == [
+        "trying the one before it",
+        "there is none before it, and training starts afresh",
+    ]
+    assert checkpoints.newest() is None
 
 
 def test_a_damaged_state_is_not_kept_for_one_of_the_two(tmp_path: Path) -> None:
@@ -223,30 +270,25 @@ def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> No
     (tmp_path / ".tmp2HaeyE").write_bytes(b"half, under safetensors' own temporary name")
     (tmp_path / "000000003.safetensors").write_bytes(b"whole, but its state is not there yet")
     assert checkpoints.load(warn=never) == {"step": 1}
-    with checkpoints.lock():
-        assert set(tmp_path.iterdir()) == whole | {tmp_path / "lock", tmp_path / "pid"}
+    checkpoints.take()
+    assert set(tmp_path.iterdir()) == whole | {tmp_path / "lock", tmp_path / "pid"}
     assert checkpoints.load(warn=never) == {"step": 1}
 
 
-def test_a_second_process_is_refused_by_the_firsts_pid(tmp_path: Path) -> None:
+def test_a_second_process_is_told_the_firsts_pid(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from recolor.checkpoint import Checkpoints
-with Checkpoints(Path({str(tmp_path)!r})).lock():
-    print("held", flush=True)
-    input()
+checkpoints = Checkpoints(Path({str(tmp_path)!r}))
+print(checkpoints.take(), flush=True)
+input()
 """
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(UserError, match=rf"process {holder.pid} is training this very model"),
-            Checkpoints(tmp_path).lock(),
-        ):
-            pass
+        assert holder.stdout.readline() == "None\n"
+        assert Checkpoints(tmp_path).take() == str(holder.pid)
     finally:
         holder.kill()
         holder.wait()
-    with Checkpoints(tmp_path).lock():  # a killed holder holds nothing
-        pass
+    assert Checkpoints(tmp_path).take() is None  # a killed holder holds nothing

@@ -107,6 +107,7 @@ def make(root: Path, dataset: str, inception: bool, source: dict[str, Any]) -> R
             "seconds": [10.0, 6.0 if name == "gan" else 8.0],
             "photos": [40, 40],
             "data_wait": 0.25,
+            "checkpoints": [0.5, 0.25],
         }
         pd.DataFrame(times).to_csv(timings[name], index=False)
     settings = {

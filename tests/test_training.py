@@ -32,6 +32,11 @@ PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty", "lr": 4e-3
 RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}
 
 
+@pytest.fixture(autouse=True)
+def a_checkpoint_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+
+
 class MadePhotos:
     """Seeded noise in the shape of photos. `lab` holds numbers of float16, as a cache does."""
 
@@ -283,6 +288,51 @@ def test_a_run_that_diverges_later_names_the_last_good_checkpoint(tmp_path: Path
     assert "\n" not in str(caught.value)
     assert checkpoint.exists()
     assert [path.name for path in tmp_path.glob("*.safetensors")] == [checkpoint.name]
+
+
+def spoil_the_state(path: Path) -> None:
+    path.with_suffix(".json").write_text(path.with_suffix(".json").read_text().replace("0", "1"))
+
+
+def lack_a_part(path: Path) -> None:
+    """Whole by its checksum, but not a state of this training."""
+    checkpoints = Checkpoints(path.parent)
+    state = checkpoints.load(warn=print)
+    assert state is not None
+    del state["players"]["critic_optimizer"]
+    checkpoints.save(int(path.stem), state)
+
+
+@pytest.mark.parametrize("harm", [spoil_the_state, lack_a_part])
+def test_a_damaged_checkpoint_is_neither_gone_on_from_nor_named_as_good(
+    harm: Callable[[Path], None], tmp_path: Path
+) -> None:
+    whole = run(tmp_path / "whole", epochs=4)
+    run(tmp_path / "2", epochs=2)
+    first, second = (tmp_path / "2" / f"{step:09d}.safetensors" for step in (3, 6))
+    harm(second)
+    photos = MadePhotos(12)
+    photos.spoilt_after = 0
+    with pytest.raises(Diverged, match=f"diverged at step 4: .* the last good checkpoint is {first};"):
+        run(tmp_path / "2", photos=photos, epochs=4)
+    assert_identical(run(tmp_path / "2", epochs=4), whole)
+
+
+def test_where_the_only_checkpoint_is_of_another_shape_training_starts_afresh(tmp_path: Path) -> None:
+    whole = run(tmp_path, epochs=1)
+    lack_a_part(tmp_path / "000000003.safetensors")
+    assert_identical(run(tmp_path, epochs=1), whole)
+
+
+def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+    written = run(tmp_path / "1", epochs=3).timings
+    assert [path.stem for path in (tmp_path / "1").glob("*.json")] == ["000000009"]
+    assert [row["checkpoints"] > 0 for row in written] == [False, False, True]
+    often = run(tmp_path / "2", epochs=3, checkpoint_minutes=1e-9).timings
+    assert all(row["checkpoints"] > 0 for row in often)
 
 
 def test_weights_that_overflow_in_the_last_step_are_not_a_model(tmp_path: Path) -> None:
