@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import typer
 
@@ -32,7 +34,7 @@ def at_end(action: Callable[[], None]) -> None:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Runs a stage's command line. What the user can mend is told in one line; a bug keeps its traceback.
+    """Runs a stage's command line. What the user can mend, or has stopped, is told in one line; a bug keeps its traceback.
 
     DVC hashes a stage's params and modules when its command ends, so one that were edited meanwhile would be recorded as what
     ran: the stage fails instead.
@@ -52,11 +54,43 @@ def run(main: Callable[..., None]) -> None:
         for action in _at_end:
             action()
 
+    stopped_by = _stop_on_signals()
     try:
         typer.run(watched)
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from None
+        line = str(error)
+    except BaseException:  # whatever a library has made of a signal's _Stopped
+        if not stopped_by:
+            raise
+        line = f"stopped by {stopped_by[0]}; `dvc repro` goes on"
+    else:
+        return
+    typer.echo(f"error: {line}", err=True)
+    raise SystemExit(1)
+
+
+class _Stopped(BaseException):
+    """Ends a stage from within, so that it leaves nothing half behind; no `except Exception` on its way stops it."""
+
+
+def _stop_on_signals() -> list[str]:
+    """Lets Ctrl-C, SIGTERM and a terminal that closes raise _Stopped; returns the list that will name the signal.
+
+    A second one of a kind does what it did before. Training, once it is in its loop, has a softer way (recolor/interrupts.py).
+    """
+    came: list[str] = []
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before[number])
+        came.append(signal.Signals(number).name)
+        raise _Stopped
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # `nohup` has said already to go on
+            before[number] = signal.signal(number, stop)
+    return came
 
 
 def _end_with_dvc() -> None:
