@@ -100,5 +100,10 @@ def stages_run(printed: str) -> list[str]:
     return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
+def stopped_at(name: str, event: str, what: str, number: int) -> list[str]:
+    """The command that runs a stage and sends it a signal when it comes to an audit event: tests/stopped.py."""
+    return [sys.executable, str(Path(__file__).with_name("stopped.py")), name, event, what, str(int(number))]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

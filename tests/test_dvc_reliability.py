@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from clone import dvc, environment, git, make_clone, set_params, stages_run, write_photos
+from clone import contents, dvc, environment, git, make_clone, set_params, stages_run, stopped_at, write_photos
 from conftest import ROOT
 from ruamel.yaml import YAML
 
@@ -93,12 +93,13 @@ def test_a_killed_repro_ends_its_stage_through_a_shell_and_a_launcher(clone: Pat
     assert rest.count("error: stopped by ") == 2
 
 
-def work_through_queue(clone: Path) -> str:
-    """Two experiments at a time until none is left; returns the queue's last status.
+def work_through_queue(clone: Path, look: Callable[[], None]) -> str:
+    """Two experiments at a time until none is left, with a `look` now and then; returns the queue's last status.
 
     DVC's workers may stop while experiments still wait (treeverse/dvc#10562): then they are started again, as a user would.
     """
     for _ in range(200):
+        look()
         status = dvc(clone, "queue", "status")
         if "Queued" not in status and "Running" not in status:
             return status
@@ -112,39 +113,75 @@ def work_through_queue(clone: Path) -> str:
     raise AssertionError(status)
 
 
-def recorded(clone: Path, experiment: str) -> dict[str, Path]:
-    """The files of the GAN that an experiment recorded, in DVC's cache."""
+def recorded(clone: Path, experiment: str, name: str) -> dict[str, Path]:
+    """The files of a model that an experiment recorded, in DVC's cache."""
     (ref,) = (
         ref for ref in git(clone, "for-each-ref", "--format=%(refname)").split() if ref.endswith(f"/{experiment}")
     )
     stages = YAML(typ="safe").load(git(clone, "show", f"{ref}:dvc.lock"))["stages"]
-    (folder,) = (out["md5"] for out in stages["train_gan@mine"]["outs"] if out["path"] == "data/models/mine/gan")
+    outs = stages[f"train_{name}@mine"]["outs"]
+    (folder,) = (out["md5"] for out in outs if out["path"] == f"data/models/mine/{name}")
     cache = clone / ".dvc/cache/files/md5"
     files = json.loads((cache / folder[:2] / folder[2:]).read_text())
     return {file["relpath"]: cache / file["md5"][:2] / file["md5"][2:] for file in files}
 
 
-def test_three_experiments_from_the_queue_two_at_a_time(clone: Path) -> None:
+def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(clone: Path) -> None:
     set_params(clone, {"train.epochs": 2, "train.processes": 1})
+    dvc(clone, "repro", "preprocess")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message=Two epochs")
-    before = {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts}
     # Another seed draws other photos: even that finds them, and the folder `photos` is the repository's.
-    asked = {"slow": ("gan.lr", 0.001), "fast": ("gan.lr", 0.002), "other": ("seed", 7)}
+    asked = {"slow": ("wgan.lr", 0.00001), "fast": ("wgan.lr", 0.00002), "other": ("seed", 7)}
     for name, (key, value) in asked.items():
-        dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}", "train_gan")
-    printed = work_through_queue(clone)
-    assert printed.count("Success") == 3, printed + "".join(dvc(clone, "queue", "logs", name) for name in asked)
+        dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}")
+    # The GAN that `slow` and `fast` share is held by another process until both have met there.
+    command = stopped_at("train_gan", "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
+    trainer = subprocess.Popen(command, cwd=clone, env={**environment(), "PYTHONPATH": str(clone)})
+    os.waitpid(trainer.pid, os.WUNTRACED)
+    before = {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts}
+    line = f"process {trainer.pid} is training this very model already: waiting for it to end"
+    met: set[Path] = set()
 
-    models = {name: recorded(clone, name) for name in asked}
+    def look() -> None:
+        met.update(log for log in (clone / ".dvc/tmp/exps/run").rglob("*.out") if line in log.read_text())
+        if len(met) == 2:
+            trainer.kill()
+
+    try:
+        printed = work_through_queue(clone, look)
+    finally:
+        trainer.kill()
+        trainer.wait()
+    assert printed.count("Success") == 3, printed + "".join(dvc(clone, "queue", "logs", name) for name in asked)
+    assert len(met) == 2
+
+    models = {name: recorded(clone, name, "wgan") for name in asked}
     assert len({model["generator.safetensors"].read_bytes() for model in models.values()}) == 3
     for name, (key, value) in asked.items():
         params = json.loads(models[name]["model.json"].read_text())["params"]
-        assert {"gan.lr": params["gan"]["lr"], "seed": params["seed"]}[key] == value
+        assert {"wgan.lr": params["wgan"]["lr"], "seed": params["seed"]}[key] == value
         assert len(models[name]["history.csv"].read_text().splitlines()) == 3
+    gans = [recorded(clone, name, "gan")["generator.safetensors"].read_bytes() for name in asked]
+    assert gans[0] == gans[1] != gans[2]
     assert {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts} == before
-    # The checkpoints of the two that were stopped above, under their own settings, and none of those that ended well.
-    assert len(list((clone / "data/checkpoints").iterdir())) == 2
+    # What ended well has gone, evaluated; what was stopped in the tests above is still there to go on from.
+    assert not list((clone / "data/checkpoints").rglob("made"))
+
+
+def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, small_disk: Path) -> None:
+    dvc(clone, "config", "--local", "cache.dir", str(small_disk))
+    set_params(clone, {"train.epochs": 3})
+    dvc(clone, "repro", "preprocess")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 8_000))  # the model's file is larger
+    assert "No space left on device" in dvc(clone, "repro", "train_gan", fails=True)
+    made = contents(clone / "data/models/mine/gan")
+    filler.unlink()
+    printed = dvc(clone, "repro", "train_gan")
+    assert "going on from step 9, in epoch 4" in printed
+    assert "epoch 1:" not in printed
+    assert contents(clone / "data/models/mine/gan") == made
 
 
 def test_what_outlives_a_run_lies_in_the_repository_itself(tmp_path: Path) -> None:

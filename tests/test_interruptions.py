@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
-from clone import TINY, contents, set_params, write_photos
+from clone import TINY, contents, set_params, stopped_at, write_photos
 from conftest import ROOT
+from ruamel.yaml import YAML
 
 from recolor.cache import CacheParams, build
-from recolor.listing import listing_of, walk
+from recolor.listing import listing_of, walk, write_listing
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # the current folder comes before it
 STRIDE = 1 if os.environ.get("RECOLOR_SLOW") else 6
@@ -39,6 +41,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def work(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "work"))
+
+
+def checkpoints(work: Path, name: str = "gan") -> list[str]:
+    """The steps of the checkpoints that lie there, for each training in turn."""
+    return [path.stem for path in sorted((work / "data/checkpoints").glob(f"mine-{name}-*/*.json"))]
 
 
 def outputs(work: Path) -> dict[str, bytes]:
@@ -85,8 +92,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
     for point in range(first, last + 1, STRIDE):
         killed = Path(f"{work}.{point}")
         assert outputs(killed) == whole, point
-        assert list((killed / "data/checkpoints").iterdir()) == [], point
-        if 7 < point <= last - 7:  # from the first checkpoint on, and until they are removed
+        assert checkpoints(killed, name.removeprefix("train_")) == ["000000004"], point  # the last one
+        if point > 7:  # from the first checkpoint on
             assert "going on from step" in (killed / "log").read_text(), point
 
 
@@ -110,7 +117,7 @@ def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path
             f"error: process {first.pid} is training this very model already; wait for it, or stop it\n",
         )
         first.send_signal(signal.SIGTERM)
-        _, told = first.communicate(timeout=60)
+        _, told = first.communicate(timeout=300)
     assert first.returncode == 1
     assert told.startswith("error: stopped by SIGTERM at step ")
     assert told.endswith(" of 100000; `dvc repro` goes on from there\n")
@@ -120,7 +127,7 @@ def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path
 
     with running(work) as third:
         third.send_signal(signal.SIGINT)
-        _, told = third.communicate(timeout=60)
+        _, told = third.communicate(timeout=300)
     assert third.returncode == 1
     assert told.startswith("error: stopped by SIGINT at step ")
     assert int(told.split("at step ")[1].split(",")[0]) > step
@@ -130,6 +137,102 @@ def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path
     assert other.returncode == 0
     assert "going on" not in other.stdout
     assert len((work / "data/models/mine/gan/history.csv").read_text().splitlines()) == 3
+    stopped = {path.name for path in (work / "data/checkpoints").iterdir()}
+    assert len(stopped) == 2  # what a run has not ended with stays,
+    set_params(work, {"train.epochs": 1})
+    assert stage(work).returncode == 0
+    kept = {path.name for path in (work / "data/checkpoints").iterdir()}
+    assert len(kept) == 2  # and what one of other settings has ended with goes
+    assert len(stopped & kept) == 1
+
+
+@pytest.mark.parametrize("at", [".gan.unfinished", "made.part"])  # it writes the model, and comes to the very end
+def test_a_second_trainer_is_refused_until_the_stage_has_ended(work: Path, at: str) -> None:
+    event = "os.mkdir" if at == ".gan.unfinished" else "open"
+    command = stopped_at("train_gan", event, at, signal.SIGSTOP)
+    first = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        _, status = os.waitpid(first.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        second = stage(work)
+        line = f"error: process {first.pid} is training this very model already; wait for it, or stop it\n"
+        assert (second.returncode, second.stderr) == (1, line)
+    finally:
+        first.send_signal(signal.SIGCONT)
+        _, told = first.communicate(timeout=300)
+    assert (first.returncode, told) == (0, b"")
+    assert outputs(work)
+
+
+def test_in_a_queued_experiment_the_second_trainer_waits_and_ends_with_the_same_bytes(work: Path) -> None:
+    experiment = Path(shutil.copytree(work, work / ".dvc/tmp/exps/tmpabc"))
+    command = stopped_at("train_gan", "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
+    first = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    os.waitpid(first.pid, os.WUNTRACED)
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "stages.train_gan", "mine"],
+        cwd=experiment,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert waiting.stdout is not None
+        line = waiting.stdout.readline()
+        assert line == f"process {first.pid} is training this very model already: waiting for it to end\n"
+    finally:
+        first.send_signal(signal.SIGCONT)
+        printed, _ = waiting.communicate(timeout=300)
+    assert first.wait(timeout=300) == waiting.returncode == 0
+    assert printed.endswith("\ngoing on from step 4, in epoch 3\n")
+    assert outputs(experiment) == outputs(work)
+    assert checkpoints(work) == ["000000004"]
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "what", "number"),
+    [
+        ("train_gan", "import", "torch", signal.SIGTERM),
+        ("train_gan", "open", "train-000.npy", signal.SIGINT),
+        ("train_gan", "os.mkdir", ".gan.unfinished", signal.SIGTERM),
+        ("download", "import", "recolor.sources", signal.SIGINT),
+        ("preprocess", "open", "unsplit-000.npy", signal.SIGTERM),  # workers are at work
+        ("preprocess", "open", "rejected.csv", signal.SIGINT),
+        ("evaluate", "import", "torch", signal.SIGHUP),
+    ],
+)
+def test_a_stage_that_is_stopped_says_so_in_one_line_and_leaves_nothing_half(
+    work: Path, name: str, event: str, what: str, number: signal.Signals
+) -> None:
+    photos = Path(YAML(typ="safe").load(work / "params.yaml")["data"]["mine"]["path"])
+    (work / "data/raw/mine").mkdir(parents=True)
+    write_listing(listing_of(photos, walk(photos)), work / "data/raw/mine/listing.csv")
+    before = set(contents(work / "data"))
+    with subprocess.Popen(
+        stopped_at(name, event, what, number),
+        cwd=work,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        _, told = process.communicate(timeout=300)
+    assert (process.returncode, told) == (1, f"error: stopped by {number.name}; `dvc repro` goes on\n")
+    left = {name for name in set(contents(work / "data")) - before if not name.endswith(".lock")}
+    assert all(name.startswith("checkpoints/") for name in left)
+    assert not [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
+
+
+def test_a_damaged_cache_is_not_trained_on(work: Path) -> None:
+    with (work / "data/cache/mine/train-000.npy").open("r+b") as file:
+        file.seek(10_000)
+        file.write(bytes(6_000))
+    damaged = stage(work)
+    assert damaged.returncode == 1
+    assert damaged.stderr.startswith("error: data/cache/mine, train: the tensor in row ")
+    assert damaged.stderr.endswith("; delete the folder and run preprocess again\n")
+    assert not outputs(work)
 
 
 def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothing(work: Path) -> None:
@@ -151,7 +254,7 @@ def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothi
             process.send_signal(signal.SIGSTOP)
             (work / name).write_text(text.replace(before, after))
             process.send_signal(signal.SIGCONT)
-            printed, told = process.communicate(timeout=120)
+            printed, told = process.communicate(timeout=300)
         assert "epoch 30:" in printed
         assert (process.returncode, told) == (1, f"error: {line}\n")
         (work / name).write_text(text)
