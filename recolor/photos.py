@@ -11,11 +11,12 @@ import os
 import stat
 import urllib.parse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from PIL.Image import Transpose
 
@@ -30,6 +31,7 @@ with contextlib.suppress(ImportError):  # no dependency: whoever has it installe
 
 MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
 MAX_BYTES = 2**30
+STRIP = 2**20  # pixels scaled to 8 bits at a time
 SUFFIXES = {  # of a photo's name, in lower case; the content decides what it is
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
     *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
@@ -71,11 +73,17 @@ def decode(file: Path | bytes, crop: tuple[int, int, int, int] | None = None) ->
 @contextlib.contextmanager
 def opened(file: Path | bytes) -> Iterator[Image.Image]:
     """The photo in `file` as Pillow opens it, recognised and not yet decoded. What goes wrong in the block is a PhotoError."""
+    with told(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
+        yield _recognise(stream)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Around the decoding of a photo: what goes wrong is a PhotoError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters is raised
         try:
-            with io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
-                yield _recognise(stream)
+            yield
         except PhotoError:
             raise
         except Exception as error:  # on hostile bytes decoders raise anything: struct.error, KeyError, ...
@@ -189,19 +197,41 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit grey takes its high byte, as Pillow does with 16-bit RGB. 32-bit grey states no range: the smallest usual one."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        grey, clear = _each_strip(image, lambda values: values >> 8), image.info.get("transparency")
+        if isinstance(clear, int):  # the one value that is not to be seen
+            grey.putalpha(_each_strip(image, lambda values: np.where(values == clear, 0, 255)))
+        return grey
     if image.mode not in ("I", "F"):
         return image
-    values = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise PhotoError("brightness values that are negative or not numbers")
-    ranges = (1.0, 255.0, 65535.0, 2.0**32) if image.mode == "F" else (65535.0, 2.0**32)
-    white = next((top for top in ranges if values.max() <= top), float(values.max()))
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    highest = 0.0
+    for _, values in _strips(image):
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise PhotoError("brightness values that are negative or not numbers")
+        highest = max(highest, float(values.max()))
+    ranges = (1.0, 255.0, 65535.0, 2.0**32) if image.mode == "F" else (255.0, 65535.0, 2.0**32)
+    white = next((top for top in ranges if highest <= top), highest)
+    return _each_strip(image, lambda values: np.rint(values.astype(np.float32) * (255 / white)))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Each strip's first row and pixels. In one piece, 100 megapixels of float take 400 MB at every step of a calculation."""
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+
+
+def _each_strip(image: Image.Image, make: Callable[[NDArray[Any]], NDArray[Any]]) -> Image.Image:
+    """Grey, from what `make` makes of each strip's pixels: 0 to 255."""
+    result = Image.new("L", image.size)
+    for top, values in _strips(image):
+        result.paste(Image.fromarray(make(values).astype(np.uint8)), (0, top))
+    return result
 
 
 def _flatten(image: Image.Image, keep_alpha: bool) -> Image.Image:
     """To a mode that a colour profile can speak of: L, RGB, CMYK, LAB, and RGBA where transparency is to stay."""
+    if image.mode == "La":  # premultiplied, which Pillow converts to nothing else
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         if keep_alpha:

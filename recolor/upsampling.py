@@ -5,10 +5,12 @@ of lightness in every small window, so that a step in the photo's lightness beco
 bicubic interpolation loses: colour = bicubic(ab) + slope * (L - bicubic(L at the network's size)). In this form a photo of the
 network's own size keeps the prediction to the last bit, and where lightness says nothing (slope 0) what remains is bicubic.
 
-Interpolation is linear and separable: a matrix for the rows and one for the columns. A band of the photo is a slice of the
-row matrix, so that photos of any size are done in bands which fit together without a seam.
+Interpolation is linear and separable: a matrix for the rows and one for the columns. A tile of the photo takes a few lines of
+each, made when they are needed, so that photos of any size and shape are done in tiles which fit together without a seam.
 """
 
+import functools
+import math
 from typing import Literal, get_args
 
 import torch
@@ -37,12 +39,14 @@ class Upsampler:
         self._maps = predicted[1:]
         if method == "guided":
             self._maps = torch.cat([predicted[1:], _slopes(predicted), predicted[:1]])
-        self._rows = _interpolation(predicted.shape[1], height).to(predicted)
-        self._columns = _interpolation(predicted.shape[2], width).to(predicted)
+        self._width, self._height = width, height
 
-    def band(self, top: int, lightness: Tensor) -> Tensor:
-        """ab (2, rows, width) of the rows from `top` on whose normalised L is `lightness` (1, rows, width)."""
-        maps = self._rows[top : top + lightness.shape[1]] @ self._maps @ self._columns.T
+    def tile(self, top: int, left: int, lightness: Tensor) -> Tensor:
+        """ab (2, rows, columns) of the pixels from `top` and `left` on whose normalised L is `lightness` (1, rows, columns)."""
+        (_, rows, columns), (_, height, width) = lightness.shape, self._maps.shape
+        across = _weights(width, self._width, left, columns).to(self._maps)
+        down = _weights(height, self._height, top, rows).to(self._maps)
+        maps = down @ self._maps @ across.T
         if len(maps) == 2:
             return maps
         ab, slopes, smooth = maps.split([2, 2, 1])
@@ -60,7 +64,23 @@ def _window_mean(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps[None], 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)[0]
 
 
-def _interpolation(source: int, target: int) -> Tensor:
-    """(target, source): each row the weights of one target pixel, bicubic (Keys 1981), a mean over many where it shrinks."""
-    identity = torch.eye(source)[None, None]
-    return F.interpolate(identity, size=(target, source), mode="bicubic", antialias=True)[0, 0]
+@functools.lru_cache(maxsize=2)  # down a column of tiles, the weights across stay the same
+def _weights(source: int, target: int, first: int, count: int) -> Tensor:
+    """(count, source): each row the weights of one of `count` target pixels from `first` on.
+
+    Bicubic (Keys 1981), and a mean over more pixels where it shrinks, as Pillow and `F.interpolate(antialias=True)` have it.
+    """
+    scale = source / target
+    shrink = max(scale, 1.0)
+    centres = (torch.arange(first, first + count, dtype=torch.float64) + 0.5) * scale - 0.5
+    taps = torch.arange(math.ceil(4 * shrink) + 1) + torch.ceil(centres[:, None] - 2 * shrink).long()
+    weights = _keys((taps - centres[:, None]) / shrink) * ((taps >= 0) & (taps < source))
+    weights /= weights.sum(dim=1, keepdim=True)
+    return torch.zeros(count, source).scatter_add_(1, taps.clamp(0, source - 1), weights.float())
+
+
+def _keys(x: Tensor) -> Tensor:
+    """Keys's cubic kernel, equation 15 (a = -1/2), for distances in pixels."""
+    x = x.abs()
+    inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, inner, torch.where(x < 2, outer, 0.0))

@@ -1,7 +1,9 @@
 """What goes in comes out coloured: every kind of photo, its own lightness, whatever else is in the batch."""
 
+import io
 from pathlib import Path
 
+import battery
 import numpy as np
 import pytest
 import torch
@@ -56,15 +58,22 @@ def test_the_photos_own_colours_do_not_matter(colorizer: Colorizer, photo: Image
     assert np.abs(np.asarray(colorizer(photo)).astype(int) - colorizer(grey)).mean() < 1
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F", "La"])
 def test_an_image_of_any_mode_gives_an_image_and_is_left_alone(
     colorizer: Colorizer, photo: Image.Image, mode: str
 ) -> None:
-    image = photo.convert("L").convert(mode) if mode in ("I;16", "F") else photo.convert(mode)
+    via = {"I;16": "L", "F": "L", "La": "LA"}.get(mode, photo.mode)
+    image = photo.convert(via).convert(mode)
     before = image.tobytes()
     result = colorizer(image)
-    assert (result.size, result.mode) == (photo.size, "RGBA" if "A" in mode else "RGB")
+    assert (result.size, result.mode) == (photo.size, "RGBA" if "a" in mode.lower() else "RGB")
     assert (image.mode, image.tobytes()) == (mode, before)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_mode_without_a_range_is_as_bright_as_its_values(colorizer: Colorizer, photo: Image.Image, mode: str) -> None:
+    grey = photo.convert("L")
+    np.testing.assert_array_equal(np.asarray(colorizer(grey.convert(mode))), np.asarray(colorizer(grey)))
 
 
 def test_transparency_stays(colorizer: Colorizer, photo: Image.Image) -> None:
@@ -94,6 +103,9 @@ def test_arrays_and_lists_give_like_for_like(colorizer: Colorizer, photo: Image.
     batch = colorizer(np.stack([grey, grey[::-1]]))
     assert batch.shape == (2, *colour.shape)
     np.testing.assert_allclose(batch[0].astype(int), expected_grey, atol=1)
+    np.testing.assert_array_equal(colorizer(grey[..., None]), expected_grey)
+    np.testing.assert_array_equal(colorizer(grey[None, ..., None])[0], expected_grey)
+    assert colorizer(np.stack([grey] * 3)[..., None]).shape == (3, *colour.shape)
     see_through = np.dstack([colour, grey])
     assert colorizer(see_through).shape == see_through.shape
     assert colorizer(see_through[None]).shape == (1, *see_through.shape)
@@ -101,6 +113,8 @@ def test_arrays_and_lists_give_like_for_like(colorizer: Colorizer, photo: Image.
     assert isinstance(image, Image.Image)
     assert array.shape == (50, 150, 3)
     assert colorizer([]) == []
+    assert colorizer(np.zeros((0, 8, 8), np.uint8)).shape == (0, 8, 8, 3)
+    assert colorizer(np.zeros((0, 8, 8, 4), np.uint8)).shape == (0, 8, 8, 4)
 
 
 def test_a_photos_result_does_not_depend_on_its_batch(colorizer: Colorizer, photo: Image.Image) -> None:
@@ -109,9 +123,10 @@ def test_a_photos_result_does_not_depend_on_its_batch(colorizer: Colorizer, phot
     np.testing.assert_allclose(together, np.asarray(colorizer(photo)), atol=1)
 
 
-def test_bands_leave_no_seam(colorizer: Colorizer, photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_leave_no_seam(colorizer: Colorizer, photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.asarray(colorizer(photo)).astype(int)
-    monkeypatch.setattr(inference, "BAND", 1000)
+    monkeypatch.setattr(inference, "TILE", 1000)
+    monkeypatch.setattr(inference, "SIDE", 40)
     np.testing.assert_allclose(np.asarray(colorizer(photo)), whole, atol=1)
 
 
@@ -138,6 +153,12 @@ def test_dropout_is_off(tiny_model: Path, photo: Image.Image) -> None:
         (np.zeros(8, np.uint8), {}, "got uint8 \\(8,\\)"),
         (np.zeros((2, 8, 8, 5), np.uint8), {}, "got uint8 \\(2, 8, 8, 5\\)"),
         (np.zeros((0, 8), np.uint8), {}, "without pixels"),
+        (np.zeros((3, 8, 8), np.uint8), {}, "\\(3, 8, 8\\) may be CHW"),
+        (np.zeros((8, 8, 2), np.uint8), {}, "\\(8, 8, 2\\) may be two channels"),
+        (np.zeros((2, 3, 8, 8), np.uint8), {}, "channels last; got uint8 \\(2, 3, 8, 8\\)"),
+        (np.uint8(3) + np.zeros((), np.uint8), {}, "got uint8"),
+        (Image.new("RGB", (0, 5)), {}, "without pixels: \\(0, 5\\)"),
+        (Image.open(io.BytesIO(battery.encoded(battery.picture(0, (300, 200)))[:3000])), {}, "cut short"),
         ("photo.jpg", {}, "got str"),
         (np.zeros((8, 8), np.uint8), {"size": 40}, "size: got 40; this model takes multiples of 16"),
         (np.zeros((8, 8), np.uint8), {"size": 0}, "size: got 0"),
@@ -149,6 +170,13 @@ def test_dropout_is_off(tiny_model: Path, photo: Image.Image) -> None:
 def test_what_cannot_be_coloured_is_told(colorizer: Colorizer, given: object, settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         colorizer(given, **settings)
+
+
+def test_a_model_of_nothing_but_nan_paints_no_black_photos(tiny_model: Path, photo: Image.Image) -> None:
+    colorizer = Colorizer.load(tiny_model, "cpu")
+    colorizer.generator.out[1].bias.data.fill_(torch.nan)
+    with pytest.raises(UserError, match="not numbers"):
+        colorizer(photo)
 
 
 def test_a_device_that_is_not_here_and_a_folder_without_a_model_are_told(tiny_model: Path, tmp_path: Path) -> None:

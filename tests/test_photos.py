@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from recolor import photos
-from recolor.photos import PhotoError, decode, listed_name, locate
+from recolor.photos import PhotoError, decode, listed_name, locate, to_srgb
 
 FUZZ = int(os.environ.get("RECOLOR_FUZZ", "400"))  # mutated files to try; 100,000 take some five minutes
 
@@ -121,8 +121,19 @@ def test_sixteen_bits_become_the_upper_eight() -> None:
     assert difference(decode(battery.png(128, 64, 16, 2, rows)), grey) == 0
 
 
+def test_the_sixteen_bit_value_that_is_not_seen_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "STRIP", 4)
+    values = np.array([[40_000, 40_001], [40_002, 40_000], [7, 8]], np.uint16)
+    image = Image.open(io.BytesIO(battery.encoded(Image.fromarray(values), "PNG", transparency=40_000)))
+    shown = pixels(to_srgb(image, keep_alpha=True))
+    assert shown[..., 3].tolist() == [[0, 255], [255, 0], [255, 255]]
+    np.testing.assert_array_equal(shown[..., 0], values >> 8)
+
+
+@pytest.mark.parametrize("strip", [20, photos.STRIP])
 @pytest.mark.parametrize("white", [1, 255, 65535])
-def test_floats_are_scaled_by_the_range_that_they_fill(white: int) -> None:
+def test_floats_are_scaled_by_the_range_that_they_fill(white: int, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "STRIP", strip)
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     expected = np.repeat(np.arange(256).reshape(16, 16, 1), 3, axis=2)
     assert difference(decode(battery.tiff(ramp * white)), expected) == 0

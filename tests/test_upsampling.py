@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from skimage import data
 
 from recolor.color import lab_to_rgb, rgb_to_lab
 from recolor.errors import UserError
-from recolor.upsampling import Upsampler
+from recolor.upsampling import Upsampler, _weights
 
 
 def psnr(rgb: torch.Tensor, truth: np.ndarray) -> float:
@@ -17,7 +18,7 @@ def psnr(rgb: torch.Tensor, truth: np.ndarray) -> float:
 
 
 def upsample(lab: torch.Tensor, lightness: torch.Tensor, method: str) -> torch.Tensor:
-    return Upsampler(lab, lightness.shape[2], lightness.shape[1], method).band(0, lightness)
+    return Upsampler(lab, lightness.shape[2], lightness.shape[1], method).tile(0, 0, lightness)
 
 
 @pytest.mark.parametrize(("name", "gain"), [("astronaut", 0.6), ("coffee", 0.6), ("chelsea", 0.2), ("rocket", 0.5)])
@@ -47,16 +48,30 @@ def test_bicubic_is_pillows(size: tuple[int, int]) -> None:
     lab = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     expected = [np.asarray(Image.fromarray(plane.numpy()).resize(size, Image.Resampling.BICUBIC)) for plane in lab[1:]]
     found = upsample(lab, torch.zeros(1, size[1], size[0]), "bicubic")
-    np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize(("source", "target"), [(16, 50), (256, 1000), (16, 16), (64, 9), (256, 1)])
+def test_weights_are_torchs(source: int, target: int) -> None:
+    """Up to the rounding of its positions, which are float32."""
+    identity = torch.eye(source)[None, None]
+    expected = F.interpolate(identity, size=(target, source), mode="bicubic", antialias=True)[0, 0]
+    torch.testing.assert_close(_weights(source, target, 0, target), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(_weights(source, target, target // 2, 1)[0], expected[target // 2], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["guided", "bicubic"])
-def test_bands_make_the_whole(method: str) -> None:
+def test_tiles_make_the_whole(method: str) -> None:
     generator = torch.Generator().manual_seed(0)
     lab, lightness = (torch.rand(shape, generator=generator) * 2 - 1 for shape in ((3, 16, 16), (1, 100, 30)))
     upsampler = Upsampler(lab, 30, 100, method)
-    bands = [upsampler.band(top, lightness[:, top : top + 7]) for top in range(0, 100, 7)]
-    torch.testing.assert_close(torch.cat(bands, dim=1), upsampler.band(0, lightness))
+    columns = [
+        torch.cat(
+            [upsampler.tile(top, left, lightness[:, top : top + 7, left : left + 11]) for top in range(0, 100, 7)], 1
+        )
+        for left in range(0, 30, 11)
+    ]
+    torch.testing.assert_close(torch.cat(columns, dim=2), upsampler.tile(0, 0, lightness))
 
 
 @pytest.mark.parametrize("method", ["guided", "bicubic"])
