@@ -50,7 +50,7 @@ def colorize(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="A folder, or one photo's file. Default: NAME-recolor.jpg, next to the photo."
+            "--out", "-o", help="A folder, or one photo's file. Default: NAME-recolor.SUFFIX, next to the photo."
         ),
     ] = None,
     model: Model = None,
@@ -59,7 +59,12 @@ def colorize(
     ] = False,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Side of the square that the network sees, in pixels. Default: as it was trained."),
+        typer.Option(
+            min=1,
+            max=4096,
+            help="Side of the square that the network sees, in pixels; about 2 GB of memory at 2048, 8 at 4096. "
+            "Default: as it was trained.",
+        ),
     ] = None,
     upsampling: Annotated[
         Literal["guided", "bicubic"],
@@ -73,8 +78,11 @@ def colorize(
 ) -> None:
     """Colours photos of any size and format; those that have colours already lose them first.
 
-    Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. The model is by default the
-    newest that `loss` in params.yaml names. Photos that cannot be done are told at the end, and the exit status is 1.
+    Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. SUFFIX is the photo's own; .jpg,
+    .png and so on where that says another format than the file has; .png for formats that are not written, like GIF and HEIC.
+    Results have 8 bits a channel, also of photos with more, and of several pages or frames the first; both is noted. The model
+    is by default the newest that `loss` in params.yaml names. Photos that cannot be done are told at the end, and the exit
+    status is 1.
     """
     from recolor.files import colorize_files, plan
     from recolor.inference import Colorizer
@@ -232,7 +240,8 @@ def _report(jobs: Iterable[Any], total: int) -> None:
         if job.problem:
             failed.append(job)
         else:
-            tqdm.write(f"{listed_name(str(job.source))} -> {listed_name(str(job.target))}")
+            note = f" ({job.note})" if job.note else ""
+            tqdm.write(f"{listed_name(str(job.source))} -> {listed_name(str(job.target))}{note}")
     for job in failed:
         typer.echo(f"error: {listed_name(str(job.source))}: {job.problem}", err=True)
     typer.echo(f"{total - len(failed)} coloured" + (f", {len(failed)} failed" if failed else ""))

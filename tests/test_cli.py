@@ -77,10 +77,16 @@ def test_colorize_takes_its_settings(repository: Path) -> None:
 
 def test_failures_are_told_and_the_others_done(repository: Path) -> None:
     Path("text.jpg").write_text("not a photo")
-    result = recolor("colorize", "text.jpg", "photo.jpg", "missing.png", "-o", "out")
+    battery.picture(0).save("pages.tif", save_all=True, append_images=[battery.picture(1)])
+    result = recolor("colorize", "text.jpg", "photo.jpg", "data", "missing.png", "pages.tif", "-o", "out")
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[1:] == ["photo.jpg -> out/photo-recolor.jpg", "1 coloured, 2 failed"]
+    assert result.stdout.splitlines()[1:] == [
+        "photo.jpg -> out/photo-recolor.jpg",
+        "pages.tif -> out/pages-recolor.tif (the first of 2 pages or frames)",
+        "2 coloured, 3 failed",
+    ]
     assert result.stderr.splitlines() == [
+        "error: data: no photos in this folder",
         "error: text.jpg: not a photo, or in a format that is not supported",
         "error: missing.png: no such file (any more)",
     ]
@@ -92,7 +98,7 @@ def test_failures_are_told_and_the_others_done(repository: Path) -> None:
         (["photo.jpg", "--model", "nowhere"], "nowhere: no model here"),
         (["photo.jpg", "--size", "40"], "size: got 40; this model takes multiples of 16"),
         (["photo.jpg", "--strength", "inf"], "strength: got inf"),
-        (["data"], "data: no photos in this folder"),
+        (["missing.png", "-o", "out.gif"], "out.gif: cannot write .gif"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line(repository: Path, arguments: list[str], message: str) -> None:

@@ -1,5 +1,6 @@
 """Files in, files out: what a result keeps of its photo, and what never happens to a file."""
 
+import errno
 import io
 import os
 import subprocess
@@ -11,6 +12,7 @@ import battery
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from recolor import files
 from recolor.color import rgb_to_lab
@@ -19,6 +21,7 @@ from recolor.files import Job, colorize_files, plan
 from recolor.inference import Colorizer
 from recolor.photos import decode, listed_name
 
+DOCUMENT_NAME, PAGE_NAME, MAKER_NOTE, USER_COMMENT = 0x010D, 0x011D, 0x927C, 0x9286
 ORIENTATION, MAKE, DATE_TAKEN, COLOUR_SPACE, LATITUDE = 0x0112, 0x010F, 0x9003, 0xA001, 2
 EXIF, GPS = 0x8769, 0x8825
 YEAR_2001 = 1_000_000_000
@@ -102,6 +105,98 @@ def test_format_exif_dpi_and_date_are_kept(run: Callable, tmp_path: Path, suffix
         assert after.info.get("dpi", before.info.get("dpi")) == pytest.approx(before.info.get("dpi"), abs=0.01)
 
 
+def test_texts_are_kept_where_the_format_can(run: Callable, tmp_path: Path) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6" exif:DateTimeOriginal="1936-05-01"></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[DOCUMENT_NAME], exif[PAGE_NAME] = "Album 3", "Page 12"
+    texts = PngInfo()
+    texts.add_text("Title", "Sommer")
+    texts.add_itxt("Author", "Änne", lang="de")
+    texts.add_itxt("XML:com.adobe.xmp", xmp)
+    save(tmp_path / "a.jpg", exif=exif, xmp=xmp, comment=b"from the attic")
+    save(tmp_path / "b.png", exif=exif, pnginfo=texts)
+    save(tmp_path / "c.tif", tiffinfo={DOCUMENT_NAME: "Album 3", PAGE_NAME: "Page 12", 700: xmp})
+    save(tmp_path / "d.webp", exif=exif, xmp=xmp)
+    for name in ("a.jpg", "b.png", "c.tif", "d.webp"):
+        for suffix in (".jpg", ".png", ".tif", ".webp"):
+            out = tmp_path / f"{name[0]}-as{suffix}"
+            assert run(tmp_path / name, out=out)[name].problem == ""
+            with Image.open(out) as result:
+                kept = result.getexif()
+                assert (kept[DOCUMENT_NAME], kept[PAGE_NAME]) == ("Album 3", "Page 12"), out
+                assert b"1936-05-01" in result.info["xmp"], out
+                assert b'Orientation="6"' not in result.info["xmp"], out
+    assert Image.open(tmp_path / "a-as.jpg").info["comment"] == b"from the attic"
+    assert Image.open(tmp_path / "a-as.png").text["Comment"] == "from the attic"
+    kept = Image.open(tmp_path / "b-as.png").text
+    assert (kept["Title"], kept["Author"], kept["Author"].lang) == ("Sommer", "Änne", "de")
+
+
+def test_exif_that_a_jpeg_cannot_hold_costs_itself_and_not_the_photo(run: Callable, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[MAKE] = "Plaubel"
+    exif[EXIF] = {DATE_TAKEN: "1936:05:01 10:00:00", MAKER_NOTE: b"n" * 70_000}
+    source = save(tmp_path / "photo.png", exif=exif)
+    job = run(source, out=tmp_path / "photo.jpg")["photo.png"]
+    assert (job.problem, job.note) == ("", "its EXIF data is too long for a JPEG: the MakerNote is left out")
+    kept = Image.open(job.target).getexif()
+    assert (kept[MAKE], kept.get_ifd(EXIF)[DATE_TAKEN]) == ("Plaubel", "1936:05:01 10:00:00")
+    exif[EXIF] = {USER_COMMENT: b"c" * 70_000}
+    job = run(save(tmp_path / "photo.png", exif=exif), out=tmp_path / "photo.jpg", force=True)["photo.png"]
+    assert (job.problem, job.note) == ("", "its EXIF data is too long for a JPEG and left out")
+    assert not Image.open(job.target).getexif()
+    assert run(source)["photo.png"].note == ""
+
+
+def test_a_side_that_a_format_cannot_hold_is_named(run: Callable, tmp_path: Path) -> None:
+    Image.new("L", (40_000, 1)).save(tmp_path / "wide.jpg")
+    problem = run(tmp_path / "wide.jpg", side_by_side=True)["wide.jpg"].problem
+    assert "80000x1 pixels; JPEG holds 65,500 a side" in problem
+    assert run(tmp_path / "wide.jpg", side_by_side=True, out=tmp_path / "wide.png")["wide.jpg"].problem == ""
+
+
+def test_what_a_result_has_less_than_its_photo_is_noted(run: Callable, tmp_path: Path) -> None:
+    pages = {"save_all": True, "append_images": [battery.picture(1), battery.picture(2)]}
+    save(tmp_path / "pages.tif", **pages)
+    save(tmp_path / "moving.gif", **pages)
+    save(tmp_path / "moving.webp", **pages)
+    save(tmp_path / "previews.mpo", **pages)
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    battery_tiff = battery.tiff(np.full((9, 9, 3), 40_000, np.uint16), photometric="rgb")
+    (tmp_path / "deep.tif").write_bytes(battery_tiff)
+    save(tmp_path / "plain.tif")
+    first, deep = "the first of 3 pages or frames", "in 8 bits, the photo has more"
+    assert {name: (job.problem, job.note) for name, job in run(tmp_path).items()} == {
+        "pages.tif": ("", first),
+        "moving.gif": ("", first),
+        "moving.webp": ("", first),
+        "previews.mpo": ("", ""),
+        "deep.png": ("", deep),
+        "deep.tif": ("", deep),
+        "plain.tif": ("", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "result"),
+    [
+        ("noext", "JPEG", "noext-recolor.jpg"),
+        ("a.mpo", "JPEG", "a-recolor.jpg"),
+        ("a.jpg", "PNG", "a-recolor.png"),
+        ("a.png", "WEBP", "a-recolor.webp"),
+        ("a.gif", "GIF", "a-recolor.png"),
+        ("a.pgm", "PPM", "a-recolor.ppm"),
+        ("a.JPEG", "JPEG", "a-recolor.JPEG"),
+        ("a.tiff", "TIFF", "a-recolor.tiff"),
+    ],
+)
+def test_the_content_decides_the_format(run: Callable, tmp_path: Path, name: str, kind: str, result: str) -> None:
+    save(tmp_path / name, format=kind)
+    job = run(tmp_path / name)[name]
+    assert (job.problem, job.target) == ("", tmp_path / result)
+    assert Image.open(job.target).format == (kind if kind != "GIF" else "PNG")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_lossless_formats_stay_so(run: Callable, tmp_path: Path, colorizer: Colorizer, suffix: str) -> None:
     source = save(tmp_path / f"photo{suffix}")
@@ -152,6 +247,37 @@ def test_a_folder_is_searched_and_its_tree_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_an_empty_folder_keeps_nobody_from_being_done(run: Callable, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path / "empty", save(tmp_path / "photo.png"), out=tmp_path / "out.png")
+    assert done["empty"].problem == "no photos in this folder"
+    assert done["photo.png"].problem == ""
+    assert (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_appears_meanwhile_is_not_overwritten(
+    colorizer: Colorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*paths: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")  # what FAT answers
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    first, second = save(tmp_path / "a.jpg"), save(tmp_path / "b.jpg")
+    mine = [tmp_path / "a-recolor.jpg", tmp_path / "b-recolor.jpg.part"]
+    jobs = plan([first, second])
+    for path in mine:
+        path.write_text("mine")
+    done = list(colorize_files(colorizer, jobs))
+    assert "exists already; --force" in done[0].problem
+    assert done[1].problem == ""
+    assert Image.open(done[1].target).size == battery.SIZE
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert set(tmp_path.iterdir()) == {first, second, *mine, done[1].target}
+    assert done[1].target.stat().st_mode == second.stat().st_mode
+
+
 def test_nothing_is_overwritten_unless_asked(run: Callable, tmp_path: Path) -> None:
     source, there = save(tmp_path / "photo.jpg"), tmp_path / "photo-recolor.jpg"
     there.write_text("mine")
@@ -194,13 +320,11 @@ def test_odd_links_and_names_are_told(run: Callable, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("photos", "out", "message"),
     [
-        (["empty"], None, "empty: no photos in this folder"),
         (["a.png", "b.png"], "out.png", "one file cannot hold 2 photos"),
         (["a.png"], "out.gif", "cannot write .gif; takes .*.jpg"),
     ],
 )
 def test_plans_that_cannot_be_are_told(tmp_path: Path, photos: list[str], out: str | None, message: str) -> None:
-    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         plan([tmp_path / name for name in photos], None if out is None else tmp_path / out)
 
@@ -251,22 +375,69 @@ def test_photos_are_read_a_few_at_a_time(
     assert together == [3, 3, 3, 1]
 
 
-def test_memory_does_not_grow_with_more_than_the_photo_itself(tiny_model: Path, tmp_path: Path) -> None:
-    """2 megapixels: two copies at 4 bytes a pixel, and bands. In one piece, each of its Lab pictures would take 27 MB."""
-    Image.linear_gradient("L").resize((1500, 1500)).save(tmp_path / "photo.jpg")
-    small = save(tmp_path / "small.jpg")
-    code = f"""
+def alone(model: Path, code: str) -> list[str]:
+    """The lines that a process of its own prints, with one thread: the stacks of more would count as memory too."""
+    start = f"""
 import resource
 from pathlib import Path
-from recolor import inference
+from recolor import files, inference
 from recolor.files import colorize_files, plan
-def peak(photo):
-    assert not list(colorize_files(colorizer, plan([Path(photo)])))[0].problem
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-inference.BAND = 2**16
-colorizer = inference.Colorizer.load({str(tiny_model)!r}, "cpu")
-print(-peak({str(small)!r}) + peak({str(tmp_path / "photo.jpg")!r}))
+colorizer = inference.Colorizer.load({str(model)!r}, "cpu")
+def colour(*photos, out=None, **settings):
+    jobs = list(colorize_files(colorizer, plan([Path(photo) for photo in photos], out), **settings))
+    return [(job.source.name, job.problem) for job in jobs if job.problem]
 """
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # its threads' stacks would count too
-    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=alone).stdout
-    assert float(grown) < 80  # MB
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_too_little_memory_costs_the_photo_that_needs_more(tiny_model: Path, tmp_path: Path) -> None:
+    """First there is too little for a batch, which is done photo by photo; then for one photo, painted in one piece."""
+    for number in range(16):
+        save(tmp_path / f"in/{number}.png", number)
+    Image.linear_gradient("L").resize((2000, 2000)).save(tmp_path / "in/large.png")
+    batch, large = alone(
+        tiny_model,
+        f"""
+folder = Path({str(tmp_path)!r})
+colour(folder / "in/0.png", out=folder / "first.png", size=1024)
+inference.TILE = 2**22
+files.BATCH_PIXELS = 2**23
+def leave(megabytes):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 10**6, resource.RLIM_INFINITY))
+leave(150)  # 16 photos of 1024 x 1024 take 200 for what goes in and comes out alone
+print(colour(*(folder / f"in/{{number}}.png" for number in range(16)), out=folder / "batch", size=1024))
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+leave(60)  # 4 megapixels painted at once take 300
+print(colour(folder / "in", out=folder / "out"))
+""",
+    )
+    assert batch == "[]"
+    assert large == "[('large.png', 'needs more memory than there is')]"
+    assert len(list((tmp_path / "batch").iterdir())) == len(list((tmp_path / "out").iterdir())) == 16
+
+
+def test_memory_does_not_grow_with_more_than_the_photo_itself(tiny_model: Path, tmp_path: Path) -> None:
+    """Strips: a matrix of weights for all of the longer side would take 38 MB. 2 megapixels: two copies at 4 bytes a pixel,
+    and tiles; in one piece, each of its Lab pictures would take 27 MB."""
+    save(tmp_path / "small.png")
+    sizes = {"wide.png": (300_000, 2), "tall.png": (2, 300_000), "photo.jpg": (1500, 1500)}
+    for name, size in sizes.items():
+        Image.linear_gradient("L").resize(size).save(tmp_path / name)
+    lines = alone(
+        tiny_model,
+        f"""
+inference.TILE = 2**16
+start = 0
+for name in ["small.png", *{list(sizes)}]:
+    assert not colour(Path({str(tmp_path)!r}) / name)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    start = start or peak
+    print(peak - start)
+""",
+    )
+    small, wide, tall, photo = map(float, lines)  # MB more than for the small one
+    assert (small, wide < 25, tall < 25, photo < 80) == (0, True, True, True), lines
