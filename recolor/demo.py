@@ -33,6 +33,11 @@ MODELS_KEPT = 4  # in memory
 PREVIEW = 1600  # pixels of the longer side, on the page; the file is as large as the photo
 EXAMPLES = ["chelsea.png", "astronaut.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"]  # of scikit-image
 
+# What the browser does at once, without the server: nothing is to be downloaded from the moment that something else is asked
+# for until the file of the newest wish is there.
+ASKED = "asked => [{__type__: 'update', interactive: false}, asked + 1]"
+MADE = "(file, asked, made) => ({__type__: 'update', interactive: Boolean(file) && asked === made})"
+
 # Whatever another version of gradio may link to: the browser asks this server and no other.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
@@ -97,11 +102,15 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
                         for side in ("first", "second")
                     ]
         gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label="Examples, of scikit-image")
-        gr.on(
-            [photo.change, model.change, other.change, strength.change],
+        asked, made = gr.Number(0, visible=False), gr.Number(0, visible=False)  # the newest wish, and that of the file
+        done = gr.State()
+        wishes = [photo.change, model.change, other.change, strength.change]
+        gr.on(wishes, None, [asked], [download, asked], js=ASKED, api_visibility="private")
+        coloured = gr.on(
+            wishes,
             _in_words(lambda *chosen: _colour(load, *chosen)),
-            [photo, model, other, strength],
-            [result, *sides, download],
+            [photo, model, other, strength, asked, done],
+            [result, *sides, download, made, done],
             # The photo is to be opened by `photos.opened` alone. gradio has seen by then that it is one of its uploads.
             preprocess=False,
             concurrency_limit=1,
@@ -109,6 +118,7 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
             show_progress="minimal",
             api_visibility="private",
         )
+        coloured.success(None, [download, asked, made], [download], js=MADE, api_visibility="private")
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
 
@@ -172,40 +182,56 @@ def _other(models: Mapping[str, Path], first: str) -> str:
 
 
 def _in_words(colour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """`colour`, with what the user can mend shown on the page."""
+    """`colour`, with what the user can mend shown on the page; after a failure nothing of an earlier photo is left there.
 
-    def told(photo: dict[str, Any] | None, model: str, other: str, strength: float) -> Iterator[Any]:
+    `asked` is handed on, and what is `done` is not done again: gradio tells of a photo that takes another's place twice.
+    """
+
+    def told(
+        photo: dict[str, Any] | None, model: str, other: str, strength: float, asked: int, done: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        chosen = photo and Path(photo["path"]), model, other, strength
+        if chosen == done:
+            yield *[gr.skip()] * 4, asked, done
+            return
         try:
-            yield from colour(photo and Path(photo["path"]), model, other, strength)
-        except UserError as error:
-            raise gr.Error(
-                html.escape(str(error)), duration=None, title="Not this one", print_exception=False
-            ) from None
+            for shown in colour(*chosen):
+                yield *shown, asked, chosen
+        except Exception as error:
+            yield *_nothing(), asked, chosen
+            if not isinstance(error, UserError):
+                raise
+            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
 
     return told
+
+
+def _nothing() -> tuple[Any, ...]:
+    """What the page shows where there is no result."""
+    empty = gr.Image(None, label="")
+    return None, empty, empty, gr.DownloadButton("Download", value=None)
 
 
 def _colour(
     load: Callable[[str], Colorizer], photo: Path | None, model: str, other: str, strength: float
 ) -> Iterator[tuple[Any, ...]]:
     """What the page shows: first the pictures, at the page's size, then the file, at the photo's."""
-    nothing = gr.Image(None, label="")
     if photo is None:
-        yield None, nothing, nothing, gr.DownloadButton(value=None, interactive=False)
+        yield _nothing()
         return
     preview = _preview(photo)
     before, after = _painted(load(model), preview, strength)
-    compared = [gr.Image(after, label=model), nothing]
+    compared = [gr.Image(after, label=model), gr.Image(None, label="")]
     if other != NO_OTHER:
         compared[1] = gr.Image(_painted(load(other), preview, strength)[1], label=other)
-    yield (before, after), *compared, gr.DownloadButton("Making the file ...", value=None, interactive=False)
+    yield (before, after), *compared, gr.DownloadButton("Making the file ...", value=None)
 
     with tempfile.TemporaryDirectory() as folder:
         [job] = colorize_files(load(model), plan([photo], Path(folder)), strength=strength)
         if job.problem:
             raise UserError(job.problem)
         # gradio copies the file to where it serves files from, and then comes back here.
-        yield gr.skip(), gr.skip(), gr.skip(), gr.DownloadButton("Download", value=job.target, interactive=True)
+        yield gr.skip(), gr.skip(), gr.skip(), gr.DownloadButton("Download", value=job.target)
 
 
 def _preview(photo: Path) -> Image.Image:

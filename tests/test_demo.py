@@ -1,9 +1,11 @@
 """The demo as somebody meets it: served on this machine, opened in a browser, with two untrained models."""
 
+import base64
 import json
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import requests
 import torch
 from browser import listen
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from typer.testing import CliRunner
 
 from recolor import cli, demo
@@ -206,18 +208,111 @@ def test_what_cannot_be_done_is_said(page: Page, tmp_path: Path, content: bytes 
     expect(page.locator("#download")).to_be_disabled()
 
 
+def test_what_cannot_be_done_leaves_nothing_of_the_photo_before(page: Page, photo: Path, tmp_path: Path) -> None:
+    upload(page, photo)
+    downloaded(page, tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"neither")
+    upload(page, tmp_path / "bad.png")
+    expect(page.get_by_text("not a photo, or in a format")).to_have_count(1, timeout=WAIT)  # said once
+    expect(page.locator("#result img")).to_have_count(0, timeout=WAIT)
+    expect(page.locator("#download")).to_be_disabled()
+    upload(page, photo)  # and the page goes on
+    downloaded(page, tmp_path)
+
+
+def test_a_failure_while_the_file_is_made_leaves_the_page_usable(
+    page: Page, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # where the file is made
+    upload(page, photo)
+    expect(page.locator("#result").get_by_text("Error", exact=True)).to_be_visible(timeout=WAIT)
+    button = page.locator("#download")
+    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
+    expect(button).to_be_disabled()
+    monkeypatch.undo()
+    page.locator("#strength input[type=number]").fill("0.5")
+    downloaded(page, tmp_path)
+
+
+def test_the_file_before_is_not_to_be_had_while_the_next_is_made(page: Page, photo: Path, tmp_path: Path) -> None:
+    strength, button = page.locator("#strength input[type=number]"), page.locator("#download")
+    held: list[Route] = []
+
+    def hold() -> None:
+        page.route("**/queue/join*", lambda route: held.append(route))
+
+    def release() -> None:
+        """Lets the server hear of the oldest wish that was held."""
+        held.pop(0).continue_()
+
+    upload(page, photo)
+    colours = [lab(downloaded(page, tmp_path))]
+    hold()
+    strength.fill("2")
+    expect(button).to_be_disabled()  # the server knows of nothing yet
+    strength.fill("0.5")  # while the file of 2 is being made
+    release()
+    while not held:  # until 2 is done, and 0.5 the next
+        page.wait_for_timeout(50)
+    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"))
+    expect(button).to_be_disabled()  # 2's file is not what is asked for any more
+    release()
+    page.unroute("**/queue/join*")
+    colours.append(lab(downloaded(page, tmp_path)))
+    strength.fill("1.5")
+    expect(button).to_be_disabled()
+    colours.append(lab(downloaded(page, tmp_path)))
+    amounts = [np.abs(colour[1:]).mean() for colour in colours]
+    assert amounts[1] < 0.9 * amounts[0] < 0.9 * amounts[2]
+
+
+def test_a_photo_in_the_place_of_another_is_coloured_once(
+    page: Page, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted: list[Path] = []
+    once = demo.colorize_files
+
+    def counted(colorizer: Any, jobs: list[Any], **settings: Any) -> Any:
+        painted.extend(job.source for job in jobs)
+        return once(colorizer, jobs, **settings)
+
+    monkeypatch.setattr(demo, "colorize_files", counted)
+    other = tmp_path / "other.png"
+    Image.open(photo).rotate(180).save(other)
+    for path in (photo, other):
+        upload(page, path)
+        downloaded(page, tmp_path)
+    page.locator("#strength input[type=number]").fill("0.5")
+    downloaded(page, tmp_path)
+    assert [path.name for path in painted] == ["my photo.png", "other.png", "other.png"]
+
+
+def test_a_photo_is_pasted(page: Page, address: str, photo: Path, tmp_path: Path) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address.rstrip("/"))
+    page.evaluate(
+        """async data => {
+            const blob = await (await fetch("data:image/png;base64," + data)).blob();
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+    page.get_by_label("Paste from clipboard").click()
+    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    assert np.abs(lab(downloaded(page, tmp_path))[0] - lab(photo)[0]).max() < 0.6
+
+
 def test_a_forged_request_gets_no_other_file_of_the_machine(address: str, photo: Path) -> None:
     def answer(path: Path) -> bool:
         """Whether the server takes that path for a photo that it was given."""
         fields = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
-        request = {"data": [fields, "tiny/gan", "none", 1], "fn_index": event, "session_hash": path.stem}
+        request = {"data": [fields, "tiny/gan", "none", 1, 0, None], "fn_index": event, "session_hash": path.stem}
         requests.post(f"{address}gradio_api/queue/join", json=request, timeout=60).raise_for_status()
         stream = requests.get(f"{address}gradio_api/queue/data", {"session_hash": path.stem}, stream=True, timeout=60)
         messages = (json.loads(line.removeprefix(b"data: ")) for line in stream.iter_lines() if line)
         return next(bool(message["success"]) for message in messages if message["msg"] == "process_completed")
 
     config = requests.get(f"{address}config", timeout=60).json()
-    event = next(event["id"] for event in config["dependencies"] if len(event["inputs"]) == 4)
+    event = next(event["id"] for event in config["dependencies"] if len(event["inputs"]) == 6)
     [example, *_] = Path(os.environ["GRADIO_TEMP_DIR"]).glob("examples/*.jpg")
     assert answer(example)
     assert not answer(photo)
