@@ -4,10 +4,11 @@ A bundle is a model's folder again, so that whatever takes one takes the other: 
 scores added, and `README.md`, the model card written from that.
 """
 
+import contextlib
 import csv
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,26 @@ def describe(card: Mapping[str, Any]) -> str:
 def export(model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: bool = False) -> None:
     """Writes the bundle of the folder `model` into `out`. Raises UserError where `out` has something in it and not `force`."""
     generator, card = load_generator(model), read_card(model)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, and a bundle is a folder; name another")
+    if out.exists() and any(out.iterdir()) and not force:
         raise UserError(f"{out}: exists already; --force overwrites it")
     if out.resolve() == model.resolve():
         raise UserError(f"{out}: is the model itself; name another folder")
     card |= {"scores": list(scores) or card.get("scores", [])}
-    save_generator(out, generator, card)
-    with whole(out / "README.md") as path:
-        path.write_text(model_card(card))
+    with _writing(out):
+        save_generator(out, generator, card)
+        with whole(out / "README.md") as path:
+            path.write_text(model_card(card))
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Around the writing of `out`: where the system forbids it, UserError says so."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
 
 
 def export_onnx(model: Path, file: Path, force: bool = False) -> None:
@@ -90,6 +103,8 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} missing: pip install 'recolor[onnx]'")
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder, and --onnx writes a file; name another")
     if file.exists() and not force:
         raise UserError(f"{file}: exists already; --force overwrites it")
     generator, card = load_generator(model), read_card(model)
@@ -106,9 +121,10 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     )
     assert program is not None  # only without dynamo
     program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as path:
-        program.save(path, external_data=False)
+    with _writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole(file) as path:
+            program.save(path, external_data=False)
 
 
 def model_card(card: Mapping[str, Any]) -> str:

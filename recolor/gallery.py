@@ -27,6 +27,7 @@ from recolor.shards import CachedPhotos, read_table
 
 PAGE, PICTURES = "index.html", "pictures"
 INPUT, TRUTH = "input", "truth"
+GREY = "grey"  # what the evaluation calls the input: doing nothing
 NAMES = {INPUT: "Input", "gan": "GAN", "wgan": "WGAN", TRUTH: "Truth"}
 BATCH = 16
 MEASURED = ("psnr", "colourfulness", "colourfulness_true")
@@ -94,7 +95,7 @@ def _measured(file: Path, photos: CachedPhotos, models: Sequence[str]) -> dict[s
         raise UserError(f"{file} is missing: `dvc repro` makes it")
     table = read_table(file)
     table = table[table["split"] == "test"].astype(dict.fromkeys(MEASURED, float))
-    measured = {model: table[table["model"] == model].sort_values("row") for model in models}
+    measured = {model: table[table["model"] == model].sort_values("row") for model in (*models, GREY)}
     for model, rows in measured.items():
         if list(rows["path"]) != list(photos.manifest["path"]):
             raise UserError(f"{file}: does not speak of {model} on the photos of {photos.directory}; run `dvc repro`")
@@ -131,12 +132,13 @@ def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> Pho
     """What the page says of one row."""
     first = measured[models[0]][row]
     name = f"{first['path']} [{first['crop']}]" if first["crop"] else first["path"]
-    psnr = {model: measured[model][row]["psnr"] for model in models}
-    colourfulness = {model: measured[model][row]["colourfulness"] for model in models}
-    colourfulness[TRUTH] = first["colourfulness_true"]
+    grey = measured[GREY][row]
+    psnr = {model: measured[model][row]["psnr"] for model in models} | {INPUT: grey["psnr"]}
+    coloured = {model: measured[model][row]["colourfulness"] for model in models} | {TRUTH: first["colourfulness_true"]}
+    colourfulness = coloured | {INPUT: grey["colourfulness"]}
     versions = [INPUT, *models, TRUTH]
     pictures = [Picture(_title(name), _file(row, name), psnr.get(name), colourfulness.get(name)) for name in versions]
-    keys = _keys("PSNR", psnr) | _keys("Colourfulness", colourfulness)
+    keys = _keys("PSNR", psnr) | _keys("Colourfulness", coloured)
     return Photo(row, name, pictures, {"Order of the split": row} | keys)
 
 

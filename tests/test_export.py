@@ -86,12 +86,27 @@ def test_nothing_is_overwritten_unless_asked(tiny_model: Path, tmp_path: Path) -
     for write in (lambda: export(tiny_model, tmp_path, []), lambda: export_onnx(tiny_model, tmp_path / "notes.txt")):
         with pytest.raises(UserError, match="exists already; --force"):
             write()
+    with pytest.raises(UserError, match=r"notes.txt: is a file, and a bundle is a folder"):
+        export(tiny_model, tmp_path / "notes.txt", [], force=True)
+    with pytest.raises(UserError, match=r"is a folder, and --onnx writes a file"):
+        export_onnx(tiny_model, tmp_path, force=True)
     with pytest.raises(UserError, match="is the model itself"):
         export(tiny_model, tiny_model, [], force=True)
     export(tiny_model, tmp_path, [], force=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     with pytest.raises(ModelError, match="no model here"):
         export(tmp_path / "nowhere", tmp_path / "out", [])
+
+
+def test_where_nothing_can_be_written_the_place_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for out in (tmp_path / "notes.txt" / "bundle", Path("/proc/bundle")):
+        for write in (
+            lambda out=out: export(tiny_model, out, []),
+            lambda out=out: export_onnx(tiny_model, out / "a.onnx"),
+        ):
+            with pytest.raises(UserError, match=rf"^{out}.*: cannot be written: "):
+                write()
 
 
 def test_without_onnx_its_users_are_told(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

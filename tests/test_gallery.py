@@ -90,14 +90,17 @@ def scores(made: Path) -> pd.DataFrame:
     """What the page can be sorted by, told by photos.csv: a column for each key, by the photo's name."""
     table = pd.read_csv(made / paths.metrics("tiny") / "photos.csv")
     table = table[table["split"] == "test"]
-    gan, wgan = (table[table["model"] == name].set_index("path") for name in ("gan", "wgan"))
+    gan, wgan, grey = (table[table["model"] == name].set_index("path") for name in ("gan", "wgan", "grey"))
     truth = gan["colourfulness_true"]
     return pd.DataFrame(
         {
             "Order of the split": gan["row"],
             "PSNR: GAN": gan["psnr"],
             "PSNR: WGAN": wgan["psnr"],
+            "PSNR: Input": grey["psnr"],
             "PSNR: GAN - WGAN": gan["psnr"] - wgan["psnr"],
+            "PSNR: GAN - Input": gan["psnr"] - grey["psnr"],
+            "PSNR: WGAN - Input": wgan["psnr"] - grey["psnr"],
             "Colourfulness: GAN": gan["colourfulness"],
             "Colourfulness: WGAN": wgan["colourfulness"],
             "Colourfulness: Truth": truth,
@@ -120,6 +123,9 @@ def test_every_key_sorts_both_ways(page: Page, gallery: Path, made: Path) -> Non
         page.get_by_role("button", name="lowest first").click()
         assert names.all_inner_texts() == lowest_first[::-1]
         page.get_by_role("button", name="highest first").click()
+    name = expected["PSNR: Input"].index[3]
+    caption = page.get_by_role("article", name=name).locator("figcaption").first.inner_text()
+    assert caption.startswith(f"Input {expected.loc[name, 'PSNR: Input']:.1f} dB, colourfulness")
     expect(page.locator("article output").first).to_have_text(f"{key}: {expected[key].min():.2f}")
 
 
