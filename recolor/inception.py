@@ -34,6 +34,7 @@ PATIENCE = Patience(timeout=5, offline=1)
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 IS_SPLITS = 10
+BLOCK = 4096  # pictures whose features are taken as float64 at once: 67 MB
 SET_SCORES = ("fid", "fid64", "kid", "kid_std", "is", "is_std")
 
 Features = NDArray[np.float32]
@@ -179,9 +180,20 @@ def frechet_distance(one: Features, other: Features) -> float:
 
 
 def _root(features: Features) -> NDArray[np.float64]:
-    """R, of at most D rows, with R^T R the unbiased covariance of `features`."""
-    centred = (features - features.mean(axis=0, dtype=np.float64)) / np.sqrt(len(features) - 1)
-    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
+    """R, of at most D rows, with R^T R the unbiased covariance of `features`.
+
+    Of many pictures it grows block by block, so that no float64 copy of all features is made. A covariance summed up first
+    would lose half of the digits in its root.
+    """
+    count, dimensions = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    root = np.empty((0, dimensions))
+    for start in range(0, count, BLOCK):
+        centred = (features[start : start + BLOCK] - mean) / np.sqrt(count - 1)
+        root = np.concatenate([root, centred])
+        if len(root) > dimensions:
+            root = np.asarray(np.linalg.qr(root, mode="r"))
+    return root
 
 
 def kernel_distance(one: Features, other: Features, seed: int) -> tuple[float, float | None]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,26 @@ def test_frechet_distance_is_clean_fids_below_and_above_the_number_of_features(p
     with warnings.catch_warnings(action="ignore"):
         expected = cleanfid.fid.fid_from_feats(one, other)
     assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("block", [3, 50, 96, 200])
+def test_frechet_distance_does_not_depend_on_the_blocks_that_it_is_taken_in(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = np.random.default_rng(0).normal(size=(2, 300, 96)).astype(np.float32)
+    whole = frechet_distance(one, other)
+    monkeypatch.setattr(inception, "BLOCK", block)
+    assert frechet_distance(one, other) == pytest.approx(whole, rel=1e-9)
+
+
+def test_frechet_distance_makes_no_copy_of_all_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(0).normal(size=(20_000, 16)).astype(np.float32)
+    monkeypatch.setattr(inception, "BLOCK", 500)
+    tracemalloc.start()
+    frechet_distance(features, features[::-1])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < features.nbytes / 4
 
 
 def test_frechet_distance_of_gaussians_that_are_known() -> None:
