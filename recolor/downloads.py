@@ -176,7 +176,7 @@ def _promise(answer: requests.Response, part: Path, have: int) -> tuple[int, int
     if status >= 500 or status in TRY_LATER:
         raise _Failed(f"the server answers {status} {answer.reason}")
     if status == requests.codes.requested_range_not_satisfiable:
-        part.unlink()  # longer than the file: no beginning of it
+        part.unlink(missing_ok=True)  # longer than the file: no beginning of it
         raise _Failed(f"the server has no byte {have:,}")
     if status not in (requests.codes.ok, requests.codes.partial_content):
         raise _Refused(f"the server answers {status} {answer.reason}")
@@ -187,7 +187,7 @@ def _promise(answer: requests.Response, part: Path, have: int) -> tuple[int, int
         return 0, int(length) if length.isdecimal() else None
     sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
     if sent is None or int(sent[1]) != have:
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise _Failed("the server sends another part of the file than was asked for")
     return have, None if sent[2] == "*" else int(sent[2])
 
@@ -202,7 +202,7 @@ def _receive(answer: requests.Response, part: Path, start: int, total: int | Non
             if total is not None and out.tell() > total:
                 break
     if total is not None and _size(part) > total:
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise _Failed(f"the server sends more than {total:,} bytes")
 
 

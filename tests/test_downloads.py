@@ -54,6 +54,7 @@ def left_in(folder: Path) -> set[str]:
         ([web.cut_after(100_000), web.another_range, web.whole], [0, "more", 0]),
         ([web.cut_after(100_000), web.answer(500), web.whole], [0, "more", "more"]),
         ([web.cut_after(100_000), web.length_untold], [0, "more"]),
+        ([web.another_range, web.answer(416), web.whole], [0, 0, 0]),
         ([web.no_length], [0]),
     ],
 )
