@@ -81,8 +81,8 @@ def colorize(
     Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. SUFFIX is the photo's own; .jpg,
     .png and so on where that says another format than the file has; .png for formats that are not written, like GIF and HEIC.
     Results have 8 bits a channel, also of photos with more, and of several pages or frames the first; both is noted. The model
-    is by default the newest that `loss` in params.yaml names. Photos that cannot be done are told at the end, and the exit
-    status is 1.
+    is by default the newest, by the dates of its files, that `loss` in params.yaml names. Photos that cannot be done are told
+    at the end, and the exit status is 1.
     """
     from recolor.files import colorize_files, plan
     from recolor.inference import Colorizer
@@ -159,13 +159,25 @@ def demo(
     from importlib.util import find_spec
 
     from recolor.bundle import trained
+    from recolor.checkpoint import ModelError, read_card
 
     if find_spec("gradio") is None:
         raise UserError("gradio is missing: pip install 'recolor[demo]'")
     from recolor.demo import serve
 
-    first = [_folder(name) for name in model] if model else [_folder(None)]
-    folders = dict.fromkeys([*first, *trained(MODELS)])
+    named = [_folder(name) for name in model or []]
+    folders = []
+    for folder in dict.fromkeys([*(named or [_folder(None)]), *trained(MODELS)]):
+        try:
+            read_card(folder)
+        except ModelError as error:
+            if folder in named:
+                raise
+            typer.echo(f"left out: {error}", err=True)
+        else:
+            folders.append(folder)
+    if not folders:
+        raise UserError(f"{MODELS}: no model that can be read; `dvc repro` trains them, --model names another")
     serve({_shown(folder): folder for folder in folders}, host, port, device)
 
 

@@ -31,7 +31,8 @@ MAX_MEGABYTES = 50
 MAX_WAITING = 16  # photos in the queue; one is coloured at a time
 MODELS_KEPT = 4  # in memory
 PREVIEW = 1600  # pixels of the longer side, on the page; the file is as large as the photo
-EXAMPLES = ["chelsea.png", "astronaut.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"]  # of scikit-image
+# Of scikit-image: three grey photos, which no dataset trains on, and the one of `sample` that is its test photo at seed 42.
+EXAMPLES = ["camera.png", "coffee.png", "coins.png", "moon.png"]
 
 # What the browser does at once, without the server: nothing is to be downloaded from the moment that something else is asked
 # for until the file of the newest wish is there.
@@ -49,6 +50,9 @@ STYLE = """
 WORDS = f"""# recolor
 Gives a photo colours: drop one here, paste one, or take an example. The colours are **invented**: what such photos often
 show, not what was there. Up to {MAX_MEGAPIXELS} megapixels and {MAX_MEGABYTES} MB; every detail of the photo is kept."""
+
+
+WHICH = "Examples, of scikit-image: no dataset trains on them (the cup is the test photo of `sample`, at seed 42)"
 
 
 class OwnHostOnly:
@@ -101,7 +105,7 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
                         gr.Image(label=side, interactive=False, buttons=["fullscreen"], min_width=280, elem_id=side)
                         for side in ("first", "second")
                     ]
-        gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label="Examples, of scikit-image")
+        gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=WHICH)
         asked, made = gr.Number(0, visible=False), gr.Number(0, visible=False)  # the newest wish, and that of the file
         done = gr.State()
         wishes = [photo.change, model.change, other.change, strength.change]
@@ -123,16 +127,16 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
     return page
 
 
-def launch(page: gr.Blocks, host: str, port: int, block: bool = True) -> str:
-    """Serves `page` and returns its address, at once unless `block`. Raises UserError where the port is not to be had."""
+def launch(page: gr.Blocks, host: str, port: int) -> str:
+    """Serves `page` and returns its address, at once. Raises UserError where the port is not to be had."""
     theme = gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="indigo")
     try:
         _, address, _ = page.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,  # IPv6, as in an address
             server_port=port,
             share=False,
             quiet=True,
-            prevent_thread_lock=not block,
+            prevent_thread_lock=True,
             max_file_size=MAX_MEGABYTES * gr.FileSize.MB,
             footer_links=[],
             run_history=False,
@@ -155,8 +159,8 @@ def serve(models: Mapping[str, Path], host: str, port: int, device: str = "auto"
     with tempfile.TemporaryDirectory(prefix="recolor-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build(models, grey_examples(Path(folder) / "examples"), device)
-        print(f"recolor demo: http://{host}:{port} (Ctrl-C ends it)")
-        launch(page, host, port)
+        print(f"recolor demo: {launch(page, host, port)} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
 
 
 def grey_examples(folder: Path) -> Path:

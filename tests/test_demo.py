@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,17 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+import skimage
 import torch
-from browser import listen
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Route, expect
 from typer.testing import CliRunner
 
+pytest.importorskip("gradio", reason="the extra `demo` is not installed")
+pytest.importorskip("playwright", reason="the extra `dev` is not installed")
+
+from browser import listen
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+
 from recolor import cli, demo
-from recolor.checkpoint import save_generator
+from recolor.checkpoint import CARD, save_generator
 from recolor.color import rgb_to_lab
 from recolor.errors import UserError
 from recolor.networks import GeneratorParams, UNetGenerator
+from recolor.sources import SAMPLE
 from stages import paths
 
 WAIT = 60_000  # milliseconds: for a busy machine
@@ -49,9 +56,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def connections() -> Iterator[list[Any]]:
-    """The addresses outside this machine that this process, the server's, turns to."""
+    """The addresses outside this machine that this process, the server's, turns to, and the names that it looks up."""
     outside: list[Any] = []
-    connect = socket.socket.connect
+    connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+
+    def looked_up(host: Any, *arguments: Any, **settings: Any) -> Any:
+        if host not in (None, "127.0.0.1", "::1", "localhost"):
+            outside.append(host)
+        return getaddrinfo(host, *arguments, **settings)
 
     def noted(self: socket.socket, address: Any) -> None:
         if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
@@ -60,6 +72,7 @@ def connections() -> Iterator[list[Any]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", noted)
+        patch.setattr(socket, "getaddrinfo", looked_up)  # offline a name is as far as it gets
         yield outside
 
 
@@ -72,7 +85,7 @@ def address(models: dict[str, Path], connections: list[Any], tmp_path_factory: p
         patch.setattr(demo, "MAX_MEGAPIXELS", 1)
         patch.setattr(demo, "MAX_MEGABYTES", 1)
         page = demo.build(models, demo.grey_examples(folder / "examples"), "cpu")
-        yield demo.launch(page, "127.0.0.1", free_port(), block=False)
+        yield demo.launch(page, "127.0.0.1", free_port())
         page.close()
 
 
@@ -223,9 +236,11 @@ def test_what_cannot_be_done_leaves_nothing_of_the_photo_before(page: Page, phot
 def test_a_failure_while_the_file_is_made_leaves_the_page_usable(
     page: Page, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # where the file is made
     upload(page, photo)
-    expect(page.locator("#result").get_by_text("Error", exact=True)).to_be_visible(timeout=WAIT)
+    downloaded(page, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # where the file is made
+    page.locator("#strength input[type=number]").fill("2")
+    expect(page.locator("#result img")).to_have_count(0, timeout=WAIT)
     button = page.locator("#download")
     expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
     expect(button).to_be_disabled()
@@ -320,10 +335,13 @@ def test_a_forged_request_gets_no_other_file_of_the_machine(address: str, photo:
 
 def test_the_server_turned_to_nobody(address: str, connections: list[Any]) -> None:
     assert connections == []
+    # Only to see that the watch sees: TEST-NET-1, where nobody is, and a name that nobody has.
     with socket.socket() as probe, pytest.raises(OSError):
         probe.setblocking(False)
-        probe.connect(("192.0.2.1", 9))  # TEST-NET-1, where nobody is: only to see that the watch sees
-    assert connections == [("192.0.2.1", 9)]
+        probe.connect(("192.0.2.1", 9))
+    with pytest.raises(OSError):
+        socket.create_connection(("nobody.invalid", 9))
+    assert connections == [("192.0.2.1", 9), "nobody.invalid"]
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(models: dict[str, Path], tmp_path: Path, address: str) -> None:
@@ -350,3 +368,49 @@ def test_the_command_serves_on_loopback_what_is_trained_and_what_is_named(
     assert list(shown.values()) == [models["tiny/wgan"], trained]
     assert "mine/gan" in shown
     assert (host, port, device) == ("127.0.0.1", 7860, "auto")
+
+
+def test_a_model_that_cannot_be_read_is_left_out_unless_it_is_named(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(demo, "serve", lambda *arguments: served.append(list(arguments[0])))
+    monkeypatch.chdir(tmp_path)
+    paths.PARAMS.write_text("loss: gan\n")
+    for name in ("new", "old"):
+        shutil.copytree(models["tiny/gan"], paths.model(name, "gan"))
+    damaged = paths.model("new", "gan") / CARD
+    damaged.write_text("{")
+    os.utime(paths.model("old", "gan") / CARD, (0, 0))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served.pop()) == (0, ["old/gan"])
+    assert {line.split(": ")[1] for line in result.stderr.splitlines()} == {str(damaged)}
+    assert result.stderr.count("left out") == 1
+    result = CliRunner().invoke(cli.app, ["demo", "-m", "new/gan"])
+    assert (result.exit_code, served) == (1, [])
+    assert result.stderr.startswith(f"error: {damaged}: cannot be read")
+    shutil.rmtree(paths.model("old", "gan"))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served) == (1, [])
+    assert "no model that can be read" in result.stderr
+
+
+def test_it_serves_on_ipv6(models: dict[str, Path], tmp_path: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    page = demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu")
+    address = demo.launch(page, "::1", free_port())
+    try:
+        assert address.startswith("http://[::1]:")
+        assert requests.get(address, timeout=60).ok
+    finally:
+        page.close()
+
+
+def test_the_examples_are_photos_that_no_training_saw() -> None:
+    assert set(demo.EXAMPLES) & set(SAMPLE) == {"coffee.png"}  # the test photo
+    for name in set(demo.EXAMPLES) - set(SAMPLE):
+        assert Image.open(Path(skimage.__file__).parent / "data" / name).mode == "L"
