@@ -37,7 +37,10 @@ class NotEvaluatedError(UserError):
 
 
 def trained(models: Path) -> list[Path]:
-    """The model folders of `models`, DATASET/MODEL, newest first."""
+    """The model folders of `models`, DATASET/MODEL, newest first.
+
+    By the dates of the files, since nothing in a model tells when it was trained: after `dvc pull` the last that came is first.
+    """
     cards = models.glob(f"*/*/{CARD}")
     return [card.parent for card in sorted(cards, key=lambda card: (-card.stat().st_mtime_ns, card))]
 
@@ -177,7 +180,7 @@ lightness is kept, so nothing is added but colour.
 
 ## How it was made
 
-Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Settings:
+Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {_versions(card)}. Settings:
 
 {training}
 """
@@ -185,6 +188,10 @@ Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Set
 
 def _training(card: Mapping[str, Any]) -> str:
     return f"{card.get('epochs', '?')} epochs of {card.get('photos', '?')} photos of `{card.get('dataset', '?')}`"
+
+
+def _versions(card: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()) or "unknown versions"
 
 
 def _score_table(scores: Iterable[Mapping[str, Any]], model: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
         "size": photos.shape[-1],
         "data": {"manifest_sha256": manifest},
         "params": params.read,
+        "versions": {name: version(name) for name in ("recolor", "torch")},
     }
     trained = train(photos, train_params, generator, discriminator, recipe, seed, checkpoints, say=typer.echo)
 

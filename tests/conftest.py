@@ -124,7 +124,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight in generator.parameters():
         weight.data *= 10 if weight.ndim == 4 else 1
     card = {"dataset": "mine", "model": "gan", "objective": "VanillaGAN", "epochs": 3, "photos": 40, "size": 32}
-    save_generator(folder, generator, {**card, "data": {"manifest_sha256": "5" * 64}, "params": {"seed": 42}})
+    card |= {"data": {"manifest_sha256": "5" * 64}, "params": {"seed": 42}}
+    save_generator(folder, generator, card | {"versions": {"recolor": "0.1", "torch": "2.6"}})
     return folder
 
 

@@ -6,6 +6,7 @@ The tests share the clone and go on from one another, top to bottom.
 import json
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -45,6 +46,7 @@ def test_repro_goes_from_photos_to_the_report(clone: Path, photos: Path) -> None
 
     card = read_card(clone / "data/models/mine/wgan")
     assert (card["dataset"], card["model"], card["photos"], card["epochs"]) == ("mine", "wgan", 14, 2)
+    assert card["versions"] == {name: version(name) for name in ("recolor", "torch")}
     scores = pd.read_csv(clone / "reports/results.csv")
     assert list(scores["model"]) == ["grey", "gan", "wgan"] * 2
     assert scores["psnr"].between(3, 60).all()

@@ -65,6 +65,7 @@ def test_a_bundle_is_the_model_with_its_scores_and_its_card(
         "3 epochs of 40 photos of `mine`",
         "5" * 64,
         '"seed": 42',
+        "Trained with recolor 0.1, torch 2.6. Settings",
     ):
         assert said in text
     assert "| test | gan | 6 | 21 | 0.875 |  |  |" in text
