@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from recolor.cache import CacheParams
+from stages import paths
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -154,3 +155,13 @@ def test_every_dependency_is_imported_and_does_its_work() -> None:
     names = {"clean-fid": "cleanfid", "pillow": "PIL", "scikit-image": "skimage", "torch-fidelity": "torch_fidelity"}
     unused = {package for package in packages if names.get(package, package) not in imported}
     assert unused == {"dvc"}  # which runs it all
+
+
+def test_every_model_is_an_artifact() -> None:
+    content = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    data = YAML(typ="safe").load(ROOT / "params.yaml")["data"]
+    datasets = [name for name, entry in data.items() if isinstance(entry, dict)]
+    expected = {
+        f"{dataset}-{model}": str(paths.model(dataset, model)) for dataset in datasets for model in paths.MODELS
+    }
+    assert {name: artifact["path"] for name, artifact in content["artifacts"].items()} == expected
