@@ -375,12 +375,15 @@ def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
     assert_identical(trained, run(tmp_path / "2", epochs=1))
 
 
-def test_bf16_stays_near_fp32(tmp_path: Path) -> None:
-    photos = MadePhotos(12)
+@pytest.mark.parametrize("name", RECIPES)
+def test_bf16_stays_near_fp32_over_200_steps(name: str, tmp_path: Path) -> None:
+    # The critic's losses are left out: over so many steps two critics go ways of their own, at any rounding.
+    photos = MadePhotos(20)
     photos.lab[:, 1:] = 0.5 * photos.lab[:, :1].sign()  # colours that L gives away, so that there is something to learn
-    full = run(tmp_path / "fp32", photos=photos, epochs=40)
-    half = run(tmp_path / "bf16", photos=photos, epochs=40, precision="bf16")
+    full = run(tmp_path / "fp32", RECIPES[name], photos, epochs=40)
+    half = run(tmp_path / "bf16", RECIPES[name], photos, epochs=40, precision="bf16")
+    assert half.history[-1]["critic_steps"] == 200
     assert half.history != full.history
     losses, reference = ([row["generator_l1"] for row in trained.history] for trained in (half, full))
-    assert reference[-1] < 0.8 * reference[0]
+    assert reference[-1] < 0.9 * reference[0]
     assert losses == pytest.approx(reference, rel=0.05)
