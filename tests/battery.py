@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,15 @@ from recolor.photos import listed_name
 SIZE = (48, 32)
 ADOBE_RGB = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))  # XYZ, D50
 DISPLAY_P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
-ROOT = os.geteuid() == 0  # whom permissions do not keep out
+
+
+def _permissions_keep_nobody_out() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "forbidden").touch(mode=0)
+        return os.access(Path(folder) / "forbidden", os.R_OK)
+
+
+ROOT = _permissions_keep_nobody_out()
 
 
 @dataclass(frozen=True)

@@ -446,6 +446,24 @@ def test_absurd_settings_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_the_battery_of_odd_photos_is_used_or_rejected_and_nothing_hangs(tmp_path: Path) -> None:
+    preprocess_battery(tmp_path)
+
+
+@pytest.mark.skipif(not battery.ROOT, reason="permissions keep this user out: the test above has seen to it")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="takes setpriv, of util-linux")
+def test_the_battery_where_permissions_keep_root_out_too(tmp_path: Path) -> None:
+    powers = "-dac_override,-dac_read_search"
+    without = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
+    code = "import sys, pathlib, battery, test_cache; assert not battery.ROOT; "
+    code += "test_cache.preprocess_battery(pathlib.Path(sys.argv[1]))"
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    subprocess.run([*without, sys.executable, "-c", code, tmp_path], env=environment, check=True)
+    reasons = shards.read_table(tmp_path / "out" / "rejected.csv").set_index("path")["reason"]
+    assert [reasons[name] for name in ("forbidden.jpg", "locked")] == ["no permission to read it"] * 2
+
+
+def preprocess_battery(tmp_path: Path) -> None:
     folder = tmp_path / "battery"
     folder.mkdir()
     cases = battery.write(folder)
