@@ -16,6 +16,7 @@ import pytest
 from clone import contents, dvc, environment, git, make_clone, set_params, stages_run, stopped_at, write_photos
 from conftest import ROOT
 from ruamel.yaml import YAML
+from test_report import make
 
 pytestmark = pytest.mark.xdist_group("dvc reliability")  # one process, in order
 
@@ -182,6 +183,38 @@ def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, sma
     assert "going on from step 9, in epoch 4" in printed
     assert "epoch 1:" not in printed
     assert contents(clone / "data/models/mine/gan") == made
+
+
+KILLER = """
+import os, signal, sys
+def audit(event, arguments):
+    if event == "os.rename" and str(arguments[1]) == "reports/results.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(audit)
+"""
+
+
+def test_a_report_of_which_half_was_replaced_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files take their places one by one. DVC removes the old ones, and records the new ones when the stage ends well."""
+    work = make_clone(tmp_path / "clone", Path("photos"))
+    make(work, "mine", inception=False, source={"source": "folder", "path": "photos", "limit": None})
+    dvc(work, "repro", "--single-item", "report")
+    old = contents(work / "reports")
+    set_params(work, {"loss": "wgan"})
+    (tmp_path / "sitecustomize.py").write_text(KILLER)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        dvc(work, "repro", "--single-item", "report", fails=True)
+    half = contents(work / "reports")
+    assert half["metrics.json"] != old["metrics.json"]
+    assert "results.json" not in half  # DVC had removed the old ones
+    assert stages_run(dvc(work, "repro", "--single-item", "report")) == ["report"]
+    new = contents(work / "reports")
+    assert json.loads(new["results.json"])["loss"] == "wgan"
+    assert new["metrics.json"] == half["metrics.json"]
+    assert stages_run(dvc(work, "repro", "--single-item", "report")) == []
 
 
 def test_what_outlives_a_run_lies_in_the_repository_itself(tmp_path: Path) -> None:
