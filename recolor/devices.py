@@ -60,10 +60,10 @@ def check_device(device: Device, key: str) -> None:
         raise UserError(f"{key}: got {device}, which this machine does not have; it has {there}, or say auto")
 
 
-def check_gpus(device: Device, processes: int) -> None:
-    """Raises UserError where training would run on GPUs and `processes` are more than there are."""
+def check_gpus(device: Device, processes: int, key: str) -> None:
+    """Raises UserError, which names `key`, where `processes` would run on GPUs and are more than there are."""
     if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(f"train.processes: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
+        raise UserError(f"{key}: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
 
 
 def bf16_in_hardware(device: torch.device) -> bool:

@@ -45,6 +45,7 @@ class EvaluateParams(Section, frozen=True):
     bootstrap: int = Field(ge=100, le=1_000_000)
     examples: int = Field(ge=1, le=64)
     device: Device
+    processes: int = Field(ge=1)
 
 
 @memory_kept()

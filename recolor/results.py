@@ -99,7 +99,7 @@ def that_matter(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     idle = {
         "train": {"device", "checkpoint_minutes"},
         "wgan": {"penalty_weight" if settings["wgan"]["constraint"] == "clip" else "clip"},
-        "evaluate": {"batch_size", "device", "inception_weights", "examples"},
+        "evaluate": {"batch_size", "device", "inception_weights", "examples", "processes"},
     }
     unset = {key for key, value in settings["data"][dataset].items() if value is None}
     source = _without({"path", "overrides"} | unset, settings["data"][dataset])

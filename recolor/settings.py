@@ -44,8 +44,9 @@ def check_machine(path: Path, dataset: str, home: Path) -> None:
     params = Params(path, dataset)
     train, evaluate = params.section("train", TrainParams), params.section("evaluate", EvaluateParams)
     check_device(train.device, "train.device")
-    check_gpus(train.device, train.processes)
+    check_gpus(train.device, train.processes, "train.processes")
     check_device(evaluate.device, "evaluate.device")
+    check_gpus(evaluate.device, evaluate.processes, "evaluate.processes")
     source = params.source(SourceParams)
     if isinstance(source, FolderParams | ImageNetParams):
         check_at_hand(source.model_copy(update={"path": str(home / Path(source.path).expanduser())}), dataset)

@@ -4,6 +4,7 @@ import typer
 
 from recolor.params import Seed
 from stages import at_end, paths, read_params, run
+from stages.launching import launch
 
 SHOWN = ["split", "model", "photos", "fid", "fid64", "kid", "is", "psnr", "ssim", "colourfulness"]
 
@@ -22,6 +23,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     params = read_params(dataset)
     models = {name: paths.model(dataset, name) for name in paths.MODELS}
     settings = params.section("evaluate", EvaluateParams)
+    launch("evaluate", settings.processes, settings.device, "evaluate", dataset)
     if settings.inception_weights is not None:
         settings = settings.model_copy(
             update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 import sys
 import time
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from accelerate import PartialState
 
 from recolor.checkpoint import Checkpoints, save_generator, weights_sha256
 from recolor.crew import Crew
-from recolor.devices import Device, Machine, check_gpus
+from recolor.devices import Machine
 from recolor.disk import room_for, whole, whole_folder
 from recolor.errors import UserError
 from recolor.networks import DiscriminatorParams, GeneratorParams
@@ -25,6 +24,7 @@ from recolor.params import Params, Seed
 from recolor.shards import CachedPhotos
 from recolor.training import Trained, TrainParams, train
 from stages import at_end, paths
+from stages.launching import launch
 
 
 def train_model(name: str, params: Params, recipe: Recipe) -> None:
@@ -35,7 +35,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     dataset = params.dataset or ""
     seed = params.value("seed", Seed)
     train_params = params.section("train", TrainParams)
-    _launch(train_params.processes, train_params.device, name, dataset)
+    launch("train", train_params.processes, train_params.device, f"train_{name}", dataset)
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
@@ -66,17 +66,6 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
         _write(name, dataset, card, trained)
         at_end(lambda: _finish(checkpoints, dataset, name))
     PartialState().destroy_process_group()
-
-
-def _launch(processes: int, device: Device, name: str, dataset: str) -> None:
-    """Where `processes` are asked for and no launcher has started this one, torchrun takes its place and starts them."""
-    if processes == 1 or "LOCAL_RANK" in os.environ:
-        return
-    check_gpus(device, processes)
-    # They share the threads that this one would have: left to itself, torchrun gives each of them a single one.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.train_{name}", dataset])  # noqa: S606
 
 
 def _take(checkpoints: Checkpoints, crew: Crew) -> None:

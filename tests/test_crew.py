@@ -23,12 +23,14 @@ from recolor.evaluation import EvaluateParams, evaluate
 from recolor.networks import UNetGenerator
 from recolor.objectives import Recipe
 from recolor.training import Trained, _seed, train
-from stages.training import _launch
+from stages import evaluate as evaluate_stage
+from stages import paths
+from stages.launching import launch
 
 # Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
 RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan": WGAN}
 EVALUATION = EvaluateParams(
-    batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu"
+    batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu", processes=1
 )
 SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.json")
 STILL = GENERATOR.model_copy(update={"dropout": 0.0})
@@ -169,17 +171,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
+@pytest.mark.parametrize(("section", "stage"), [("train", "train_gan"), ("evaluate", "evaluate")])
 def test_the_setting_starts_the_processes_unless_a_launcher_did(
-    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    section: str, stage: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _launch(1, "auto", "gan", "mine")
+    launch(section, 1, "auto", stage, "mine")
     assert not started
-    _launch(2, "cpu", "gan", "mine")
+    launch(section, 2, "cpu", stage, "mine")
     (command,) = started
     assert command[1:3] == ["-m", "torch.distributed.run"]
-    assert command[-4:] == ["--nproc-per-node=2", "-m", "stages.train_gan", "mine"]
+    assert command[-4:] == ["--nproc-per-node=2", "-m", f"stages.{stage}", "mine"]
+    assert os.environ["OMP_NUM_THREADS"] == str(max(1, torch.get_num_threads() // 2))
     monkeypatch.setenv("LOCAL_RANK", "0")
-    _launch(2, "cpu", "gan", "mine")
+    launch(section, 2, "cpu", stage, "mine")
     assert len(started) == 1
 
 
@@ -188,10 +192,10 @@ def test_the_processes_share_the_threads_of_one_unless_the_user_has_said_how_man
     processes: int, threads: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    _launch(processes, "cpu", "gan", "mine")
+    launch("train", processes, "cpu", "train_gan", "mine")
     assert os.environ["OMP_NUM_THREADS"] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    _launch(processes, "cpu", "gan", "mine")
+    launch("train", processes, "cpu", "train_gan", "mine")
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
@@ -200,10 +204,11 @@ def test_there_are_no_more_processes_than_gpus_but_on_cpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match=r"train.processes: got 2, takes at most the 1 GPUs here"):
-        _launch(2, "auto", "gan", "mine")
+    for section in ("train", "evaluate"):
+        with pytest.raises(UserError, match=rf"{section}\.processes: got 2, takes at most the 1 GPUs here"):
+            launch(section, 2, "auto", "evaluate", "mine")
     assert not started
-    _launch(2, "cpu", "gan", "mine")
+    launch("train", 2, "cpu", "train_gan", "mine")
     assert len(started) == 1
 
 
@@ -223,6 +228,26 @@ def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
     assert "OMP_NUM_THREADS" not in done.stderr  # torchrun says so where it sets that itself
     card = json.loads((folder / "data/models/mine/gan/model.json").read_text())
     assert card["machine"] == "cpu, fp32, 2 processes"
+
+
+def test_the_evaluate_stage_asks_for_its_processes(
+    monkeypatch: pytest.MonkeyPatch, params_file: Path, set_param
+) -> None:
+    set_param("evaluate.processes", 2)
+    set_param("evaluate.device", "cpu")
+    started: list[list[str]] = []
+
+    def started_instead(program: str, arguments: list[str]) -> None:
+        started.append(arguments)
+        raise SystemExit
+
+    monkeypatch.setattr("os.execv", started_instead)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(paths, "PARAMS", params_file)
+    with pytest.raises(SystemExit):
+        evaluate_stage.main("sample")
+    assert started[0][-4:] == ["--nproc-per-node=2", "-m", "stages.evaluate", "sample"]
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(told: list[dict[str, Any]]) -> None:

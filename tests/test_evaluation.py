@@ -27,7 +27,9 @@ from recolor.networks import GeneratorParams, UNetGenerator
 from recolor.shards import CachedPhotos, CacheError
 
 SIZE = 32
-PARAMS = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=200, examples=2, device="cpu")
+PARAMS = EvaluateParams(
+    batch_size=4, inception="off", inception_weights=None, bootstrap=200, examples=2, device="cpu", processes=1
+)
 
 
 @pytest.fixture(scope="module")

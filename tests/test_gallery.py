@@ -59,7 +59,7 @@ def save(model: Path, seed: int) -> None:
 
 def score(folder: Path) -> None:
     settings = EvaluateParams(
-        batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=1, device="cpu"
+        batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=1, device="cpu", processes=1
     )
     models = {name: folder / paths.model("tiny", name) for name in paths.MODELS}
     evaluate(folder / paths.cache("tiny"), models, folder / paths.metrics("tiny"), settings, seed=0)

@@ -112,7 +112,13 @@ def make(root: Path, dataset: str, inception: bool, source: dict[str, Any]) -> R
         pd.DataFrame(times).to_csv(timings[name], index=False)
     settings = {
         "data": {"size": 256, dataset: source},
-        "evaluate": {"batch_size": 64, "inception": "auto", "inception_weights": "/home/me/weights", "bootstrap": 1000},
+        "evaluate": {
+            "batch_size": 64,
+            "inception": "auto",
+            "inception_weights": "/home/me/weights",
+            "bootstrap": 1000,
+            "processes": 4,
+        },
     }
     return read(dataset, settings, metrics, cache, models, timings)
 
