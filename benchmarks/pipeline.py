@@ -1,6 +1,7 @@
 """The rest of the pipeline: the whole training loop with its photos, preprocess and evaluate."""
 
 import contextlib
+import os
 import runpy
 import tempfile
 import time
@@ -58,11 +59,32 @@ def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame) -> list[Row]:
         "recolor, one process": (sizes.photos, own(1)),
     }
     if sizes.children:
-        candidates["recolor, a process for each core"] = (sizes.photos, own(None))
+        candidates["recolor, a process for each core"] = (sizes.photos, own(_processors()))
     seconds = in_turn({name: work for name, (_, work) in candidates.items()}, max(1, sizes.repeats // 2))
     speeds = {name: count / seconds[name] for name, (count, _) in candidates.items()}
     first = next(iter(speeds.values()))
-    return [Row("preprocess", name, speed, "photos/s", speed / first) for name, speed in speeds.items()]
+    found = [Row("preprocess", name, speed, "photos/s", speed / first) for name, speed in speeds.items()]
+    return found + (_start_and_slope(sizes, folder, listing, seconds) if sizes.children else [])
+
+
+def _start_and_slope(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: dict[str, float]) -> list[Row]:
+    """What a build with processes takes before its first photo, and for each: from the whole and from a quarter of it."""
+    some = listing[: sizes.photos // 4]
+    quarter = in_turn(
+        {"quarter": lambda: build(some, folder / "photos", folder / "quarter", _cache(sizes), 1, _processors())},
+        max(1, sizes.repeats // 2),
+    )["quarter"]
+    whole = seconds["recolor, a process for each core"]
+    slope = (whole - quarter) / (sizes.photos - len(some))
+    return [
+        Row("preprocess", "recolor, a process for each core, a photo", 1000 * slope, "ms"),
+        Row("preprocess", "recolor, a process for each core, to start", whole - slope * sizes.photos, "s"),
+    ]
+
+
+def _processors() -> int:
+    """As many for a part of the photos as for all, where `build` would take fewer."""
+    return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _feed(sizes: Sizes, photos: CachedPhotos) -> Generator[Tensor]:

@@ -19,6 +19,7 @@ from recolor.compiling import flops_per_photo
 from recolor.devices import Machine, Precision, memory_kept
 
 PART = "training step"
+REPEATS = 3  # of each product of matrices: the quickest of them is taken by its median, not by one lucky timing
 TEXTBOOK = ("textbook", "fp32")
 Variants = dict[tuple[str, str], Callable[[], None]]  # by name and precision
 
@@ -56,7 +57,9 @@ def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
         variants = {**usual, **keeping, **own}
         seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
     speeds = {variant: sizes.batch / seconds[variant] for variant in variants}
-    return speeds, {name: statistics.median(measured) for name, measured in ceilings.items()}
+    return speeds, {
+        name: statistics.median(measured[1:]) for name, measured in ceilings.items()
+    }  # the first: to warm up
 
 
 def _usual_gan(sizes: Sizes) -> Variants:
@@ -95,18 +98,21 @@ def _usual(sizes: Sizes, trainer: textbook.Trainer, bf16: bool = False) -> Calla
 def _own_gan(sizes: Sizes) -> Variants:
     trainer = ours.Trainer(sizes, "gan")
     variants = {("recolor", "fp32"): _own(sizes, trainer, "fp32"), ("recolor", ours.precision()): _own(sizes, trainer)}
+    for switch in ours.SWITCHES:
+        variants[f"recolor without {switch}", ours.precision()] = _own(sizes, trainer, switch=switch)
     if sizes.compiled:
         variants["recolor, compiled", ours.precision()] = _own(sizes, ours.Trainer(sizes, "gan", compiled=True))
     return variants
 
 
-def _own(sizes: Sizes, trainer: ours.Trainer, precision: Precision = "auto") -> Callable[[], None]:
+def _own(sizes: Sizes, trainer: ours.Trainer, precision: Precision = "auto", switch: str = "") -> Callable[[], None]:
     machine = Machine.find(precision=precision)
     real = ours.random_batch(sizes).to(machine.device)
 
     def step() -> None:
         trainer.machine = machine
-        trainer.step(real)
+        with ours.without(switch, trainer) if switch else nullcontext():
+            trainer.step(real)
 
     return step
 
@@ -130,7 +136,7 @@ def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...])
         times = max(1, max(matrices) ** 3 // side**3)
         for product in (lambda: one @ other, lambda: F.conv2d(pixels, kernel)):  # noqa: B023
             with torch.no_grad():
-                taken = in_turn({"product": lambda: [product() for _ in range(times)]}, 1)["product"]  # noqa: B023
+                taken = in_turn({"product": lambda: [product() for _ in range(times)]}, REPEATS)["product"]  # noqa: B023
             speeds.append(2 * side**3 * times / taken)
     return max(speeds)
 

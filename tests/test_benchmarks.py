@@ -14,6 +14,7 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import growth, ours, pipeline, startup, step, textbook
 from benchmarks.measuring import Row, Sizes, apart, as_json, in_turn, markdown
+from recolor.devices import Machine
 from recolor.networks import GeneratorParams, PatchDiscriminator, UNetGenerator, parameter_count
 
 TINY = Sizes(
@@ -110,6 +111,24 @@ def test_the_textbooks_networks_are_ours() -> None:
     assert isinstance(generator, GeneratorParams)
     photo = torch.zeros(1, 1, 32, 32)
     assert textbook.unet(2, 4)(photo).shape == UNetGenerator(generator)(photo).shape
+
+
+@pytest.mark.parametrize("switch", ours.SWITCHES)
+def test_a_switch_that_is_off_changes_the_way_and_not_the_step(switch: str) -> None:
+    def operations(off: bool) -> tuple[list[torch.Tensor], list[str]]:
+        torch.manual_seed(1)
+        trainer = ours.Trainer(TINY, "gan")
+        trainer.machine = Machine.find(precision="fp32")
+        noted = torch.autograd.profiler.profile()
+        with noted, ours.without(switch, trainer) if off else contextlib.nullcontext():
+            trainer.step(ours.random_batch(TINY))
+        weights = [weight.grad.clone() for weight in trainer.players.critic.parameters()]
+        return weights, sorted(event.name for event in noted.function_events)
+
+    (gradients, on), (others, off) = operations(False), operations(True)
+    for one, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert on != off
 
 
 def test_growth_measures_what_each_photo_takes() -> None:
