@@ -46,7 +46,8 @@ class Upsampler:
         (_, rows, columns), (_, height, width) = lightness.shape, self._maps.shape
         across = _weights(width, self._width, left, columns).to(self._maps)
         down = _weights(height, self._height, top, rows).to(self._maps)
-        maps = down @ self._maps @ across.T
+        # The shorter side first: of a tall and narrow tile, the other way round is many times the work.
+        maps = down @ (self._maps @ across.T) if columns < rows else down @ self._maps @ across.T
         if len(maps) == 2:
             return maps
         ab, slopes, smooth = maps.split([2, 2, 1])
