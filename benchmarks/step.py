@@ -19,6 +19,7 @@ from recolor.compiling import flops_per_photo
 from recolor.devices import Machine, Precision, memory_kept
 
 PART = "training step"
+TURN = 20 if torch.cuda.is_available() else 1  # steps between two looks at the clock: on a GPU the host runs ahead
 REPEATS = 3  # of each product of matrices: the quickest of them is taken by its median, not by one lucky timing
 TEXTBOOK = ("textbook", "fp32")
 Variants = dict[tuple[str, str], Callable[[], None]]  # by name and precision
@@ -56,7 +57,7 @@ def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
     ):
         variants = {**usual, **keeping, **own}
         seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
-    speeds = {variant: sizes.batch / seconds[variant] for variant in variants}
+    speeds = {variant: TURN * sizes.batch / seconds[variant] for variant in variants}
     return speeds, {
         name: statistics.median(measured[1:]) for name, measured in ceilings.items()
     }  # the first: to warm up
@@ -90,7 +91,8 @@ def _usual(sizes: Sizes, trainer: textbook.Trainer, bf16: bool = False) -> Calla
 
     def step() -> None:
         trainer.bf16 = bf16
-        trainer.step(lightness, ab)
+        for _ in range(TURN):
+            trainer.step(lightness, ab)
 
     return step
 
@@ -112,7 +114,8 @@ def _own(sizes: Sizes, trainer: ours.Trainer, precision: Precision = "auto", swi
     def step() -> None:
         trainer.machine = machine
         with ours.without(switch, trainer) if switch else nullcontext():
-            trainer.step(real)
+            for _ in range(TURN):
+                trainer.step(real)
 
     return step
 
@@ -144,20 +147,20 @@ def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...])
 def _wgan(sizes: Sizes) -> list[Row]:
     with apart(sizes, _usual_wgan) as usual, apart(sizes, _own_wgan, within=ours.as_in_training) as own:
         seconds = in_turn({**usual, **own}, max(1, sizes.repeats // 2))
-    photos, first = sizes.batch * ours.recipe("wgan").n_critic, next(iter(seconds.values()))
+    photos, first = TURN * sizes.batch * ours.recipe("wgan").n_critic, next(iter(seconds.values()))
     return [Row(PART, f"WGAN, {name}", photos / taken, "photos/s", first / taken) for name, taken in seconds.items()]
 
 
 def _usual_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
     trainer = textbook.WassersteinTrainer(sizes.filters, sizes.downs, Machine.find().device)
     lightness, ab = _halves(sizes)
-    return {"textbook, fp32": lambda: [trainer.step(lightness, ab) for _ in range(trainer.n_critic)]}
+    return {"textbook, fp32": lambda: [trainer.step(lightness, ab) for _ in range(TURN * trainer.n_critic)]}
 
 
 def _own_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
     trainer = ours.Trainer(sizes, "wgan")
     real = ours.random_batch(sizes).to(trainer.machine.device)
-    return {f"recolor, {ours.precision()}": lambda: [trainer.step(real) for _ in range(trainer.recipe.n_critic)]}
+    return {f"recolor, {ours.precision()}": lambda: [trainer.step(real) for _ in range(TURN * trainer.recipe.n_critic)]}
 
 
 def _memory(sizes: Sizes) -> list[Row]:
