@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from clone import contents, dvc, git, make_clone, stages_run, write_photos
+from clone import contents, dvc, git, make_clone, set_params, stages_run, write_photos
 from conftest import ROOT
 from PIL import Image
 
@@ -153,7 +153,6 @@ def test_another_batch_size_leaves_the_photos_alone(clone: Path) -> None:
     [
         ("wgan.lr=-1", "params.yaml: wgan.lr: got -1; takes greater than 0"),
         ("data.size=48", "params.yaml: data.size: got 48; takes a multiple of 32, because generator.downs is 5"),
-        ("datasets=[]", "params.yaml: datasets: got []; List should have at least 1 item after validation, not 0"),
         ("data.mine.limit=1", "params.yaml: data.mine.limit: got 1; takes greater than or equal to 2"),
         ("data.mine.path=/nonexistent", "data.mine.path: there is nothing at /nonexistent; say where the photos are: "),
         ("data.mine.path=empty", "data.mine.path: got {clone}/empty with no photo in it; takes two photos at least, "),
@@ -174,6 +173,18 @@ def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting:
     (told,) = (text for text in printed.splitlines() if text.startswith("error: "))
     assert told.startswith(f"error: {line.format(clone=clone)}")
     assert "Traceback" not in printed
+    assert [contents(folder) for folder in kept] == before
+
+
+def test_no_dataset_at_all_is_a_line_too(clone: Path) -> None:
+    # With `exp run -S 'datasets=[]'` the line is the same, but DVC itself then takes away what dvc.yaml no longer asks for.
+    kept = [clone / "data/raw", clone / "data/cache", clone / "data/models", clone / "reports"]
+    before = [contents(folder) for folder in kept]
+    settings = (clone / "params.yaml").read_text()
+    set_params(clone, {"datasets": []})
+    printed = dvc(clone, "repro", fails=True)
+    (clone / "params.yaml").write_text(settings)
+    assert "error: params.yaml: datasets: got []; List should have at least 1 item after validation, not 0\n" in printed
     assert [contents(folder) for folder in kept] == before
 
 
