@@ -72,7 +72,7 @@ def evaluate(folder: Path) -> Job:
     torch.manual_seed(1)
     save_generator(folder / "gan", UNetGenerator(GeneratorParams(filters=2, downs=4, dropout=0.5)), {})
     params = evaluation.EvaluateParams(
-        batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu"
+        batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu", processes=1
     )
     write, made = evaluation._write, []
     evaluation._write = lambda out, *tables: made.append(tables)  # measured here, once, and written in the forks

@@ -173,7 +173,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
 def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, small_disk: Path) -> None:
     dvc(clone, "config", "--local", "cache.dir", str(small_disk))
     set_params(clone, {"train.epochs": 3})
-    dvc(clone, "repro", "preprocess")
+    dvc(clone, "repro", "ready")
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 8_000))  # the model's file is larger
     assert "No space left on device" in dvc(clone, "repro", "train_gan", fails=True)
