@@ -9,9 +9,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 repro: .venv/installed
 	dvc repro
 
-# A process for each core with one thread each; the tests of a file stay together, because they share what is slow to make.
+# A process for each core, and one because some tests wait, with one thread each; the tests of a file stay together, because they
+# share what is slow to make.
 test: .venv/installed
-	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 pytest -n $$(python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	ruff format --check .

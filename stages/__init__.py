@@ -57,12 +57,12 @@ def run(main: Callable[..., None]) -> None:
     stopped_by = _stop_on_signals()
     try:
         typer.run(watched)
-    except UserError as error:
-        line = str(error)
-    except BaseException:  # whatever a library has made of a signal's _Stopped
-        if not stopped_by:
+    except (
+        BaseException
+    ) as error:  # whatever a library has made of a signal's _Stopped, which a bare `except` takes away
+        if not (stopped_by or isinstance(error, UserError)):
             raise
-        line = f"stopped by {stopped_by[0]}; `dvc repro` goes on"
+        line = f"stopped by {stopped_by[0]}; `dvc repro` goes on" if stopped_by else str(error)
     else:
         return
     typer.echo(f"error: {line}", err=True)

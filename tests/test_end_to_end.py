@@ -136,18 +136,6 @@ def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
     assert read_card(clone / "data/models/mine/wgan")["objective"] == "PenalisedWGAN"
 
 
-def test_another_batch_size_leaves_the_photos_alone(clone: Path) -> None:
-    printed = dvc(clone, "exp", "run", "-S", "train.batch_size=14")
-    assert stages_run(printed) == [
-        "check",
-        "ready@mine",
-        "train_gan@mine",
-        "train_wgan@mine",
-        "evaluate@mine",
-        "report",
-    ]
-
-
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
