@@ -15,6 +15,7 @@ import torch
 from clone import contents, dvc, git, make_clone, set_params, stages_run, write_photos
 from conftest import ROOT
 from PIL import Image
+from ruamel.yaml import YAML
 
 from recolor.checkpoint import read_card
 
@@ -156,7 +157,9 @@ def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting:
     kept = [clone / "data/raw", clone / "data/cache", clone / "data/models", clone / "reports"]
     before = [contents(folder) for folder in kept]
     settings = (clone / "params.yaml").read_text()
-    printed = dvc(clone, "exp", "run", "-S", setting, fails=True)
+    name, value = setting.split("=")
+    set_params(clone, {name: YAML(typ="safe").load(value)})
+    printed = dvc(clone, "repro", fails=True)
     (clone / "params.yaml").write_text(settings)
     (told,) = (text for text in printed.splitlines() if text.startswith("error: "))
     assert told.startswith(f"error: {line.format(clone=clone)}")
