@@ -121,7 +121,12 @@ class _Header(tarfile.TarInfo):
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in METADATA and header.size > MAX_HEADER):
             raise ValueError(f"a header gives {header.size:,} bytes to {header.name[:99]!r}")
+        if header.type == tarfile.GNUTYPE_SPARSE:  # its map may be as long as it likes, and is read at once
+            raise ValueError(f"{header.name[:99]!r} is sparse")
         return header
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise ValueError(f"{self.name[:99]!r} is sparse")
 
 
 def _open_tar(archive: Path) -> tarfile.TarFile | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from recolor.checkpoint import CARD, load_generator, read_card, save_generator, weights_sha256, whole
+from recolor.checkpoint import CARD, ModelError, load_generator, read_card, save_generator, weights_sha256, whole
 from recolor.errors import UserError
 from recolor.networks import GeneratorParams
 
@@ -48,7 +48,10 @@ def trained(models: Path) -> list[Path]:
 def check_evaluated(metrics: Path, model: Path) -> None:
     """Raises NotEvaluatedError where the folder `metrics` does not say that it is of the weights in the folder `model`."""
     notes = metrics / "notes.json"
-    evaluated = json.loads(notes.read_text()).get("models", {}) if notes.exists() else {}
+    try:
+        evaluated = json.loads(notes.read_text()).get("models", {}) if notes.exists() else {}
+    except (ValueError, AttributeError):
+        raise ModelError(f"{notes} is damaged: `dvc checkout` or `dvc repro` brings it back") from None
     if evaluated.get(model.name) != weights_sha256(model):
         raise NotEvaluatedError(f"{model}: not evaluated since it was trained; run `dvc repro`")
 

@@ -138,13 +138,15 @@ class Checkpoints:
 
     def take(self) -> str | None:
         """Holds the folder until `release` or the process's end, however it ends; returns the pid of who holds it instead."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         holder = self.folder / "pid"
-        try:
-            self._lock.acquire()
-        except Timeout:
-            return holder.read_text() if holder.exists() else "unknown"
-        holder.write_text(str(os.getpid()))
+        with room_for("the lock of the checkpoints", self.folder):
+            try:
+                self._lock.acquire()
+            except Timeout:
+                with suppress(FileNotFoundError):
+                    return holder.read_text() or "unknown"  # empty while its holder writes it
+                return "unknown"
+            holder.write_text(str(os.getpid()))
         (self.folder / self.MADE).unlink(missing_ok=True)  # from here on the run is under way again
         for path in self.folder.glob("*"):  # what a killed process was writing
             half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()

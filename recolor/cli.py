@@ -119,6 +119,9 @@ def models() -> None:
         except NotEvaluatedError:
             typer.echo("    not evaluated since it was trained; run `dvc repro`")
             continue
+        except ModelError as error:
+            typer.echo(f"    {error}")
+            continue
         tested = [row for row in scores if (row["split"], row["model"]) == ("test", folder.name)]
         shown = [f"{name} {row[key]:.4g}" for row in tested for key, name in SCORES.items() if key in row]
         typer.echo(f"    {', '.join(shown) or 'not evaluated'}")
@@ -234,10 +237,9 @@ def _scores(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
     """Of a model of the pipeline, what its evaluation left; of a bundle, what came with it."""
     from recolor.bundle import read_scores
 
-    dataset, name = folder.parent.name, folder.name
-    return (
-        read_scores(paths.metrics(dataset), folder) if folder == paths.model(dataset, name) else card.get("scores", [])
-    )
+    dataset, name = folder.resolve().parent.name, folder.resolve().name
+    of_pipeline = folder.resolve() == paths.model(dataset, name).resolve()
+    return read_scores(paths.metrics(dataset), folder) if of_pipeline else card.get("scores", [])
 
 
 def _report(jobs: Iterable[Any], total: int) -> None:

@@ -86,7 +86,8 @@ def _compile_something_small(device: torch.device) -> None:
 
 
 def _failure(attempt: Callable[[], None], crew: Crew) -> str:
-    """What goes wrong in `attempt` in any of the processes, in one line; "" where nothing does. All compile, or none."""
+    """What goes wrong in `attempt` in any of the processes, in one line; "" where nothing does. All compile, or none, where
+    processes fail alike, as on machines of one kind: in a rehearsal they wait for each other."""
     reason = ""
     try:
         attempt()

@@ -8,6 +8,7 @@ one place in one share. Dropout and a penalty's mixing draw differently in each 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)  # of processes that wait for the main one while it takes scores or writes a checkpoint
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Crew:
         state = PartialState()
         if state.num_processes == 1:
             return cls()
-        return cls(state.process_index, state.num_processes, dist.new_group(backend="gloo"))
+        return cls(state.process_index, state.num_processes, dist.new_group(backend="gloo", timeout=PATIENCE))
 
     @property
     def main(self) -> bool:

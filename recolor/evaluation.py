@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from recolor.checkpoint import load_generator, read_card, weights_sha256
@@ -25,7 +25,7 @@ from recolor.errors import UserError
 from recolor.examples import Examples, write_examples
 from recolor.inception import SET_SCORES, FeatureSet, Inception, WeightsUnavailableError, find_weights, set_scores
 from recolor.metrics import bootstrap, colourfulness, psnr, squared_error, ssim
-from recolor.params import Section
+from recolor.params import Section, of_somebody
 from recolor.progress import progress
 from recolor.shards import CachedPhotos, Split, write_table
 
@@ -41,11 +41,12 @@ class EvaluateParams(Section, frozen=True):
 
     batch_size: int = Field(ge=1, le=4096)
     inception: Literal["auto", "required", "off"]
-    inception_weights: Annotated[Path, Field(strict=False)] | None  # strictly, text would not do
+    # Strictly, text would not do.
+    inception_weights: Annotated[Path, Field(strict=False), AfterValidator(of_somebody)] | None
     bootstrap: int = Field(ge=100, le=1_000_000)
     examples: int = Field(ge=1, le=64)
     device: Device
-    processes: int = Field(ge=1)
+    processes: int = Field(ge=1, le=1024)
 
 
 @memory_kept()
@@ -58,7 +59,8 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     model's weights (`models`). Colourfulness's distance is the mean over photos of the difference from the true photo's. Run
     again on the same machine it writes the same, byte for byte; on a GPU as far as torch has deterministic algorithms (a
     warning names an operation that has none).
-    Several processes (crew.py) take turns at the batches, and the main one writes.
+    Several processes (crew.py) take turns at the batches; the main one takes the scores and writes, and the others return an
+    empty table.
 
     Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
@@ -79,12 +81,14 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
         with determinism(True, strict=False):
             table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device, crew)
         values_each = int(np.prod(photos.shape))
-        scores += [_score(rows, features, values_each, params, seed) for _, rows in table.groupby("model", sort=False)]
+        models_rows = table.groupby("model", sort=False) if crew.main else ()
+        scores += [_score(rows, features, values_each, params, seed) for _, rows in models_rows]
         tables.append(table.drop(columns=["group", "squared_error"]))
         examples.append(shown)
 
-    summary = pd.DataFrame(scores).astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
+    summary = pd.DataFrame(scores)
     if crew.main:
+        summary = summary.astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
         notes = {"inception": why_not, "device": str(machine), "models": weights}
         _write(out, summary, pd.concat(tables), examples, notes)
     return summary

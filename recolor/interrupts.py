@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], str | None]]:
-    """Yields a function that names the signal that came, or None. A second Ctrl-C is an ordinary KeyboardInterrupt."""
+    """Yields a function that names the signal that came, or None. A second signal of a kind does what it did before."""
     came: list[str] = []
     before: dict[signal.Signals, Any] = {}
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML, YAMLError
 from recolor.errors import UserError
 
 T = TypeVar("T")
+P = TypeVar("P", str, Path)
 
 
 def _number(value: Any) -> Any:
@@ -42,6 +43,15 @@ Loss = Literal["gan", "wgan"]
 Seed = Annotated[
     int, Field(ge=0, lt=2**32, strict=True)
 ]  # NumPy's old generator, which clean-fid and pandas use, takes no more
+
+
+def of_somebody(path: P) -> P:
+    """`path`, for a validator. A home folder (`~name`) that nobody has is a fault of the setting."""
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("takes a path, and there is no such user here") from None
+    return path
 
 
 class ParamsError(UserError):

@@ -19,7 +19,7 @@ from recolor import archives
 from recolor.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.errors import UserError
 from recolor.listing import listing_of, walk
-from recolor.params import Section
+from recolor.params import Section, of_somebody
 from recolor.photos import SUFFIXES, decode, is_photo, listed_name
 from recolor.progress import progress
 
@@ -39,16 +39,8 @@ COCO = {
 }
 
 
-def _of_somebody(path: str) -> str:
-    try:
-        Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError("takes a path, and there is no such user here") from None
-    return path
-
-
 Limit = Annotated[int, Field(ge=2)]  # one photo to train on, one to test
-Place = Annotated[str, Field(min_length=1), AfterValidator(_of_somebody)]
+Place = Annotated[str, Field(min_length=1), AfterValidator(of_somebody)]
 
 
 class _Source(Section, frozen=True):

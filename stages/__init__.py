@@ -63,10 +63,8 @@ def run(main: Callable[..., None]) -> None:
         if not (stopped_by or isinstance(error, UserError)):
             raise
         line = f"stopped by {stopped_by[0]}; `dvc repro` goes on" if stopped_by else str(error)
-    else:
-        return
-    typer.echo(f"error: {line}", err=True)
-    raise SystemExit(1)
+        typer.echo(f"error: {line}", err=True)
+        raise SystemExit(1) from None
 
 
 class _Stopped(BaseException):
@@ -76,7 +74,7 @@ class _Stopped(BaseException):
 def _stop_on_signals() -> list[str]:
     """Lets Ctrl-C, SIGTERM and a terminal that closes raise _Stopped; returns the list that will name the signal.
 
-    A second one of a kind does what it did before. Training, once it is in its loop, has a softer way (recolor/interrupts.py).
+    A second one of a kind does what it did before. Training, from its compiling on, has a softer way (recolor/interrupts.py).
     """
     came: list[str] = []
     before: dict[int, Any] = {}

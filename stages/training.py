@@ -46,8 +46,7 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{name}", params.read, manifest))
     _take(checkpoints, crew)
     photos = CachedPhotos(paths.cache(dataset), "train")
-    if crew.main:
-        photos.verify()
+    photos.verify(crew.rank, crew.size)
 
     card = {
         "dataset": dataset,

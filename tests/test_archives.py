@@ -164,6 +164,18 @@ def tree(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda folder: headers(folder, header(tarfile.GNUTYPE_SPARSE, 0)),
+        lambda folder: photo_with(folder, **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+    ],
+)
+def test_a_sparse_file_is_refused_before_its_map_is_read(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match=r"is sparse"):
+        list(members(made(tmp_path)))
+
+
 @pytest.mark.parametrize("harm", HARMFUL)
 def test_harm_is_refused_and_nothing_is_written(harm: str, tmp_path: Path) -> None:
     archive, out = HARMFUL[harm](tmp_path), tmp_path / "in" / "out"

@@ -288,6 +288,8 @@ input()
         assert holder.stdout is not None
         assert holder.stdout.readline() == "None\n"
         assert Checkpoints(tmp_path).take() == str(holder.pid)
+        (tmp_path / "pid").write_text("")  # as it is for a moment, and on a full disk
+        assert Checkpoints(tmp_path).take() == "unknown"
     finally:
         holder.kill()
         holder.wait()

@@ -1,5 +1,6 @@
 """The gallery, opened from disk in a browser: its order is that of the scores, its pictures are those of the models."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -236,3 +237,11 @@ def test_scores_of_the_model_that_was_there_before_are_neither_shown_nor_exporte
     assert listed()["tiny/gan"] not in (stale, before["tiny/gan"])
     assert recolor("export", "tiny/gan", "-o", "gan").exit_code == 0
     assert recolor("gallery", "tiny").exit_code == 0
+    assert recolor("export", str(other / "data/models/tiny/gan"), "-o", "by-its-whole-path").exit_code == 0
+    cards = [json.loads((Path(bundle) / "model.json").read_text()) for bundle in ("gan", "by-its-whole-path")]
+    assert cards[0]["scores"] == cards[1]["scores"] != []
+
+    (paths.model("tiny", "wgan") / "generator.safetensors").unlink()
+    assert "cannot be read" in listed()["tiny/wgan"]  # and the other one is listed all the same
+    (paths.metrics("tiny") / "notes.json").write_text("{")
+    assert "notes.json is damaged" in listed()["tiny/gan"]

@@ -37,6 +37,12 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("datasets", [], "datasets: got []; List should have at least 1 item after validation, not 0"),
         ("datasets", ["sample", "sample"], "datasets: got ['sample', 'sample']; takes each dataset once"),
         ("datasets", ["sample", "cocoa"], "data.cocoa is missing: the datasets are sample, coco, imagenet, mine"),
+        ("evaluate.processes", 10**6, "evaluate.processes: got 1000000; takes less than or equal to 1024"),
+        (
+            "evaluate.inception_weights",
+            "~nobody-here/x",
+            "evaluate.inception_weights: got '~nobody-here/x'; takes a path, and",
+        ),
         ("loss", "vae", "loss: got 'vae'; takes 'gan' or 'wgan'"),
         ("seed", -1, "seed: got -1; takes greater than or equal to 0"),
         ("seed", "one", "seed: got 'one'; takes a valid integer"),
