@@ -41,7 +41,7 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         (
             "evaluate.inception_weights",
             "~nobody-here/x",
-            "evaluate.inception_weights: got '~nobody-here/x'; takes a path, and",
+            "evaluate.inception_weights: got '~nobody-here/x'; takes a path, and there is no such user here",
         ),
         ("loss", "vae", "loss: got 'vae'; takes 'gan' or 'wgan'"),
         ("seed", -1, "seed: got -1; takes greater than or equal to 0"),
