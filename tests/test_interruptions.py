@@ -189,6 +189,12 @@ def test_in_a_queued_experiment_the_second_trainer_waits_and_ends_with_the_same_
     assert checkpoints(work) == ["000000004"]
 
 
+def _heed_signals() -> None:
+    """As from a terminal: a shell's background job ignores Ctrl-C, and what nohup has started a hangup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("name", "event", "what", "number"),
     [
@@ -215,7 +221,7 @@ def test_a_stage_that_is_stopped_says_so_in_one_line_and_leaves_nothing_half(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_heed_signals,
     ) as process:
         _, told = process.communicate(timeout=300)
     assert (process.returncode, told) == (1, f"error: stopped by {number.name}; `dvc repro` goes on\n")
