@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from skimage.color import rgb2lab
+from skimage.color import lab2rgb, rgb2lab
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision import transforms
 
 
@@ -157,3 +159,25 @@ def batches(folder: Path, size: int, batch: int, workers: int) -> Generator[tupl
     )
     while True:
         yield from loader
+
+
+def evaluate(folder: Path, size: int, count: int, generators: list[nn.Module], weights: Path | None) -> None:
+    """PSNR, SSIM and what FID is taken of, for the first `count` photos and each generator, a photo at a time."""
+    dataset = PhotoFolder(folder, size)
+    for generator in generators:
+        fid = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights)) if weights else None
+        for index in range(count):
+            lightness, ab = dataset[index]
+            with torch.no_grad():
+                fake_ab = generator(lightness[None])[0]
+            real, fake = rgb(lightness, ab), rgb(lightness, fake_ab)
+            peak_signal_noise_ratio(real, fake)
+            structural_similarity(real, fake, channel_axis=2)
+            for picture, is_real in ((real, True), (fake, False)):
+                if fid is not None:
+                    fid.update(torch.from_numpy(picture).permute(2, 0, 1)[None], real=is_real)
+
+
+def rgb(lightness: Tensor, ab: Tensor) -> np.ndarray:
+    lab = torch.cat([(lightness + 1) * 50, ab * 110]).permute(1, 2, 0).numpy()
+    return (lab2rgb(lab) * 255).astype(np.uint8)

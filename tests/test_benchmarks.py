@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,9 +100,18 @@ def _setting() -> Iterator[None]:
 def test_evaluates_speed_counts_the_photos_that_it_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(pipeline.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(pipeline, "evaluate", lambda *_: clock.__setitem__(0, 2.0))
-    speed, _ = pipeline._evaluate(TINY, tmp_path)
-    assert (speed.value, speed.unit) == (TINY.scored / 2, "photos/s")
+    ours.make_photos(tmp_path / "photos", TINY.scored, TINY.photo_size)
+    monkeypatch.setattr(pipeline, "evaluate", lambda *_: clock.__setitem__(0, clock[0] + 2))
+    usually = textbook.evaluate
+
+    def evaluate_usually(*arguments: Any) -> None:
+        usually(*arguments)
+        clock[0] += 8
+
+    monkeypatch.setattr(textbook, "evaluate", evaluate_usually)
+    usual, speed, _ = pipeline._evaluate(TINY, tmp_path)
+    assert (usual.value, usual.unit) == (TINY.scored / 8, "photos/s")
+    assert (speed.value, speed.gain, speed.unit) == (TINY.scored / 2, 4, "photos/s")
 
 
 def test_the_textbooks_networks_are_ours() -> None:
