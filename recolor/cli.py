@@ -62,7 +62,7 @@ def colorize(
         typer.Option(
             min=1,
             max=4096,
-            help="Side of the square that the network sees, in pixels; about 2 GB of memory at 2048, 8 at 4096. "
+            help="Side of the square that the network sees, in pixels; memory and time grow with its square. "
             "Default: as it was trained.",
         ),
     ] = None,
