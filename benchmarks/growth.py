@@ -27,9 +27,9 @@ def _measure(count: int) -> dict[str, tuple[float | None, str]]:
     import numpy as np
 
     from benchmarks import ours
-    from recolor.cache import CacheParams, build
-    from recolor.shards import CachedPhotos
-    from recolor.sources import FolderParams, fetch
+    from recolor.dataset.shards import CachedPhotos
+    from recolor.preprocessing.build import CacheParams, build
+    from recolor.sources.fetch import FolderParams, fetch
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

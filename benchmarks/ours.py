@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.measuring import Sizes
-from recolor import convolutions
-from recolor import networks as networks_module
-from recolor.crew import Crew
-from recolor.devices import Machine, determinism, memory_kept
-from recolor.networks import DiscriminatorParams, GeneratorParams
-from recolor.objectives import GANParams, Recipe, WGANParams
-from recolor.params import Params
-from recolor.training import Players, train_step
+from recolor.core.params import Params
+from recolor.models import convolutions
+from recolor.models import networks as networks_module
+from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.runtime.devices import Machine, determinism, memory_kept
+from recolor.runtime.distributed import Crew
+from recolor.training.loop import Players, train_step
+from recolor.training.objectives import GANParams, Recipe, WGANParams
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 
@@ -48,13 +48,13 @@ def precision() -> str:
 
 @contextmanager
 def as_in_training() -> Iterator[None]:
-    """What recolor.training.train sets for its process."""
+    """What recolor.training.loop.train sets for its process."""
     with determinism(False), memory_kept():
         yield
 
 
 class Trainer:
-    """One step after another, as recolor.training takes them; to be used within `as_in_training`."""
+    """One step after another, as recolor.training.loop takes them; to be used within `as_in_training`."""
 
     def __init__(self, sizes: Sizes, model: str, compiled: bool = False) -> None:
         self.machine = Machine.find(precision="auto")

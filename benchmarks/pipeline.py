@@ -19,16 +19,15 @@ from torchmetrics.image import fid
 
 from benchmarks import ours, textbook
 from benchmarks.measuring import Row, Sizes, apart, in_turn, synchronise
-from recolor import inception
-from recolor.cache import CacheParams, build
-from recolor.checkpoint import save_generator
-from recolor.crew import Crew
-from recolor.devices import Machine
-from recolor.evaluation import EvaluateParams, evaluate
-from recolor.feed import Feed
-from recolor.networks import UNetGenerator
-from recolor.params import Params
-from recolor.shards import CachedPhotos
+from recolor.core.params import Params
+from recolor.dataset.batches import Feed
+from recolor.dataset.shards import CachedPhotos
+from recolor.evaluation.evaluate import EvaluateParams, evaluate, inception
+from recolor.models.checkpoint import save_generator
+from recolor.models.networks import UNetGenerator
+from recolor.preprocessing.build import CacheParams, build
+from recolor.runtime.devices import Machine
+from recolor.runtime.distributed import Crew
 
 WORKERS = 2  # of the textbook's DataLoader
 ROUNDS = 2  # of evaluations, which take half a minute each
@@ -218,7 +217,7 @@ def _timed(kind: Any, method: str, seconds: list[float]) -> Iterator[None]:
 @contextlib.contextmanager
 def _random_inception(folder: Path) -> Iterator[Path]:
     """The tests' random weights, which pass for the published ones within the block."""
-    script = Path(__file__).parent.parent / "tests" / "random_inception.py"
+    script = Path(__file__).parent.parent / "tests" / "helpers" / "random_inception.py"
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript, clean-fid's format
         runpy.run_path(str(script), run_name="random_inception")["write"](folder)
     digests = {name: sha256((folder / name).read_bytes()).hexdigest() for name in inception.SHA256}

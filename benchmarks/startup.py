@@ -16,7 +16,7 @@ def rows(sizes: Sizes) -> list[Row]:
     stages = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if "__main__" in path.read_text())
     seconds = in_turn(
         {
-            "recolor --help": lambda: _run("-m", "recolor.cli", "--help"),
+            "recolor --help": lambda: _run("-m", "recolor.app.cli", "--help"),
             **{stage: lambda stage=stage: _run("-m", f"stages.{stage}", "--help") for stage in stages},
         },
         sizes.repeats,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks import ours, textbook
 from benchmarks.measuring import Row, Sizes, apart, in_turn, peak_memory, synchronise
-from recolor.compiling import flops_per_photo
-from recolor.devices import Machine, Precision, memory_kept
+from recolor.runtime.compiling import flops_per_photo
+from recolor.runtime.devices import Machine, Precision, memory_kept
 
 PART = "training step"
 TURN = 20 if torch.cuda.is_available() else 1  # steps between two looks at the clock: on a GPU the host runs ahead

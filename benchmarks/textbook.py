@@ -1,7 +1,7 @@
 """The textbook way to colour photos with a GAN: few lines, written as most people write them, to measure ours against.
 
-A nested U-Net and a PatchGAN as in pix2pix, the same in weights and arithmetic as recolor/networks.py; a Dataset that opens,
-resizes and converts the file in `__getitem__`, every epoch anew; float32, channels first, eager.
+A nested U-Net and a PatchGAN as in pix2pix, the same in weights and arithmetic as recolor/models/networks.py; a Dataset that
+opens, resizes and converts the file in `__getitem__`, every epoch anew; float32, channels first, eager.
 """
 
 from collections.abc import Generator

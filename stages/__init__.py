@@ -14,8 +14,8 @@ from typing import Any
 
 import typer
 
-from recolor.errors import UserError
-from recolor.params import Params
+from recolor.core.errors import UserError
+from recolor.core.params import Params
 from stages import paths
 
 _watched: list[Params] = []
@@ -74,7 +74,7 @@ class _Stopped(BaseException):
 def _stop_on_signals() -> list[str]:
     """Lets Ctrl-C, SIGTERM and a terminal that closes raise _Stopped; returns the list that will name the signal.
 
-    A second one of a kind does what it did before. Training, from its compiling on, has a softer way (recolor/interrupts.py).
+    A second one of a kind does what it did before. Training, from its compiling on, has a softer way (recolor/core/signals.py).
     """
     came: list[str] = []
     before: dict[int, Any] = {}
@@ -125,4 +125,4 @@ def _stage_module() -> str:
 
 def _modules() -> dict[Path, str]:
     folders = (Path(__file__).parent, Path(sys.modules["recolor"].__file__ or "").parent)
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.glob("*.py")}
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.rglob("*.py")}

@@ -12,9 +12,9 @@ def main() -> None:
     """
     text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 
-    from recolor.disk import room_for, whole
-    from recolor.errors import UserError
-    from recolor.settings import check, check_machine
+    from recolor.core.errors import UserError
+    from recolor.core.storage import room_for, whole
+    from stages.settings import check, check_machine
 
     def unchanged() -> None:
         # DVC hashes the file when this ends: an edit made meanwhile would be recorded as checked.

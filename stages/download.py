@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from recolor.params import Seed
+from recolor.core.params import Seed
 from stages import paths, read_params, run
 
 
@@ -22,9 +22,9 @@ def main(
     A download that breaks goes on where it stopped when this is run again. Later stages see the photos that are listed: when
     some of yours have come, gone or changed, run this again.
     """
-    from recolor.listing import write_listing
-    from recolor.photos import is_photo
-    from recolor.sources import SourceParams, fetch
+    from recolor.images.decoding import is_photo
+    from recolor.sources.fetch import SourceParams, fetch
+    from recolor.sources.listing import write_listing
 
     params = read_params(dataset)
     source, seed = paths.at_home(params.source(SourceParams)), params.value("seed", Seed)

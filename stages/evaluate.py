@@ -2,7 +2,7 @@
 
 import typer
 
-from recolor.params import Seed
+from recolor.core.params import Seed
 from stages import at_end, paths, read_params, run
 from stages.launching import launch
 
@@ -18,7 +18,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     """
     from accelerate import PartialState
 
-    from recolor.evaluation import EvaluateParams, evaluate
+    from recolor.evaluation.evaluate import EvaluateParams, evaluate
 
     params = read_params(dataset)
     models = {name: paths.model(dataset, name) for name in paths.MODELS}
@@ -37,7 +37,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
 
 def _forget_training(dataset: str) -> None:
     """Removes the checkpoints of the models that were scored: DVC has recorded those, or it would not have come this far."""
-    from recolor.checkpoint import Checkpoints, weights_sha256
+    from recolor.models.checkpoint import Checkpoints, weights_sha256
 
     for name in paths.MODELS:
         digest = weights_sha256(paths.model(dataset, name))

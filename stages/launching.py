@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recolor.devices import Device
+    from recolor.runtime.devices import Device
 
 
 def launch(section: str, processes: int, device: "Device", stage: str, dataset: str) -> None:
@@ -17,7 +17,7 @@ def launch(section: str, processes: int, device: "Device", stage: str, dataset: 
         return
     import torch
 
-    from recolor.devices import check_gpus
+    from recolor.runtime.devices import check_gpus
 
     check_gpus(device, processes, f"{section}.processes")
     # They share the threads that this one would have: left to itself, torchrun gives each of them a single one.

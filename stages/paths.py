@@ -23,7 +23,7 @@ MODELS = ("gan", "wgan")
 
 
 def at_home(source: Any) -> Any:
-    """`source` (see `recolor.sources`) with its path, where it has one, relative to the repository itself."""
+    """`source` (see `recolor.sources.fetch`) with its path, where it has one, relative to the repository itself."""
     if not hasattr(source, "path"):
         return source
     return source.model_copy(update={"path": str(HOME / Path(source.path).expanduser())})

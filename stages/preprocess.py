@@ -2,7 +2,7 @@
 
 import typer
 
-from recolor.params import Seed
+from recolor.core.params import Seed
 from stages import paths, read_params, run
 
 
@@ -12,9 +12,9 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     Each photo is turned upright, brought to 8-bit sRGB, resized to data.size (bicubic) and stored as float16 Lab. Exact
     duplicates, photos that are grey already (data.min_chroma) and files that cannot be decoded stand in rejected.csv.
     """
-    from recolor.cache import CacheParams, build
-    from recolor.shards import read_table
-    from recolor.sources import SourceParams, root
+    from recolor.dataset.shards import read_table
+    from recolor.preprocessing.build import CacheParams, build
+    from recolor.sources.fetch import SourceParams, root
 
     params = read_params(dataset)
     settings = params.section("data", CacheParams)

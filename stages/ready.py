@@ -2,7 +2,7 @@
 
 import typer
 
-from recolor.errors import UserError
+from recolor.core.errors import UserError
 from stages import paths, read_params, run
 
 
@@ -14,8 +14,8 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     """
     from pydantic import PositiveInt
 
-    from recolor.disk import room_for, whole
-    from recolor.shards import read_table
+    from recolor.core.storage import room_for, whole
+    from recolor.dataset.shards import read_table
 
     size = read_params(dataset).value("train.batch_size", PositiveInt)
     photos = int((read_table(paths.cache(dataset) / "manifest.csv")["split"] == "train").sum())

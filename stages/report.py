@@ -10,9 +10,9 @@ def main() -> None:
     model that `loss` names. timings.md stands apart, because times differ from run to run. No score is computed here, so
     `dvc exp run -S loss=wgan` is a matter of seconds.
     """
-    from recolor.params import Datasets, Loss
-    from recolor.report import write
-    from recolor.results import read
+    from recolor.core.params import Datasets, Loss
+    from recolor.reporting.report import write
+    from recolor.reporting.results import read
 
     params = read_params()
     loss = params.value("loss", Loss)

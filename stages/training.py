@@ -13,16 +13,16 @@ import torch
 import typer
 from accelerate import PartialState
 
-from recolor.checkpoint import Checkpoints, save_generator, weights_sha256
-from recolor.crew import Crew
-from recolor.devices import Machine
-from recolor.disk import room_for, whole, whole_folder
-from recolor.errors import UserError
-from recolor.networks import DiscriminatorParams, GeneratorParams
-from recolor.objectives import Recipe
-from recolor.params import Params, Seed
-from recolor.shards import CachedPhotos
-from recolor.training import Trained, TrainParams, train
+from recolor.core.errors import UserError
+from recolor.core.params import Params, Seed
+from recolor.core.storage import room_for, whole, whole_folder
+from recolor.dataset.shards import CachedPhotos
+from recolor.models.checkpoint import Checkpoints, save_generator, weights_sha256
+from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.runtime.devices import Machine
+from recolor.runtime.distributed import Crew
+from recolor.training.loop import Trained, TrainParams, train
+from recolor.training.objectives import Recipe
 from stages import at_end, paths
 from stages.launching import launch
 

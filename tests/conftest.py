@@ -78,7 +78,7 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     """A folder with both Inception files, random weights in them; while the tests run they pass for the published ones."""
     import random_inception
 
-    from recolor.inception import SHA256
+    from recolor.evaluation.inception import SHA256
 
     folder = tmp_path_factory.mktemp("inception")
     random_inception.write(folder)
@@ -114,8 +114,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of 32x32 pixels that never learnt anything, but colours boldly."""
     import torch
 
-    from recolor.checkpoint import save_generator
-    from recolor.networks import GeneratorParams, UNetGenerator
+    from recolor.models.checkpoint import save_generator
+    from recolor.models.networks import GeneratorParams, UNetGenerator
 
     folder = tmp_path_factory.mktemp("models") / "mine" / "gan"
     with torch.random.fork_rng():

@@ -15,8 +15,8 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import growth, ours, pipeline, startup, step, textbook
 from benchmarks.measuring import Row, Sizes, apart, as_json, in_turn, markdown
-from recolor.devices import Machine
-from recolor.networks import GeneratorParams, PatchDiscriminator, UNetGenerator, parameter_count
+from recolor.models.networks import GeneratorParams, PatchDiscriminator, UNetGenerator, parameter_count
+from recolor.runtime.devices import Machine
 
 TINY = Sizes(
     photos=8,

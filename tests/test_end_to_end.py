@@ -17,7 +17,7 @@ from conftest import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
 
-from recolor.checkpoint import read_card
+from recolor.models.checkpoint import read_card
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from recolor.checkpoint import load_generator
-from recolor.color import into_gamut, lab_to_rgb, rgb_to_lab
-from recolor.figures import image_grid
+from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lab
+from recolor.models.checkpoint import load_generator
+from recolor.reporting.figures import image_grid
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
 SHOWN = 176  # pixels

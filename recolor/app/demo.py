@@ -1,0 +1,259 @@
+"""The page of `recolor demo`: a photo in, its colours beside it, and a file to take away. Needs the extra `demo`.
+
+Nothing leaves the machine that serves it: no telemetry, no font or script from elsewhere, and the browser is told to refuse
+any.
+"""
+
+import html
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # gradio reads it when it is imported
+
+import gradio as gr
+from PIL import Image
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recolor.core.errors import UserError
+from recolor.images.decoding import decode, opened, to_srgb
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.files import colorize_files, plan
+from recolor.models.checkpoint import read_card
+
+MAX_MEGAPIXELS = 40
+MAX_MEGABYTES = 50
+MAX_WAITING = 16  # photos in the queue; one is coloured at a time
+MODELS_KEPT = 4  # in memory
+PREVIEW = 1600  # pixels of the longer side, on the page; the file is as large as the photo
+# Of scikit-image: three grey photos, which no dataset trains on, and the one of `sample` that is its test photo at seed 42.
+EXAMPLES = ["camera.png", "coffee.png", "coins.png", "moon.png"]
+
+# What the browser does at once, without the server: nothing is to be downloaded from the moment that something else is asked
+# for until the file of the newest wish is there.
+ASKED = "asked => [{__type__: 'update', interactive: false}, asked + 1]"
+MADE = "(file, asked, made) => ({__type__: 'update', interactive: Boolean(file) && asked === made})"
+
+# Whatever another version of gradio may link to: the browser asks this server and no other.
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
+NO_OTHER = "none"
+STYLE = """
+.gradio-container { max-width: 1280px !important; margin: 0 auto !important }
+#result .empty, #first .empty, #second .empty { min-height: 420px }
+"""
+WORDS = f"""# recolor
+Gives a photo colours: drop one here, paste one, or take an example. The colours are **invented**: what such photos often
+show, not what was there. Up to {MAX_MEGAPIXELS} megapixels and {MAX_MEGABYTES} MB; every detail of the photo is kept."""
+
+
+WHICH = "Examples, of scikit-image: no dataset trains on them (the cup is the test photo of `sample`, at seed 42)"
+
+
+class OwnHostOnly:
+    """Sends POLICY with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
+
+
+def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> gr.Blocks:
+    """The page for `models` (name: folder), the first one chosen; `examples` is a folder of photos.
+
+    Raises ModelError for a folder without a model.
+    """
+    titles = [(_title(name, read_card(folder)), name) for name, folder in models.items()]
+    first = next(iter(models))
+    load = lru_cache(MODELS_KEPT)(lambda name: Colorizer.load(models[name], device))
+    with gr.Blocks(title="recolor", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(WORDS)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                photo = gr.Image(label="Photo", sources=["upload", "clipboard"], height=300, elem_id="photo")
+                model = gr.Dropdown(titles, value=first, label="Model", elem_id="model")
+                other = gr.Dropdown(
+                    [("nothing", NO_OTHER), *titles], value=_other(models, first), label="Compare with", elem_id="other"
+                )
+                strength = gr.Slider(
+                    0, 2, 1, step=0.05, label="Strength of colour", info="0 is grey, 1 as predicted", elem_id="strength"
+                )
+                download = gr.DownloadButton("Download", variant="primary", interactive=False, elem_id="download")
+            with gr.Column(scale=5, min_width=320), gr.Tabs():
+                with gr.Tab("Before and after"):
+                    result = gr.ImageSlider(
+                        label="Move the line",
+                        buttons=["fullscreen"],
+                        interactive=False,
+                        max_height=640,
+                        elem_id="result",
+                    )
+                with gr.Tab("Side by side"), gr.Row():
+                    sides = [
+                        gr.Image(label=side, interactive=False, buttons=["fullscreen"], min_width=280, elem_id=side)
+                        for side in ("first", "second")
+                    ]
+        gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=WHICH)
+        asked, made = gr.Number(0, visible=False), gr.Number(0, visible=False)  # the newest wish, and that of the file
+        done = gr.State()
+        wishes = [photo.change, model.change, other.change, strength.change]
+        gr.on(wishes, None, [asked], [download, asked], js=ASKED, api_visibility="private")
+        coloured = gr.on(
+            wishes,
+            _in_words(lambda *chosen: _colour(load, *chosen)),
+            [photo, model, other, strength, asked, done],
+            [result, *sides, download, made, done],
+            # The photo is to be opened by `photos.opened` alone. gradio has seen by then that it is one of its uploads.
+            preprocess=False,
+            concurrency_limit=1,
+            trigger_mode="always_last",
+            show_progress="minimal",
+            api_visibility="private",
+        )
+        coloured.success(None, [download, asked, made], [download], js=MADE, api_visibility="private")
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    return page
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> str:
+    """Serves `page` and returns its address, at once. Raises UserError where the port is not to be had."""
+    theme = gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="indigo")
+    try:
+        _, address, _ = page.launch(
+            server_name=f"[{host}]" if ":" in host else host,  # IPv6, as in an address
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=MAX_MEGABYTES * gr.FileSize.MB,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            theme=theme,
+            css=STYLE,
+            app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+        )
+    except OSError as error:
+        raise UserError(f"port {port} of {host} is not to be had ({error}): name another with --port") from None
+    return str(address)
+
+
+def serve(models: Mapping[str, Path], host: str, port: int, device: str = "auto") -> None:
+    """Serves the page for `models` until it is stopped; the photos that it was given go when it ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped tidies up as after Ctrl-C
+    with tempfile.TemporaryDirectory(prefix="recolor-demo-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        page = build(models, grey_examples(Path(folder) / "examples"), device)
+        print(f"recolor demo: {launch(page, host, port)} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
+
+
+def grey_examples(folder: Path) -> Path:
+    """Fills `folder` with photos that scikit-image brings, made grey, as far as they are installed."""
+    import skimage
+
+    folder.mkdir(parents=True)
+    for name in EXAMPLES:
+        photo = Path(skimage.__file__).parent / "data" / name
+        if photo.exists():
+            decode(photo).convert("L").save(folder / f"{photo.stem}.jpg", quality=92)
+    return folder
+
+
+def _title(name: str, card: Mapping[str, Any]) -> str:
+    return f"{name}: {card.get('epochs', '?')} epochs, {card.get('photos', '?')} photos"
+
+
+def _other(models: Mapping[str, Path], first: str) -> str:
+    """What `first` is compared with unasked: the other model of its dataset."""
+    same = [name for name, folder in models.items() if folder.parent == models[first].parent and name != first]
+    return same[0] if same else NO_OTHER
+
+
+def _in_words(colour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """`colour`, with what the user can mend shown on the page; after a failure nothing of an earlier photo is left there.
+
+    `asked` is handed on, and what is `done` is not done again: gradio tells of a photo that takes another's place twice.
+    """
+
+    def told(
+        photo: dict[str, Any] | None, model: str, other: str, strength: float, asked: int, done: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        chosen = photo and Path(photo["path"]), model, other, strength
+        if chosen == done:
+            yield *[gr.skip()] * 4, asked, done
+            return
+        try:
+            for shown in colour(*chosen):
+                yield *shown, asked, chosen
+        except Exception as error:
+            yield *_nothing(), asked, chosen
+            if not isinstance(error, UserError):
+                raise
+            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
+
+    return told
+
+
+def _nothing() -> tuple[Any, ...]:
+    """What the page shows where there is no result."""
+    empty = gr.Image(None, label="")
+    return None, empty, empty, gr.DownloadButton("Download", value=None)
+
+
+def _colour(
+    load: Callable[[str], Colorizer], photo: Path | None, model: str, other: str, strength: float
+) -> Iterator[tuple[Any, ...]]:
+    """What the page shows: first the pictures, at the page's size, then the file, at the photo's."""
+    if photo is None:
+        yield _nothing()
+        return
+    preview = _preview(photo)
+    before, after = _painted(load(model), preview, strength)
+    compared = [gr.Image(after, label=model), gr.Image(None, label="")]
+    if other != NO_OTHER:
+        compared[1] = gr.Image(_painted(load(other), preview, strength)[1], label=other)
+    yield (before, after), *compared, gr.DownloadButton("Making the file ...", value=None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        [job] = colorize_files(load(model), plan([photo], Path(folder)), strength=strength)
+        if job.problem:
+            raise UserError(job.problem)
+        # gradio copies the file to where it serves files from, and then comes back here.
+        yield gr.skip(), gr.skip(), gr.skip(), gr.DownloadButton("Download", value=job.target)
+
+
+def _preview(photo: Path) -> Image.Image:
+    with opened(photo) as file:
+        if file.width * file.height > MAX_MEGAPIXELS * 10**6:
+            raise UserError(
+                f"{file.width}x{file.height} pixels: this page takes up to {MAX_MEGAPIXELS} megapixels; "
+                "`recolor colorize` takes more"
+            )
+        image = to_srgb(file)
+    image.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS)
+    return image
+
+
+def _painted(colorizer: Colorizer, photo: Image.Image, strength: float) -> tuple[Image.Image, Image.Image]:
+    """`photo` as the network sees it, grey, and in its colours."""
+    [predicted] = colorizer.predict([photo])
+    pictures = photo.copy(), photo.copy()
+    for picture, share in zip(pictures, (0.0, strength), strict=True):
+        colorizer.paint(picture, predicted, strength=share)
+    return pictures

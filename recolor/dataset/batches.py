@@ -1,0 +1,116 @@
+"""Photos for the training loop: drawn anew every epoch, mirrored, cut into batches, read while the step before them runs."""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recolor.runtime.distributed import Crew
+
+FREE_SHARE = 0.25  # of a GPU's free memory may go to the photos: networks, gradients and activations take the rest
+CHUNK = 256  # photos on their way to the device at once
+
+
+class Photos(Protocol):
+    """What training asks of its photos; `recolor.dataset.shards.CachedPhotos` is one."""
+
+    shape: tuple[int, int, int]  # of one photo: (3, H, W)
+
+    def __len__(self) -> int: ...
+    def half(self, indices: NDArray[np.intp]) -> Tensor:
+        """(B, 3, H, W) normalised Lab in float16, which is what the cache holds: 393 kB a photo at 256x256."""
+        ...
+
+
+class Feed:
+    """Batches of `photos` on `device`, (batch_size / crew.size, 3, H, W), float32, channels_last.
+
+    `on_device` keeps the photos there; auto does so on a GPU with room for them. Elsewhere they stay where they are, in the
+    system's page cache, and a thread reads one batch ahead. Either way it is float16 that goes to the device, which widens
+    and mirrors it.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        batch_size: int,
+        flip: bool,
+        seed: int,
+        device: torch.device,
+        crew: Crew,
+        on_device: Literal["auto"] | bool = False,
+    ) -> None:
+        self.photos = photos
+        self.batch_size = batch_size
+        self.flip = flip
+        self.seed = seed
+        self.device = device
+        self.crew = crew
+        keep = on_device is True or (on_device == "auto" and _fits(photos, device))
+        self.held = _copy(photos, device) if keep else None
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
+        """The batches of an epoch from number `first` on. Photos that do not fill the last batch sit the epoch out."""
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.photos))
+        mirrored = rng.random(len(self.photos)) < (0.5 if self.flip else 0)
+        steps = len(self.photos) // self.batch_size
+        batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)[first:]
+        chosen = np.ascontiguousarray(self.crew.share(batches.T).T)
+        # Both go to the device once an epoch: a copy out of ordinary memory waits for all that the device has been given to do.
+        mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
+        if self.held is None:
+            return self._read_ahead(chosen, mirror)
+        places, held = torch.from_numpy(chosen).to(self.device), self.held
+        return (_finished(held[places[batch]], mirror[batch]) for batch in range(len(chosen)))
+
+    def _read_ahead(self, chosen: NDArray[np.intp], mirror: Tensor) -> Iterator[Tensor]:
+        numbers = iter(range(len(chosen)))
+        on_cpu, on_gpu = self.device.type == "cpu", self.device.type == "cuda"
+
+        def read(batch: int) -> Tensor:
+            half = self.photos.half(chosen[batch])
+            if on_cpu:
+                return _finished(half, mirror[batch])  # beside the step before it
+            return half.pin_memory() if on_gpu else half
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = deque((batch, reader.submit(read, batch)) for batch in islice(numbers, 1))
+            while ahead:
+                batch, reading = ahead.popleft()
+                photos = reading.result()
+                ahead.extend((following, reader.submit(read, following)) for following in islice(numbers, 1))
+                if on_cpu:
+                    yield photos
+                else:
+                    # Out of pinned memory the copy runs beside the host, which goes on to queue the step. Out of ordinary
+                    # memory it must not: on MPS the photos may be gone before they are copied (pytorch/pytorch#189690).
+                    yield _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
+
+
+def _finished(half: Tensor, mirror: Tensor) -> Tensor:
+    """(B, 3, H, W) in float16 as training takes it: those that `mirror` (B) says are mirrored, float32, channels_last."""
+    half = torch.where(mirror[:, None, None, None], half.flip(-1), half)
+    return half.to(torch.float32, memory_format=torch.channels_last)
+
+
+def _copy(photos: Photos, device: torch.device) -> Tensor:
+    """All of `photos` on a device."""
+    held = torch.empty(len(photos), *photos.shape, dtype=torch.float16, device=device)
+    for chunk in np.array_split(np.arange(len(photos)), -(-len(photos) // CHUNK)):
+        held[chunk[0] : chunk[-1] + 1] = photos.half(chunk)
+    return held
+
+
+def _fits(photos: Photos, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return len(photos) * math.prod(photos.shape) * torch.float16.itemsize <= FREE_SHARE * free

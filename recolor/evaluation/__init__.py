@@ -1,0 +1,1 @@
+"""Metrics of one picture and of sets of pictures. May import dataset, models, runtime, core and images."""

@@ -1,0 +1,187 @@
+"""A trained generator at work: `Colorizer.load(folder)(photo)` colours photos of any size.
+
+The network sees a photo squeezed to the square that it was trained on, and says which colours belong where; `upsampling` brings
+them to the photo's own size, where they join the photo's own L. So the network's size limits how finely colour can change, and
+no detail of the photo is lost.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from recolor.core.errors import UserError
+from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lab
+from recolor.images.decoding import PhotoError, to_srgb, told
+from recolor.inference.upsampling import Upsampler, Upsampling
+from recolor.models.checkpoint import load_generator, read_card
+from recolor.models.networks import UNetGenerator
+
+Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
+
+SIZE = 256  # of models whose card does not say what they were trained on
+BATCH = 8  # photos of SIZE x SIZE in one pass through the network: the default U-Net takes 30 MB for each
+CHANNELS = (1, 3, 4)  # of an array's last side, where it is not the width
+TILE = 2**20  # pixels painted at a time: some 150 MB
+SIDE = 2**13  # of a tile, at most: the weights of its interpolation take SIDE x size x 4 bytes, 8 MB at size 256
+
+
+class Colorizer:
+    """Colours photos with one model on one device. `card` is the model's `model.json`; `size`, what it was trained on.
+
+    `colorizer(photo)` gives like for like, at full resolution, whatever the photo's colours were:
+
+    - a PIL image of any mode: the right way up and in sRGB, mode RGB, or RGBA for one with transparency (of which the network
+      sees what lies over white);
+    - a NumPy array of uint8, (H, W) or (H, W, 1) grey or (H, W, 3) RGB: (H, W, 3); or (H, W, 4) RGBA: (H, W, 4);
+    - a batch of arrays of one of these shapes, (B, ...): a batch. An array whose last side is 1, 3 or 4 has colours there.
+      (3, H, W) is refused, since it may be one photo as well as three: three grey ones are (3, H, W, 1);
+    - a list or tuple of any of the first two: a list.
+
+    L stays the photo's own: within half a unit of 100, which `into_gamut` and the rounding of three channels to 8 bits take.
+    Photos of more than 8 bits are brought to 8 first. Raises UserError for anything else, for a `size` that the network
+    cannot take, and for a negative `strength`.
+    """
+
+    def __init__(self, generator: UNetGenerator, card: dict[str, Any] | None = None) -> None:
+        self.generator = generator.eval()
+        self.card = card or {}
+        self.device = next(generator.parameters()).device
+        self.multiple = 2**generator.params.downs
+        self.size = int(self.card.get("size", max(SIZE, self.multiple)))
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str = "auto") -> "Colorizer":
+        """The model of a folder that `recolor export` or a training stage wrote, on `device`: auto, cpu, cuda or mps.
+
+        Raises ModelError for a folder that holds no whole model, UserError for a device that this machine does not have.
+        """
+        return cls(load_generator(Path(directory), _device(device)), read_card(Path(directory)))
+
+    @overload
+    def __call__(
+        self, photos: Photo, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
+    ) -> Photo: ...
+    @overload
+    def __call__(
+        self,
+        photos: Sequence[Photo],
+        *,
+        size: int | None = None,
+        upsampling: Upsampling = "guided",
+        strength: float = 1.0,
+    ) -> list[Photo]: ...
+    def __call__(
+        self, photos: Any, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
+    ) -> Any:
+        """`photos` in colour. `size`: what the network sees, if not what it was trained on; `strength`: a factor of ab."""
+        if isinstance(photos, np.ndarray) and _is_batch(photos):
+            if not len(photos):
+                return np.zeros((*photos.shape[:3], 4 if photos.shape[3:] == (4,) else 3), np.uint8)
+            return np.stack(self(list(photos), size=size, upsampling=upsampling, strength=strength))
+        if isinstance(photos, list | tuple) and not photos:
+            return []
+        if not isinstance(photos, list | tuple):
+            return self([photos], size=size, upsampling=upsampling, strength=strength)[0]
+        with told():
+            images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
+        for image, predicted in zip(images, self.predict(images, size), strict=True):
+            self.paint(image, predicted, upsampling, strength)
+        return [
+            np.array(image) if isinstance(photo, np.ndarray) else image
+            for photo, image in zip(photos, images, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def predict(self, photos: Sequence[Image.Image], size: int | None = None) -> Tensor:
+        """(B, 3, size, size) normalised Lab of B images as `to_srgb` gives them: the L that the network sees, its ab."""
+        size = self.size if size is None else size
+        if size < 1 or size % self.multiple:
+            raise UserError(f"size: got {size}; this model takes multiples of {self.multiple}")
+        batch = max(1, BATCH * SIZE**2 // size**2)
+        lightness = torch.stack([torch.from_numpy(_squeezed(photo, size)) for photo in photos]).to(self.device)
+        lab = torch.cat([torch.cat([part, self.generator(part)], dim=1) for part in lightness.split(batch)])
+        if not lab.isfinite().all():
+            raise UserError("the model's colours are not numbers (NaN): its weights are of no use")
+        return lab
+
+    @torch.inference_mode()
+    def paint(
+        self,
+        photo: Image.Image,
+        predicted: Tensor,
+        upsampling: Upsampling = "guided",
+        strength: float = 1.0,
+        start: int = 0,
+    ) -> None:
+        """Paints `photo`, as `to_srgb` gives it, in place: its L under the colours of its own row of `predict`.
+
+        The photo is what lies right of column `start`; what lies left of it stays as it is.
+        """
+        if not 0 <= strength < float("inf"):
+            raise UserError(
+                f"strength: got {strength:g}; takes 0 (grey), 1 (as predicted), or what is between or above"
+            )
+        width, height = photo.width - start, photo.height
+        upsampler = Upsampler(predicted.to(self.device), width, height, upsampling)
+        columns = min(width, SIDE)
+        rows = min(max(1, TILE // columns), SIDE)
+        for left in range(0, width, columns):
+            for top in range(0, height, rows):
+                box = start + left, top, start + min(left + columns, width), min(top + rows, height)
+                tile = np.asarray(photo.crop(box))
+                lightness = torch.from_numpy(rgb_to_lab(tile[..., :3])[:1]).to(self.device)
+                lab = torch.cat([lightness, strength * upsampler.tile(top, left, lightness)])[None]
+                rgb = lab_to_rgb(into_gamut(lab))[0].permute(1, 2, 0).cpu().numpy()
+                photo.paste(Image.fromarray(np.concatenate([rgb, tile[..., 3:]], axis=-1)), box[:2])
+
+
+def _device(name: str) -> torch.device:
+    """As torch finds it. accelerate's choice is the same, but its state belongs to the whole process, and this is a library."""
+    has_accelerator = torch.accelerator.is_available()
+    found = torch.accelerator.current_accelerator() if has_accelerator else None
+    known = {"cpu": torch.device("cpu")} | ({found.type: found} if found else {})
+    if name == "auto":
+        return found or known["cpu"]
+    if name not in known:
+        raise UserError(
+            f"device: got {name}, which this machine does not have; it has {' and '.join(known)}, or say auto"
+        )
+    return known[name]
+
+
+def _is_batch(array: NDArray[Any]) -> bool:
+    """Of photos in equal shapes, and not one. Raises PhotoError for what may be either."""
+    sides = array.shape
+    if array.ndim == 3 and sides[2] not in CHANNELS and (sides[2] == 2 or sides[0] == 3):
+        takes = "takes (H, W, 3) and, for grey photos, (B, H, W, 1)"
+        doubt = "CHW" if sides[0] == 3 else "two channels"
+        raise PhotoError(f"an array of {sides} may be {doubt}: {takes}")
+    return array.ndim - (array.ndim > 2 and sides[-1] in CHANNELS) == 3
+
+
+def _image(photo: Any) -> Image.Image:
+    is_array = isinstance(photo, np.ndarray)
+    if not isinstance(photo, Image.Image) and not (
+        is_array and photo.dtype == np.uint8 and (photo.ndim == 2 or (photo.ndim == 3 and photo.shape[2] in CHANNELS))
+    ):
+        kind = f"{photo.dtype} {photo.shape}" if is_array else type(photo).__name__
+        takes = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), channels last"
+        raise PhotoError(f"a photo is a PIL image or an array of uint8, {takes}; got {kind}")
+    size = photo.shape if is_array else photo.size
+    if 0 in size:
+        raise PhotoError(f"a photo without pixels: {size}")
+    if not is_array:
+        return photo
+    return Image.fromarray(photo[..., 0] if photo.shape[2:] == (1,) else photo)
+
+
+def _squeezed(photo: Image.Image, size: int) -> NDArray[np.float32]:
+    """(1, size, size) normalised L, squeezed as for training."""
+    small = to_srgb(photo.resize((size, size), Image.Resampling.BICUBIC))
+    return rgb_to_lab(np.asarray(small))[:1]

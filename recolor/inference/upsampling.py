@@ -1,0 +1,87 @@
+"""Joint upsampling: the colour that the network predicts at 256x256, brought to the photo's own size and edges.
+
+The guided filter (He et al. 2013, equations 5 and 6; its subsampled form, He and Sun 2015) takes colour for a linear function
+of lightness in every small window, so that a step in the photo's lightness becomes a step in its colour. It is used on what
+bicubic interpolation loses: colour = bicubic(ab) + slope * (L - bicubic(L at the network's size)). In this form a photo of the
+network's own size keeps the prediction to the last bit, and where lightness says nothing (slope 0) what remains is bicubic.
+
+Interpolation is linear and separable: a matrix for the rows and one for the columns. A tile of the photo takes a few lines of
+each, made when they are needed, so that photos of any size and shape are done in tiles which fit together without a seam.
+"""
+
+import functools
+import math
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recolor.core.errors import UserError
+
+Upsampling = Literal["guided", "bicubic"]
+
+# The best of radii 1 to 4 and epsilons 1e-5 to 0.04 by PSNR, and the largest epsilon costs least where lightness misleads:
+# with the true ab at 256, 128 and 64 pixels, on scikit-image's photos, 0.5, 0.6 and 0.7 dB above bicubic.
+RADIUS = 1  # of the window, in pixels of the network's size
+EPSILON = 0.04  # variance of normalised L below which a window counts as flat: a deviation of 10 units of L
+
+
+class Upsampler:
+    """The ab of `predicted`, normalised Lab (3, h, w), for a photo of `width` x `height` pixels.
+
+    Raises UserError for a method that is not one of `Upsampling`.
+    """
+
+    def __init__(self, predicted: Tensor, width: int, height: int, method: Upsampling = "guided") -> None:
+        if method not in get_args(Upsampling):
+            raise UserError(f"upsampling: got {method}; takes {' or '.join(get_args(Upsampling))}")
+        self._maps = predicted[1:]
+        if method == "guided":
+            self._maps = torch.cat([predicted[1:], _slopes(predicted), predicted[:1]])
+        self._width, self._height = width, height
+
+    def tile(self, top: int, left: int, lightness: Tensor) -> Tensor:
+        """ab (2, rows, columns) of the pixels from `top` and `left` on whose normalised L is `lightness` (1, rows, columns)."""
+        (_, rows, columns), (_, height, width) = lightness.shape, self._maps.shape
+        across = _weights(width, self._width, left, columns).to(self._maps)
+        down = _weights(height, self._height, top, rows).to(self._maps)
+        # The shorter side first: of a tall and narrow tile, the other way round is many times the work.
+        maps = down @ (self._maps @ across.T) if columns < rows else down @ self._maps @ across.T
+        if len(maps) == 2:
+            return maps
+        ab, slopes, smooth = maps.split([2, 2, 1])
+        return ab + slopes * (lightness - smooth)
+
+
+def _slopes(lab: Tensor) -> Tensor:
+    """(2, h, w): how much a and b change with L around each pixel (a_k of He et al. 2013, equation 5, and its mean, of 8)."""
+    mean = _window_mean(torch.cat([lab, lab[:1] * lab]))
+    covariance = mean[3:] - mean[:1] * mean[:3]  # of L with L, a, b
+    return _window_mean(covariance[1:] / (covariance[:1] + EPSILON))
+
+
+def _window_mean(maps: Tensor) -> Tensor:
+    return F.avg_pool2d(maps[None], 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)[0]
+
+
+@functools.lru_cache(maxsize=2)  # down a column of tiles, the weights across stay the same
+def _weights(source: int, target: int, first: int, count: int) -> Tensor:
+    """(count, source): each row the weights of one of `count` target pixels from `first` on.
+
+    Bicubic (Keys 1981), and a mean over more pixels where it shrinks, as Pillow and `F.interpolate(antialias=True)` have it.
+    """
+    scale = source / target
+    shrink = max(scale, 1.0)
+    centres = (torch.arange(first, first + count, dtype=torch.float64) + 0.5) * scale - 0.5
+    taps = torch.arange(math.ceil(4 * shrink) + 1) + torch.ceil(centres[:, None] - 2 * shrink).long()
+    weights = _keys((taps - centres[:, None]) / shrink) * ((taps >= 0) & (taps < source))
+    weights /= weights.sum(dim=1, keepdim=True)
+    return torch.zeros(count, source).scatter_add_(1, taps.clamp(0, source - 1), weights.float())
+
+
+def _keys(x: Tensor) -> Tensor:
+    """Keys's cubic kernel, equation 15 (a = -1/2), for distances in pixels."""
+    x = x.abs()
+    inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, inner, torch.where(x < 2, outer, 0.0))

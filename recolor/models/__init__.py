@@ -1,0 +1,1 @@
+"""Generators and critics, and their folders on disk. May import core and images."""

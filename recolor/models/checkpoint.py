@@ -1,0 +1,277 @@
+"""Models on disk: generators to hand out, and training state to resume from.
+
+Both are safetensors for the tensors and JSON for the rest: nothing that is loaded here can run code. Both are written to a
+temporary name and renamed, so that a file under its own name is whole.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recolor.core.errors import UserError
+from recolor.core.storage import room_for, whole
+from recolor.images.color import AB_SCALE, L_CENTRE
+from recolor.models.networks import GeneratorParams, UNetGenerator
+
+FORMAT = 1
+WEIGHTS = "generator.safetensors"
+CARD = "model.json"
+NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
+
+
+class ModelError(UserError):
+    """A model folder that is missing, damaged, or not one of ours."""
+
+
+class _Architecture(GeneratorParams, frozen=True):
+    name: Literal["UNetGenerator"]
+
+
+class _Card(BaseModel, strict=True):
+    """What is read of a card, format and normalisation aside; it may hold more."""
+
+    architecture: _Architecture
+    size: int = Field(256, ge=1)
+    data: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    scores: list[dict[str, Any]] = []
+
+
+def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, Any]) -> None:
+    """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds."""
+    weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
+    with room_for("the model", directory, _bytes(weights)), whole(directory / WEIGHTS) as path:
+        _save_tensors(weights, path)
+    content = {
+        "format": FORMAT,
+        "architecture": {"name": "UNetGenerator", **generator.params.model_dump()},
+        "normalisation": NORMALISATION,
+        **card,
+    }
+    with room_for("the model", directory), whole(directory / CARD) as path:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """`model.json`. Raises ModelError where it is missing, damaged, wrong, or of a format that this version does not know."""
+    path = directory / CARD
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
+    if card.get("normalisation") != NORMALISATION:
+        raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
+    try:
+        _Card.model_validate(card)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key, what = wrong["loc"][0], wrong["msg"]
+        if key == "architecture":
+            what = f"not a UNetGenerator's ({'.'.join(map(str, wrong['loc']))}: {what})"
+        raise ModelError(f"{path}: {key}: {what}; got {str(card.get(key, 'nothing'))[:80]}") from None
+    return card
+
+
+def load_generator(directory: Path, device: torch.device | str = "cpu") -> UNetGenerator:
+    """The generator of a model folder, in eval mode. Raises ModelError as `read_card`, and for weights that do not fit."""
+    architecture = {key: value for key, value in read_card(directory)["architecture"].items() if key != "name"}
+    path = directory / WEIGHTS
+    with torch.device("meta"):
+        generator = UNetGenerator(GeneratorParams(**architecture))
+    expected = {name: tensor.dtype for name, tensor in generator.state_dict().items()}
+    try:
+        weights = load_file(path)
+        generator.load_state_dict(weights, assign=True)  # checks names and shapes, not types
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; `dvc checkout` or `dvc repro` brings it back") from None
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: damaged, or not this model's weights: {' '.join(str(error).split())[:200]}"
+        ) from None
+    for name, tensor in weights.items():
+        if tensor.dtype != expected[name]:
+            raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name]}")
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} holds values that are not finite: the model is of no use")
+    return generator.to(device).eval()
+
+
+def weights_sha256(directory: Path) -> str:
+    """What tells one training's weights from another's. Raises ModelError where the folder has none."""
+    try:
+        with (directory / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
+
+
+class Checkpoints:
+    """The newest two training states of one run, in a folder of its own that belongs to one process at a time.
+
+    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. It is two files: `N.safetensors`, and
+    `N.json`, which is written last and holds a SHA-256 over both, so that a state with both is a whole one.
+    """
+
+    KEPT = 2
+    MADE = "made"  # the digest of the model that the run has ended with
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.damaged: set[Path] = set()  # tensors of the states that `load` has passed over
+        self._lock = FileLock(folder / "lock", timeout=0)
+
+    def take(self) -> str | None:
+        """Holds the folder until `release` or the process's end, however it ends; returns the pid of who holds it instead."""
+        holder = self.folder / "pid"
+        with room_for("the lock of the checkpoints", self.folder):
+            try:
+                self._lock.acquire()
+            except Timeout:
+                with suppress(FileNotFoundError):
+                    return holder.read_text() or "unknown"  # empty while its holder writes it
+                return "unknown"
+            holder.write_text(str(os.getpid()))
+        (self.folder / self.MADE).unlink(missing_ok=True)  # from here on the run is under way again
+        for path in self.folder.glob("*"):  # what a killed process was writing
+            half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
+            if half or path.suffix == ".part" or path.name.startswith(".tmp"):
+                path.unlink()
+        return None
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def save(self, number: int, state: dict[str, Any]) -> None:
+        """Writes state `number` (its step) and removes all but the newest two. Raises DiskFull, those before it left whole."""
+        tensors: dict[str, Tensor] = {}
+        tree = _split(state, "", tensors)
+        path = self.folder / f"{number:09d}.safetensors"
+        with room_for("a checkpoint", self.folder, _bytes(tensors)):
+            with whole(path) as temporary:
+                _save_tensors(tensors, temporary)
+                digest = _digest(temporary, tree)
+            with whole(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
+        states = sorted(self.folder.glob("*.json"))
+        kept = [state for state in states if state.stem <= path.stem][-self.KEPT :]  # any later one was found damaged
+        self._remove(set(states) - set(kept))
+
+    def load(self, warn: Callable[[str], None], use: Callable[[Any], object] | None = None) -> dict[str, Any] | None:
+        """The newest whole state, or None. `warn` is called with a line for every damaged one that is passed over.
+
+        `use` is handed the state; where it raises, as for a state of another shape, that one counts as damaged too.
+        """
+        states = sorted(self.folder.glob("*.json"))
+        while states:
+            path = states.pop()
+            tensors_path = path.with_suffix(".safetensors")
+            try:
+                content = json.loads(path.read_text())
+                if content["sha256"] != _digest(tensors_path, content["state"]):
+                    raise ValueError("its checksum does not fit")
+                with safe_open(tensors_path, framework="pt") as file:
+                    state = _join(content["state"], file)
+                if use:
+                    use(state)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise  # says nothing about the state
+            except Exception as error:  # whatever damage does: nested a thousand deep, JSON is a RecursionError
+                self.damaged.add(tensors_path)
+                rest = "trying the one before it" if states else "there is none before it, and training starts afresh"
+                why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                warn(f"checkpoint {tensors_path} is damaged ({why}); {rest}")
+            else:
+                return state
+        return None
+
+    def newest(self) -> Path | None:
+        """The newest good state's tensors."""
+        states = {path.with_suffix(".safetensors") for path in self.folder.glob("*.json")}
+        return max(states - self.damaged, default=None)
+
+    def finish(self, made: str) -> None:
+        """Notes that the run has ended well with the model `made`. Its last state stays: until the model is recorded, going on
+        from there is the only way back to it that costs seconds."""
+        self._remove(sorted(self.folder.glob("*.json"))[:-1])
+        with room_for("a line of text", self.folder), whole(self.folder / self.MADE) as path:
+            path.write_text(made)
+
+    def remove_finished(self, made: str | None = None) -> None:
+        """Removes the folder of a run that has ended well (with the model `made`, where one is named) and that nobody holds."""
+        note, lock = self.folder / self.MADE, Path(self._lock.lock_file)
+        with suppress(Timeout, FileNotFoundError), self._lock:  # held, or just removed by another process
+            if note.exists() and made in (None, note.read_text()):
+                # The note goes after the states: killed in between, this is done again.
+                for path in sorted(set(self.folder.iterdir()) - {lock}, key=lambda path: (path == note, path.name)):
+                    path.unlink()
+                lock.unlink()
+                with suppress(OSError):  # taken in this very moment: another's now
+                    self.folder.rmdir()
+
+    def _remove(self, states: Iterable[Path]) -> None:
+        for state in states:
+            state.unlink()
+            state.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+_TENSOR = "tensor:"
+
+
+def _split(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`node` with each tensor moved into `tensors` and its name left in its place."""
+    if isinstance(node, Tensor):
+        tensors[name] = node.detach().contiguous()
+        return _TENSOR + name
+    if isinstance(node, dict):
+        return {"keys": list(node), "values": [_split(value, f"{name}/{key}", tensors) for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return [_split(value, f"{name}/{index}", tensors) for index, value in enumerate(node)]
+    return node
+
+
+def _join(node: Any, file: Any) -> Any:
+    if isinstance(node, str) and node.startswith(_TENSOR):
+        return file.get_tensor(node.removeprefix(_TENSOR))
+    if isinstance(node, dict):
+        return dict(zip(node["keys"], (_join(value, file) for value in node["values"]), strict=True))
+    if isinstance(node, list):
+        return [_join(value, file) for value in node]
+    return node
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _digest(path: Path, tree: Any) -> str:
+    """SHA-256 over the file's bytes and `tree`, as JSON writes it."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(tree).encode())
+    return digest.hexdigest()

@@ -1,0 +1,154 @@
+"""From a listing of photos to a cache of Lab tensors, split into train and test.
+
+One pass, in memory that does not grow with the pixels. A photo's rank is the hash of seed and group (normally the
+file's own hash), so it is known before any file is opened, whatever the file is called and wherever it is listed. Photos
+are decoded in that order over processes, and the accepted ones stream into shards as they come: shuffled already, train
+before test. Where the boundary lies is known at the end, when the accepted groups have been counted, and then a single
+shard has to be parted in two. What stays in memory is the tables, about 1 kB a photo, and the few photos under way.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from pydantic import Field
+
+from recolor.core.errors import UserError
+from recolor.core.params import Number, Section
+from recolor.core.progress import progress
+from recolor.core.storage import whole_folder
+from recolor.dataset.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
+from recolor.preprocessing.conversion import Rejected, Source, convert, lost
+from recolor.preprocessing.workers import ordered_map
+
+
+class CacheParams(Section, frozen=True):
+    size: int = Field(ge=16, le=4096, multiple_of=16)
+    train_fraction: Number = Field(gt=0, lt=1)
+    min_chroma: Number = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the photos listed: `train` + `test` + those rejected, by kind of reason."""
+
+    train: int
+    test: int
+    rejected: Mapping[str, int]
+
+    @property
+    def used(self) -> int:
+        return self.train + self.test
+
+    @property
+    def listed(self) -> int:
+        return self.used + sum(self.rejected.values())
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{number} {name}" for name, number in self.rejected.items())
+        left_out = f"; left out {self.listed - self.used}: {reasons}" if reasons else ""
+        return f"{self.listed} listed, {self.used} used: {self.train} train, {self.test} test{left_out}"
+
+
+def build(
+    listing: pd.DataFrame,
+    root: Path,
+    out: Path,
+    params: CacheParams,
+    seed: int,
+    processes: int | None = None,
+    dataset: str = "DATASET",
+) -> Counts:
+    """Writes the cache of `listing` (see `sources.fetch`), whose paths are relative to `root`, as the folder `out`.
+
+    The result is the same, bit for bit, for any number of processes and any order of the listing. `out` appears when it
+    is whole, in the place of an older one. A photo that crashes its decoder, or keeps it for minutes, is rejected; with one
+    process it ends this one, or keeps it.
+
+    Raises UserError: fewer than two groups with a usable photo in `dataset`, a full disk (DiskFull), somebody else writing
+    `out`.
+    """
+    photos, copies = _ranked(listing, seed)
+    if processes is None:
+        processes = max(2, min(_processors(), len(photos) // 64))
+    # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
+    readable = int((photos["sha256"] != "").sum())
+    needed = (readable + min(readable, SHARD)) * (tensor_bytes(params.size) + 1000)
+    with whole_folder(out, f"the cache {out}", needed) as unfinished:
+        return _write(photos, copies, root, unfinished, params, processes, dataset)
+
+
+def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The photos in the order in which they are taken, and the copies among them (the first path stays), rejected."""
+    rows = listing.sort_values(["path", "crop"], ignore_index=True)
+    first = rows.groupby(["sha256", "crop"])["path"].transform("first")
+    copy = rows.duplicated(["sha256", "crop"]) & (rows["sha256"] != "")  # without a hash: it could not be read
+    copies = rows.loc[copy, ["path", "crop"]].assign(reason="duplicate of " + first[copy])
+    photos = rows[~copy]
+    rank = [hashlib.sha256(f"{seed}:{group}".encode()).hexdigest() for group in photos["group"]]
+    photos = photos.assign(rank=rank).sort_values(["rank", "path", "crop"], ignore_index=True)
+    return photos.drop(columns="rank"), copies
+
+
+def _write(
+    photos: pd.DataFrame,
+    copies: pd.DataFrame,
+    root: Path,
+    folder: Path,
+    params: CacheParams,
+    processes: int,
+    dataset: str,
+) -> Counts:
+    work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
+    sources = (Source(*row) for row in photos[list(Source._fields)].itertuples(index=False, name=None))
+    used: list[int] = []
+    accepted: list[tuple[object, ...]] = []
+    reasons: dict[int, str] = {}
+    with (
+        closing(ordered_map(work, sources, processes, lost)) as results,
+        ShardWriter(folder, (3, params.size, params.size)) as shards,
+    ):
+        for place, result in enumerate(progress(results, len(photos), "preprocess")):
+            if isinstance(result, Rejected):
+                reasons[place] = result.reason
+            else:
+                shards.append(result.tensor)
+                used.append(place)
+                accepted.append(result[:-1])
+        rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
+        rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
+        group, names = pd.factorize(photos.loc[used, "group"])  # numbered in the order of rank
+        _check_groups(dataset, len(names), rejected, len(photos) + len(copies))
+        train = int((group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)).sum())
+        shards.split(train)
+    manifest = pd.DataFrame(accepted, columns=["width", "height", "chroma", "tensor_sha256"])
+    of_listing = photos.loc[used, ["path", "crop", "sha256", "group"]].reset_index(drop=True)
+    manifest = pd.concat([of_listing, manifest], axis=1)
+    manifest.insert(0, "split", ["train"] * train + ["test"] * (len(used) - train))
+    manifest.insert(1, "row", [*range(train), *range(len(used) - train)])
+    write_table(manifest, folder / "manifest.csv")
+    write_table(rejected, folder / "rejected.csv")
+    return Counts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
+
+
+def _check_groups(dataset: str, groups: int, rejected: pd.DataFrame, listed: int) -> None:
+    if groups >= 2:
+        return
+    kinds = Counter(map(kind, rejected["reason"])).most_common()
+    why = ", ".join(f"{number} {name}" for name, number in kinds) or "none was rejected"
+    lower = ": a lower data.min_chroma takes paler ones" if any(name == "grey" for name, _ in kinds) else ""
+    example = "" if rejected.empty else f", such as {rejected['path'].iloc[0]} ({rejected['reason'].iloc[0]})"
+    raise UserError(
+        f"data.{dataset}: got {groups} photos that can be used, of {listed} listed ({why}{example}); takes two different ones "
+        f"at least, to train and to test{lower}"
+    )
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,69 @@
+"""One row of a listing becomes one tensor.
+
+Worker processes import this module, and with it neither torch nor pandas, which would cost each of them seconds.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+from PIL import Image
+
+from recolor.images.color import AB_SCALE, rgb_to_lab
+from recolor.images.decoding import PhotoError, decode, is_photo, locate, open_file
+
+
+class Source(NamedTuple):
+    """What to read, as `photos.listed_name` writes it, and what it was when it was listed."""
+
+    path: str
+    size: int
+    sha256: str
+    crop: str
+
+
+class Converted(NamedTuple):
+    """`width` and `height`: the picture's, upright and cropped, before it was squeezed. `chroma`: its mean, in CIELAB units.
+
+    `tensor`: float16, little-endian, (3, size, size).
+    """
+
+    width: int
+    height: int
+    chroma: float
+    tensor_sha256: str
+    tensor: bytes
+
+
+class Rejected(NamedTuple):
+    reason: str
+
+
+def convert(source: Source, root: Path, size: int, min_chroma: float) -> Converted | Rejected:
+    """Reads, decodes, squeezes the whole photo to size x size as pix2pix does (bicubic) and goes to normalised Lab.
+
+    JPEG's own down-scaling is not used: it is another filter, with another result.
+    """
+    try:
+        with open_file(locate(root, source.path)) as file:
+            if not is_photo(source.path):
+                return Rejected("not a photo by its name")
+            content = file.read(source.size + 1)
+        if len(content) != source.size or hashlib.sha256(content).hexdigest() != source.sha256:
+            return Rejected("changed since it was listed")
+        crop = tuple(int(edge) for edge in source.crop.split(",")) if source.crop else None
+        image = decode(content, cast("tuple[int, int, int, int] | None", crop))
+    except PhotoError as error:
+        return Rejected(str(error))
+    lab = rgb_to_lab(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)))
+    chroma = round(AB_SCALE * float(np.sqrt(lab[1] ** 2 + lab[2] ** 2).mean(dtype=np.float64)), 2)
+    if chroma < min_chroma:
+        return Rejected(f"grey: its mean chroma is {chroma:.2f}")
+    tensor = lab.astype("<f2").tobytes()
+    return Converted(image.width, image.height, chroma, hashlib.sha256(tensor).hexdigest(), tensor)
+
+
+def lost(source: Source, limit: float | None) -> Rejected:
+    """What is said of a photo that took its process with it, or more than `limit` seconds."""
+    return Rejected("crashed the process that decoded it" if limit is None else f"took more than {limit:g} s to decode")

@@ -1,0 +1,159 @@
+"""Writes the report: text, tables and figures of what was measured. Computes nothing."""
+
+import json
+import math
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from recolor.core.storage import room_for, synchronise
+from recolor.reporting.figures import NAMES, bars, curves, image_grid
+from recolor.reporting.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
+from recolor.reporting.results import SPLITS, Results
+
+PACKAGES = ("torch", "torchvision", "torchmetrics", "clean-fid", "scikit-image", "numpy", "pandas", "dvc")
+FIGURE_PHOTO = 176  # pixels wide
+HEADLINE = ["psnr", "ssim", "colourfulness", "colourfulness_distance", "fid", "fid64", "kid", "is"]
+
+
+def write(results: Sequence[Results], loss: str, out: Path) -> None:
+    """Writes the whole report into `out`; `loss` names the headline's model.
+
+    All of it is made in `out/.new` first, so that a failure leaves the report before it whole. Figures of datasets that are no
+    longer among the results go. All but timings.md is byte for byte the same for the same results.
+    """
+    new = out / ".new"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with room_for("the report", out):
+            _write(results, loss, new)
+            synchronise(new)
+            _replace(new, out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _write(results: Sequence[Results], loss: str, new: Path) -> None:
+    (new / "figures").mkdir(parents=True)
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    (new / "results.md").write_text(results_markdown(results, loss, versions), encoding="utf-8")
+    (new / "timings.md").write_text(timings_markdown(results), encoding="utf-8")
+    _write_json(new / "results.json", _machine_readable(results, loss, versions))
+    _write_json(new / "metrics.json", headline(results, loss))
+    scores = [_labelled(result.scores, result.dataset) for result in results]
+    history = [_labelled(result.history, result.dataset) for result in results]
+    pd.concat(scores).to_csv(new / "results.csv", index=False, lineterminator="\n")
+    pd.concat(history).to_csv(new / "history.csv", index=False, lineterminator="\n")
+    for result in results:
+        for name, picture in figures(result).items():
+            picture.save(new / "figures" / f"{result.dataset}-{name}.png")
+
+
+def headline(results: Sequence[Results], loss: str) -> dict[str, float]:
+    """What `dvc metrics diff` compares: dataset.split.score of the model that `loss` names, where it was measured."""
+    return {
+        f"{result.dataset}.{split}.{name}": float(value)
+        for result in results
+        for split in SPLITS
+        for name, value in result.score(split, loss)[HEADLINE].items()
+        if math.isfinite(value)
+    }
+
+
+def figures(result: Results) -> dict[str, Image.Image]:
+    """Every figure of a dataset, by name."""
+    drawn = {"scores": bars(result.scores), "curves": curves({m: result.model_history(m) for m in result.models})}
+    for model in result.models:
+        for split in SPLITS:
+            drawn[f"{model}-{split}"] = _grid(result, model, _examples(result, model, split, "fixed"))
+        best, worst = (_examples(result, model, "test", kind) for kind in ("best", "worst"))
+        half = (len(best) + 1) // 2  # side by side, as wide as the other grids
+        drawn[f"{model}-extremes"] = _grid(result, model, pd.concat([best[:half], worst[:half]]))
+    return drawn
+
+
+def _examples(result: Results, model: str, split: str, kind: str) -> pd.DataFrame:
+    table = result.examples
+    return table[(table["model"] == model) & (table["split"] == split) & (table["kind"] == kind)]
+
+
+def _grid(result: Results, model: str, examples: pd.DataFrame) -> Image.Image:
+    index = examples["index"].to_numpy()
+    photos = result.photos
+    grey = photos[photos["model"] == "grey"].set_index(["split", "row"])["psnr"]
+    captions = [
+        f"{'' if row['kind'] == 'fixed' else row['kind'] + ' '}{row['psnr']:.1f} dB (grey {grey[row['split'], row['row']]:.1f})"
+        for row in examples.to_dict("records")
+    ]
+    rows = {"input L": "input", NAMES[model]: "output", "truth": "truth"}
+    return image_grid({label: _shrunk(result.pictures[name][index]) for label, name in rows.items()}, captions)
+
+
+def _shrunk(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, H, W, 3) photos at the size of a figure: six in a row are as wide as a page, and git keeps every version of them."""
+    if photos.shape[2] <= FIGURE_PHOTO:
+        return photos
+    size = (FIGURE_PHOTO, round(photos.shape[1] * FIGURE_PHOTO / photos.shape[2]))
+    return np.stack([np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)) for photo in photos])
+
+
+def _machine_readable(results: Sequence[Results], loss: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "loss": loss,
+        "datasets": {
+            result.dataset: {
+                "counts": asdict(result.counts),
+                "scores": result.scores.to_dict("records"),
+                "notes": result.notes,
+                "machines": result.machines,
+                "params": result.settings,
+            }
+            for result in results
+        },
+        "paper": {
+            "source": PAPER_SOURCE,
+            "scores": [{"split": split, "model": model, **scores} for (split, model), scores in PAPER.items()],
+        },
+        "versions": versions,
+    }
+
+
+def _labelled(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """`table` with the columns that tell its rows from other tables' in front."""
+    rest = table.drop(columns="model")
+    return pd.concat([pd.DataFrame({"dataset": dataset, "model": table["model"]}), rest], axis=1)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(node: Any) -> Any:
+    """`node` with null for what JSON has no word for: not measured, infinite."""
+    if isinstance(node, Mapping):
+        return {key: _finite(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_finite(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def _replace(new: Path, out: Path) -> None:
+    """Moves every file of `new` to its place under `out`, and removes the figures that were there and are no more."""
+    figures = out / "figures"
+    figures.mkdir(exist_ok=True)
+    for old in figures.iterdir():
+        if not (new / "figures" / old.name).exists():
+            old.unlink()
+    for path in sorted(new.rglob("*")):
+        if path.is_file():
+            path.replace(out / path.relative_to(new))

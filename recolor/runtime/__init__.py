@@ -1,0 +1,1 @@
+"""Device, precision and processes: where the networks run. May import core."""

@@ -1,0 +1,127 @@
+"""Which device and precision the networks run in: one place for training, evaluation and inference."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from accelerate import PartialState
+
+from recolor.core.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+# Instructions that multiply bf16, as torch.cpu.get_capabilities names them: x86's, and ARM's with and without SVE.
+BF16_PRODUCTS = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16", "sve_bf16")
+
+# glibc's malloc.h: which option is which, and what malloc comes to by itself with blocks as large as ours.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+_USUAL = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this process runs on."""
+
+    device: torch.device
+    bf16: bool
+
+    @classmethod
+    def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "device") -> Self:
+        """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
+
+        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had; `key`
+        is what the error calls it.
+        """
+        check_device(device, key)
+        # Told that there is a CPU alone, accelerate sets up the processes of a launcher there too.
+        found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
+        return cls(found, precision == "bf16" or (precision == "auto" and bf16_in_hardware(found)))
+
+    def autocast(self) -> torch.autocast:
+        """Runs convolutions in bf16 within the block, where that was chosen; weights and losses stay float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def __str__(self) -> str:
+        return f"{self.device.type}, {'bf16' if self.bf16 else 'fp32'}"
+
+
+def check_device(device: Device, key: str) -> None:
+    """Raises UserError, which names `key`, where this machine has no such device."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    found = [accelerator.type, "cpu"] if accelerator else ["cpu"]
+    if device not in ("auto", *found):
+        there = " and ".join(found)
+        raise UserError(f"{key}: got {device}, which this machine does not have; it has {there}, or say auto")
+
+
+def check_gpus(device: Device, processes: int, key: str) -> None:
+    """Raises UserError, which names `key`, where `processes` would run on GPUs and are more than there are."""
+    if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise UserError(f"{key}: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
+
+
+def bf16_in_hardware(device: torch.device) -> bool:
+    """Whether bf16 products run in units of their own there, as torch reports it; emulated they are slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch does not say
+        capabilities = torch.cpu.get_capabilities()
+        # Convolutions come to them through oneDNN, which torch is built without for some systems.
+        return torch.backends.mkldnn.is_available() and any(capabilities.get(name) for name in BF16_PRODUCTS)
+    return False
+
+
+@contextmanager
+def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
+    """Within the block, where `wanted`, two runs on one GPU give the same bits; an operation that cannot raises RuntimeError.
+
+    Not `strict`, it warns and goes on. A CPU gives the same bits in any case. Not wanted, cuDNN may try which of its
+    convolutions is quickest here.
+    """
+    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    enabled, warning = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    before = enabled, warning, torch.backends.cudnn.benchmark, filling
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    try:
+        _set_determinism(wanted, not strict, not wanted, False)  # no network here reads memory that it has not written
+        yield
+    finally:
+        _set_determinism(*before)
+
+
+def _set_determinism(deterministic: bool, warn_only: bool, benchmark: bool, filling: bool) -> None:
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.backends.cudnn.benchmark = benchmark
+    torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Within the block malloc keeps what the main thread frees for the next step; afterwards the system has it back.
+
+    By itself glibc maps every large tensor anew, and the kernel clears its pages: on a CPU a fifth of a training step in
+    float32, and a third of an evaluation. Afterwards malloc is set as it usually is, also where this block lies in another or
+    MALLOC_ variables said otherwise: it cannot be asked what it was. Elsewhere than in glibc nothing happens.
+    """
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    try:
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        yield
+    finally:
+        for option, value in _USUAL.items():
+            libc.mallopt(option, value)
+        libc.malloc_trim(0)

@@ -1,0 +1,1 @@
+"""Where photos come from: listings, downloads, archives. May import core and images."""

@@ -1,0 +1,232 @@
+"""Where photos come from: a class of params for each kind of source, and `fetch`, which lists one source's photos."""
+
+import hashlib
+import heapq
+import importlib.resources
+import random
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import AfterValidator, Field
+
+from recolor.core.errors import UserError
+from recolor.core.params import Section, of_somebody
+from recolor.core.progress import progress
+from recolor.images.decoding import SUFFIXES, decode, is_photo, listed_name
+from recolor.sources import archives
+from recolor.sources.downloads import PATIENT, Patience, RemoteFile, download
+from recolor.sources.listing import listing_of, walk
+
+# The colour photos that scikit-image installs, in every version since 0.24. Left out: drawings, logos, grey pictures, one
+# of the two pictures of the stereo pair, and what scikit-image itself would have to download.
+SAMPLE = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg"]
+SAMPLE += ["ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg"]
+SMALLEST_CROP = 256  # pixels
+
+# COCO publishes no hashes. These MD5 are the ones that PaddleDetection (ppdet/utils/download.py) and others check.
+COCO = {
+    name: RemoteFile(f"http://images.cocodataset.org/zips/{name}.zip", size, f"md5:{md5}")
+    for name, size, md5 in (
+        ("val2017", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80"),
+        ("train2017", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
+    )
+}
+
+
+Limit = Annotated[int, Field(ge=2)]  # one photo to train on, one to test
+Place = Annotated[str, Field(min_length=1), AfterValidator(of_somebody)]
+
+
+class _Source(Section, frozen=True):
+    # Laid over the other sections by Params; nothing to do with where photos come from.
+    overrides: dict[str, object] | None = None
+
+
+class SampleParams(_Source, frozen=True):
+    """Overlapping square crops of the photos inside scikit-image, `crops` of each."""
+
+    source: Literal["sample"]
+    crops: int = Field(40, ge=1, le=1000)
+
+
+class CocoParams(_Source, frozen=True):
+    """COCO 2017. `limit`: photos to draw with the seed; None: all."""
+
+    source: Literal["coco"]
+    split: Literal["val2017", "train2017"] = "val2017"
+    limit: Limit | None = None
+
+
+class ImageNetParams(_Source, frozen=True):
+    """The user's own copy: `path` is a folder of class folders, or a tar of it. `limit` is balanced over the classes."""
+
+    source: Literal["imagenet"]
+    path: Place
+    limit: Limit | None = 10_000
+
+
+class FolderParams(_Source, frozen=True):
+    """Anybody's photos: every one under `path`, or `limit` of them, drawn with the seed."""
+
+    source: Literal["folder"]
+    path: Place
+    limit: Limit | None = None
+
+
+Source = SampleParams | CocoParams | ImageNetParams | FolderParams
+SourceParams = Annotated[Source, Field(discriminator="source")]
+
+
+class SourceError(UserError):
+    """Photos that are not where the params say."""
+
+
+def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
+    """The folder that a listing's paths are relative to. SourceError when it is the user's own and not there."""
+    if isinstance(params, SampleParams):
+        return Path(str(importlib.resources.files("skimage"))) / "data"
+    if isinstance(params, CocoParams):
+        return downloads / "coco"
+    path = Path(params.path).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        found = f"there is nothing at {path.absolute()}"
+    except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in it
+        found = f"{str(path.absolute())!r:.200} cannot be looked into ({getattr(error, 'strerror', error)})"
+    else:
+        if stat.S_ISDIR(mode):
+            return path
+        if stat.S_ISREG(mode) and isinstance(params, ImageNetParams):
+            return downloads / "imagenet" / path.name.partition(".tar")[0]
+        found = f"{path.absolute()} is {'a file' if stat.S_ISREG(mode) else 'a device or the like'}, not a folder"
+    raise SourceError(
+        f"data.{dataset}.path: {found}; say where the photos are: "
+        f"dvc exp run -S 'datasets=[{dataset}]' -S data.{dataset}.path=/absolute/path"
+    )
+
+
+def check_at_hand(params: ImageNetParams | FolderParams, dataset: str) -> None:
+    """Raises SourceError where `fetch` would find too little at `path`, as far as names tell: no photo is opened.
+
+    Two photos are enough, and the search ends there.
+    """
+    folder, path = root(params, Path(), dataset), Path(params.path).expanduser()
+    names = walk(path) if folder == path else (member.name for member in archives.members(path))
+    try:
+        photos = list(islice(filter(is_photo, names), 2))
+    except archives.ArchiveError as error:
+        raise SourceError(f"data.{dataset}.path: {error}") from None
+    if len(photos) < 2:
+        found = f"{photos[0]!r} alone" if photos else "no photo"
+        raise SourceError(
+            f"data.{dataset}.path: got {path.absolute()} with {found} in it; takes two photos at least, to train and to test"
+        )
+
+
+def fetch(
+    params: Source,
+    seed: int,
+    downloads: Path,
+    dataset: str = "DATASET",
+    remote: Mapping[str, RemoteFile] = COCO,
+    patience: Patience = PATIENT,
+) -> pd.DataFrame:
+    """The listing (see `listing`), sorted by path; the same whenever params, seed and photos are.
+
+    What has to be downloaded or unpacked goes into `downloads`. `dataset` is what error messages call it; `remote` says
+    where COCO's archives are. Raises SourceError, DownloadError, ArchiveError and DiskFull.
+    """
+    folder = root(params, downloads, dataset)
+    others: list[str] = []  # in a folder of the user's: listed too, so that preprocess says why they are left out
+    match params:
+        case SampleParams():
+            return _sample(folder, params.crops, seed)
+        case CocoParams():
+            archive = download(remote[params.split], folder, patience)
+            names = _unpack(archive, folder, partial(_draw, limit=params.limit, seed=seed))
+        case ImageNetParams():
+            draw = partial(_draw_balanced, limit=params.limit, seed=seed)
+            given = Path(params.path).expanduser()
+            names = draw(_photos(folder, others)) if given.is_dir() else _unpack(given, folder, draw)
+        case FolderParams():
+            names = _draw(_photos(folder, others), params.limit, seed)
+    if not names:
+        where = folder if isinstance(params, CocoParams) else params.path
+        there = f"; it holds {len(others)} other files, such as {min(others)}" if others else ""
+        raise SourceError(f"data.{dataset}: no photos in {where}: looked for {', '.join(sorted(SUFFIXES))}{there}")
+    return listing_of(folder, [*names, *others])
+
+
+def _sample(folder: Path, crops: int, seed: int) -> pd.DataFrame:
+    photos = listing_of(folder, SAMPLE)
+    if not photos["sha256"].all():
+        raise SourceError(
+            "scikit-image is here without its photos: pip install --force-reinstall --no-deps scikit-image"
+        )
+    photos["crop"] = [_crops(f"{seed}:{name}", decode(folder / name).size, crops) for name in photos["path"]]
+    return photos.explode("crop", ignore_index=True)
+
+
+def _crops(seed: str, size: tuple[int, int], count: int) -> list[str]:
+    """Different squares, anywhere; the side anything (log-uniformly) from SMALLEST_CROP to the photo's short side."""
+    draw = random.Random(seed).random  # noqa: S311
+    largest = min(size) / SMALLEST_CROP
+    crops: dict[str, None] = {}
+    while len(crops) < count:
+        side = round(SMALLEST_CROP * largest ** draw())
+        left, top = int(draw() * (size[0] - side + 1)), int(draw() * (size[1] - side + 1))
+        crops[f"{left},{top},{left + side},{top + side}"] = None
+    return list(crops)
+
+
+def _photos(folder: Path, others: list[str]) -> Iterator[str]:
+    """The photos below `folder`, by their names; what else is there goes into `others`."""
+    for name in progress(walk(folder), desc="listing"):
+        if is_photo(name):
+            yield name
+        else:
+            others.append(name)
+
+
+def _unpack(archive: Path, folder: Path, draw: Callable[[Iterable[str]], list[str]]) -> list[str]:
+    """Draws from the photos in `archive` and unpacks those that were drawn."""
+    found = {
+        listed_name(member.name): member
+        for member in progress(archives.members(archive), desc=f"reading {archive.name}")
+        if is_photo(member.name)
+    }
+    drawn = draw(found)
+    keep = set(drawn)
+    archives.extract(archive, [member for name, member in found.items() if name in keep], folder)
+    return drawn
+
+
+def _rank(seed: int, name: str) -> bytes:
+    """A place in a lottery that does not depend on who else takes part, so that one photo more changes little."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def _draw(names: Iterable[str], limit: int | None, seed: int) -> list[str]:
+    return list(names) if limit is None else heapq.nsmallest(limit, names, key=partial(_rank, seed))
+
+
+def _draw_balanced(names: Iterable[str], limit: int | None, seed: int) -> list[str]:
+    """One photo of each class, a second of each, ... until there are enough. A photo's class is the folder that it is in."""
+    if limit is None:
+        return list(names)
+    classes: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        classes[name.rpartition("/")[0]].append(name)
+    rounds = (
+        (turn, _rank(seed, group), name)
+        for group, photos in classes.items()
+        for turn, name in enumerate(sorted(photos, key=partial(_rank, seed)))
+    )
+    return [name for _, _, name in heapq.nsmallest(limit, rounds)]

@@ -1,0 +1,307 @@
+"""One loop for every objective: read `train` top to bottom.
+
+A GAN and a WGAN differ by their recipe (objectives.py) alone. A step's randomness comes from the seed and the step's number,
+so a checkpoint needs no generator's state, and an interrupted run reaches the very weights of an uninterrupted one.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from recolor.core.errors import UserError
+from recolor.core.params import Number, Section
+from recolor.core.progress import progress
+from recolor.core.signals import stop_signals
+from recolor.dataset.batches import Feed, Photos
+from recolor.models.checkpoint import Checkpoints
+from recolor.models.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
+from recolor.runtime.compiling import Compile, compile_where_it_pays, flops_per_photo
+from recolor.runtime.devices import Device, Machine, Precision, determinism, memory_kept
+from recolor.runtime.distributed import Crew
+from recolor.training.history import CRITIC_PIECES, Diverged, Ledger, Place
+from recolor.training.objectives import Objective, Recipe
+
+# At an epoch's end the checkpoint waits where the last one is younger: one takes seconds, and so does a small epoch on a GPU.
+CHECKPOINT_SECONDS = 30.0
+
+
+class TrainParams(Section, frozen=True):
+    """Section `train`: what both models share."""
+
+    epochs: int = Field(ge=1, le=1_000_000)
+    batch_size: int = Field(ge=1)
+    flip: bool
+    decay_epochs: int = Field(ge=0)
+    device: Device
+    precision: Precision
+    compile: Compile
+    deterministic: bool
+    data_on_device: Literal["auto", True, False]
+    processes: int = Field(ge=1, le=1024)
+    checkpoint_minutes: Number = Field(gt=0)
+
+
+class Interrupted(UserError):
+    """Training was asked to stop, and has saved where it was."""
+
+
+class Players:
+    """Generator and critic, each with its optimiser."""
+
+    def __init__(
+        self,
+        generator: GeneratorParams,
+        discriminator: DiscriminatorParams,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        # channels_last is the layout that convolutions are quickest in, on CPUs and on tensor cores.
+        self.generator = UNetGenerator(generator).to(device).to(memory_format=torch.channels_last)
+        critic = PatchDiscriminator(discriminator, recipe.critic_norm)
+        self.critic = critic.to(device).to(memory_format=torch.channels_last)
+        self.generator_optimizer = recipe.optimizer(map(_as_it_lies, self.generator.parameters()))
+        self.critic_optimizer = recipe.optimizer(map(_as_it_lies, self.critic.parameters()))
+
+    def state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in vars(self).items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, part in vars(self).items():
+            part.load_state_dict(state[name])
+
+    def set_rate(self, rate: float) -> None:
+        for optimizer in (self.generator_optimizer, self.critic_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+
+def train_step(
+    players: Players,
+    recipe: Recipe,
+    objective: Objective,
+    real: Tensor,
+    generator_turn: bool,
+    machine: Machine,
+    crew: Crew,
+) -> dict[str, Tensor]:
+    """One critic step on `real` (B, 3, H, W) and, on its turn, one generator step; returns the pieces of their losses.
+
+    The generator runs once for both: its output before the critic's step is its output after it. Without an adversarial
+    term there is nothing to learn for the critic, and it is left alone.
+    """
+    adversarial = recipe.adversarial_weight > 0
+    pieces: dict[str, Tensor] = {}
+    if not (adversarial or generator_turn):
+        return pieces
+    lightness = real[:, :1].contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(generator_turn), machine.autocast():
+        fake_ab = players.generator(lightness)
+        fake = torch.cat([lightness, fake_ab], dim=1).contiguous(memory_format=torch.channels_last)
+
+    if adversarial:
+        with machine.autocast():
+            loss = objective.critic_loss(players.critic, real, fake.detach())
+        _step(players.critic, players.critic_optimizer, loss.total, crew)
+        objective.after_critic_step(players.critic)
+        pieces |= dict(zip(CRITIC_PIECES, (piece.detach() for piece in loss), strict=True))
+
+    if generator_turn:
+        l1 = F.l1_loss(fake_ab, real[:, 1:])
+        total = recipe.l1_weight * l1
+        if adversarial:
+            players.critic.requires_grad_(False)  # it only judges here: no gradients for its weights
+            with machine.autocast():
+                fooling = objective.generator_loss(players.critic, fake)
+            total = total + recipe.adversarial_weight * fooling
+            pieces["generator_adversarial"] = fooling.detach()
+        _step(players.generator, players.generator_optimizer, total, crew)
+        players.critic.requires_grad_(True)
+        pieces |= {"generator_loss": total.detach(), "generator_l1": l1.detach()}
+    return pieces
+
+
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, crew: Crew) -> None:
+    network.zero_grad()
+    loss.backward()
+    crew.average_gradients(network)
+    for group in optimizer.param_groups:
+        for view, weight in zip(group["params"], network.parameters(), strict=True):
+            view.grad = weight.grad if weight.grad is None else _as_it_lies(weight.grad)
+    optimizer.step()
+
+
+def _rehearse(
+    players: Players, recipe: Recipe, objective: Objective, shape: tuple[int, ...], machine: Machine, crew: Crew
+) -> None:
+    """A step of each kind that the run has, on made-up photos of `shape`, after which the players are what they were."""
+    before = deepcopy(players.state())
+    photos = torch.zeros(shape, device=machine.device).contiguous(memory_format=torch.channels_last)
+    try:
+        for generator_turn in {recipe.n_critic == 1, True}:
+            train_step(players, recipe, objective, photos, generator_turn, machine, crew)
+    finally:
+        players.critic.requires_grad_(True)  # it is not where a generator's step fails
+        players.restore(before)
+
+
+def _as_it_lies(tensor: Tensor) -> Tensor:
+    """A view of a channels_last tensor with its dimensions in the order of memory, for the optimisers: a fused step on a CPU
+    walks weights, gradients and averages side by side in memory, and copies each gradient first that is not in this order."""
+    tensor = tensor.detach()
+    return tensor.movedim(1, -1) if tensor.dim() == 4 else tensor
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves behind: the generator in eval mode on the CPU, a row of history and one of timings per epoch."""
+
+    generator: UNetGenerator
+    history: list[dict[str, Any]]
+    timings: list[dict[str, Any]]
+    machine: str  # device, precision, processes
+
+
+@memory_kept()
+def train(
+    photos: Photos,
+    params: TrainParams,
+    generator: GeneratorParams,
+    discriminator: DiscriminatorParams,
+    recipe: Recipe,
+    seed: int,
+    checkpoints: Checkpoints,
+    say: Callable[[str], None] = print,
+) -> Trained:
+    """Trains on `photos` for `params.epochs` and returns the generator; goes on from the newest of `checkpoints`.
+
+    The batches of an epoch are drawn anew from its seed; photos that do not fill the last batch sit the epoch out. Every batch
+    is a critic step, every `recipe.n_critic`-th a generator step too, counted over the whole run. In a crew of processes
+    each takes its share of every batch (crew.py), and the main one speaks and saves; the caller has taken `checkpoints`. Raises
+    UserError for a batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after
+    Ctrl-C or SIGTERM.
+    """
+    machine, crew = Machine.find(params.device, params.precision, "train.device"), Crew.find()
+    steps = _steps_per_epoch(photos, params, crew)
+    say = say if crew.main else _silent
+    torch.manual_seed(_seed(seed))
+    players = Players(generator, discriminator, recipe, machine.device)
+    networks = [players.generator, players.critic]
+    crew.share_batch_norm(networks)
+    flops = flops_per_photo(generator, discriminator, recipe, photos.shape[-1]) * steps * params.batch_size / crew.size
+    objective = recipe.objective()
+    shape = (params.batch_size // crew.size, *photos.shape)
+
+    with determinism(params.deterministic), stop_signals() as stop_signal:
+        compile_where_it_pays(
+            networks,
+            params.compile,
+            machine.device,
+            flops * params.epochs,
+            lambda: _rehearse(players, recipe, objective, shape, machine, crew),
+            crew,
+            say,
+        )
+        place = _resume(checkpoints, players, crew, say)
+        feed = Feed(photos, params.batch_size, params.flip, seed, machine.device, crew, params.data_on_device)
+        saved = time.monotonic()
+        for epoch in range(place.epoch, params.epochs):
+            rate = recipe.lr * _decay(epoch, params)
+            players.set_rate(rate)
+            ledger = Ledger(place, crew, checkpoints.newest)
+            batches: Iterable[Tensor] = feed.epoch(epoch, place.batch)
+            if crew.main:
+                batches = progress(batches, steps - place.batch, f"epoch {epoch + 1}/{params.epochs}")
+            for real in ledger.timing_waits(batches):
+                # For dropout and the penalty's mix. The main process's seed is an only process's: a trailing 0 adds nothing.
+                torch.manual_seed(_seed(seed, place.step, crew.rank))
+                generator_turn = (place.step + 1) % recipe.n_critic == 0
+                pieces = train_step(players, recipe, objective, real, generator_turn, machine, crew)
+                place.step += 1
+                place.batch += 1
+                place.critic_steps += recipe.adversarial_weight > 0
+                place.generator_steps += generator_turn
+                ledger.add(pieces)
+                signal = stop_signal()
+                stop, due = crew.any(bool(signal), time.monotonic() - saved > params.checkpoint_minutes * 60)
+                if stop or due:
+                    ledger.settle()
+                    _check_weights(checkpoints, place, players)
+                    place.saving += _save(checkpoints, place, players, crew)
+                    saved = time.monotonic()
+                    ledger.start()
+                if stop:
+                    at = f"step {place.step}, in epoch {epoch + 1} of {params.epochs}"
+                    by = signal or "a signal to another process"
+                    raise Interrupted(f"stopped by {by} at {at}; `dvc repro` goes on from there")
+            say(ledger.close_epoch(rate, params.batch_size))
+            _check_weights(checkpoints, place, players)
+            if place.epoch == params.epochs or time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                place.timings[-1]["checkpoints"] += _save(checkpoints, place, players, crew)
+                saved = time.monotonic()
+    return Trained(players.generator.cpu().eval(), place.history, place.timings, f"{machine}, {crew}")
+
+
+def _steps_per_epoch(photos: Photos, params: TrainParams, crew: Crew) -> int:
+    if params.batch_size > len(photos):
+        raise UserError(
+            f"train.batch_size: got {params.batch_size}, takes at most the {len(photos)} photos to train on"
+        )
+    if params.batch_size % crew.size:
+        raise UserError(f"train.batch_size: got {params.batch_size}, takes a multiple of the {crew.size} processes")
+    return len(photos) // params.batch_size
+
+
+def _decay(epoch: int, params: TrainParams) -> float:
+    """Factor of the learning rate: 1, then down in equal steps that would reach 0 just after the last epoch."""
+    return min(1.0, (params.epochs - epoch) / (params.decay_epochs + 1))
+
+
+def _seed(*key: int) -> int:
+    """One seed out of several numbers; adding them up would repeat seeds."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _check_weights(checkpoints: Checkpoints, place: Place, players: Players) -> None:
+    for name, network in (("generator", players.generator), ("critic", players.critic)):
+        if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+            raise Diverged(place.step, f"the {name}'s weights are not finite", checkpoints.newest())
+
+
+def _save(checkpoints: Checkpoints, place: Place, players: Players, crew: Crew) -> float:
+    """Returns the seconds that it took, which the state itself cannot hold: they are those of this process's checkpoints."""
+    since = time.monotonic()
+    if crew.main:
+        checkpoints.save(place.step, {"place": asdict(place), "players": players.state()})
+    return time.monotonic() - since
+
+
+def _resume(checkpoints: Checkpoints, players: Players, crew: Crew, say: Callable[[str], None]) -> Place:
+    fresh = deepcopy(players.state()) if checkpoints.newest() else {}
+
+    def use(state: dict[str, Any]) -> Place:
+        try:
+            players.restore(state["players"])
+            return Place(**state["place"])
+        except Exception:
+            players.restore(fresh)  # never half of one state and half of another
+            raise
+
+    state = crew.from_main(checkpoints.load(say, use) if crew.main else None)
+    checkpoints.damaged = crew.from_main(checkpoints.damaged)
+    if state is None:
+        return Place()
+    place = use(state)
+    say(f"going on from step {place.step}, in epoch {place.epoch + 1}")
+    return place
+
+
+def _silent(line: str) -> None:
+    """What the other processes would say, the main one says."""

@@ -1,0 +1,199 @@
+"""Adversarial objectives: what a generator and a critic are trained for, and with which optimisers.
+
+An objective is handed the critic itself, not its scores: a gradient penalty has to run the critic on images of its own,
+and weight clipping has to reach its weights. Every image here is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a
+scalar, averaged over photos and patches, and comes with its pieces. The L1 term is not here: training adds it once, for
+every objective.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+
+from recolor.core.params import Number, Section
+
+
+class CriticLoss(NamedTuple):
+    """What the critic minimises, and the pieces that go into history.csv; `estimate` is mean(D(real)) - mean(D(fake))."""
+
+    total: Tensor
+    real: Tensor
+    fake: Tensor
+    penalty: Tensor
+    estimate: Tensor
+
+
+class Objective(Protocol):
+    """What training asks of an objective."""
+
+    def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
+        """Loss that the critic minimises; `fake` carries no graph."""
+        ...
+
+    def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
+        """Adversarial loss that the generator minimises through `fake`."""
+        ...
+
+    def after_critic_step(self, critic: nn.Module) -> None:
+        """Puts the critic back where the objective needs it, after its optimiser has stepped."""
+        ...
+
+
+@dataclass(frozen=True)
+class VanillaGAN:
+    """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3; pix2pix, Isola et al. 2017, eq. 1).
+
+    The paper's pix2pix half. The critic's loss is halved as in pix2pix (section 3.3), which means to slow it against the
+    generator; Adam, which takes no notice of a loss's scale, leaves little of that.
+    """
+
+    def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
+        real_scores, fake_scores = critic(real), critic(fake)
+        on_real = F.binary_cross_entropy_with_logits(real_scores, torch.ones_like(real_scores))
+        on_fake = F.binary_cross_entropy_with_logits(fake_scores, torch.zeros_like(fake_scores))
+        estimate = real_scores.mean() - fake_scores.mean()
+        return CriticLoss((on_real + on_fake) / 2, on_real, on_fake, torch.zeros_like(on_real), estimate)
+
+    def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
+        scores = critic(fake)
+        return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+
+    def after_critic_step(self, critic: nn.Module) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class ClippedWGAN:
+    """Wasserstein GAN with weight clipping (Arjovsky et al. 2017, algorithm 1), as in the paper.
+
+    `clip` bounds every weight, batch norm's included: exempting those lets the critic grow without bound.
+    """
+
+    clip: float = 0.01
+
+    def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
+        on_real, on_fake = critic(real).mean(), critic(fake).mean()
+        return CriticLoss(on_fake - on_real, on_real, on_fake, torch.zeros_like(on_real), on_real - on_fake)
+
+    def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
+        return -critic(fake).mean()
+
+    @torch.no_grad()
+    def after_critic_step(self, critic: nn.Module) -> None:
+        for weight in critic.parameters():
+            weight.clamp_(-self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class PenalisedWGAN:
+    """Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, eq. 3), the paper's future work.
+
+    The penalty is on each photo's own gradient, so the critic must not mix photos: no batch norm.
+    """
+
+    weight: float = 10.0
+
+    def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
+        on_real, on_fake = critic(real).mean(), critic(fake).mean()
+        penalty = self.penalty(critic, real, fake)
+        return CriticLoss(on_fake - on_real + self.weight * penalty, on_real, on_fake, penalty, on_real - on_fake)
+
+    def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
+        return -critic(fake).mean()
+
+    def after_critic_step(self, critic: nn.Module) -> None:
+        pass
+
+    def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean of (||gradient|| - 1)^2 at one random point between each real photo and its fake."""
+        mix = torch.rand(real.shape[0], 1, 1, 1, device=real.device)
+        between = (mix * real + (1 - mix) * fake).requires_grad_()
+        # Summed over photos: without batch norm a score depends on its own photo only, so one backward pass gives each
+        # photo's gradient. `forward` passes a compiled critic by, which has no second derivative.
+        scores = critic.forward(between).mean(dim=(1, 2, 3))
+        (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
+        return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+OBJECTIVES: dict[str, type] = {"gan": VanillaGAN, "wgan_clip": ClippedWGAN, "wgan_penalty": PenalisedWGAN}
+
+
+class Recipe(Protocol):
+    """A model's section of params.yaml, as training sees it: what tells a GAN from a WGAN beside the objective."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of both networks."""
+        ...
+
+    @property
+    def l1_weight(self) -> float: ...
+    @property
+    def adversarial_weight(self) -> float: ...
+    @property
+    def n_critic(self) -> int:
+        """Critic steps for one generator step."""
+        ...
+
+    @property
+    def critic_norm(self) -> bool:
+        """Whether the critic may have batch norm."""
+        ...
+
+    def objective(self) -> Objective: ...
+    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+        """A new optimiser; the generator and the critic get one each."""
+        ...
+
+
+class GANParams(Section, frozen=True):
+    """Section `gan`: pix2pix's recipe."""
+
+    lr: Number = Field(gt=0, le=1)
+    betas: tuple[Annotated[Number, Field(ge=0, lt=1)], Annotated[Number, Field(ge=0, lt=1)]] = Field(
+        strict=False
+    )  # a list
+    l1_weight: Number = Field(ge=0)
+    adversarial_weight: Number = Field(ge=0)
+    n_critic: ClassVar[int] = 1
+    critic_norm: ClassVar[bool] = True
+
+    def objective(self) -> Objective:
+        return OBJECTIVES["gan"]()
+
+    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+        return Adam(weights, self.lr, self.betas, fused=True)
+
+
+class WGANParams(Section, frozen=True):
+    """Section `wgan`: clipped as in the paper, or with a gradient penalty."""
+
+    constraint: Literal["clip", "gradient_penalty"]
+    clip: Number = Field(gt=0)
+    penalty_weight: Number = Field(gt=0)
+    lr: Number = Field(gt=0, le=1)
+    n_critic: int = Field(ge=1, le=1000)
+    l1_weight: Number = Field(ge=0)
+    adversarial_weight: Number = Field(ge=0)
+
+    @property
+    def critic_norm(self) -> bool:
+        return self.constraint == "clip"
+
+    def objective(self) -> Objective:
+        if self.constraint == "clip":
+            return OBJECTIVES["wgan_clip"](self.clip)
+        return OBJECTIVES["wgan_penalty"](self.penalty_weight)
+
+    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+        # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
+        # with Adam, without its first moment (Gulrajani et al. 2017, algorithm 1).
+        if self.constraint == "clip":
+            return RMSprop(weights, self.lr)
+        return Adam(weights, self.lr, betas=(0.0, 0.9), fused=True)

@@ -1,0 +1,416 @@
+"""The demo as somebody meets it: served on this machine, opened in a browser, with two untrained models."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import skimage
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("gradio", reason="the extra `demo` is not installed")
+pytest.importorskip("playwright", reason="the extra `dev` is not installed")
+
+from browser import listen
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+
+from recolor.app import cli, demo
+from recolor.core.errors import UserError
+from recolor.images.color import rgb_to_lab
+from recolor.models.checkpoint import CARD, save_generator
+from recolor.models.networks import GeneratorParams, UNetGenerator
+from recolor.sources.fetch import SAMPLE
+from stages import paths
+
+WAIT = 60_000  # milliseconds: for a busy machine
+
+# Playwright's event loop stays open while the module's browser does.
+pytestmark = pytest.mark.xdist_group("demo")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models that give strong colours, each its own."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("gan", "wgan")):
+        torch.manual_seed(seed)
+        generator = UNetGenerator(GeneratorParams(filters=2, downs=5, dropout=0.5))
+        with torch.no_grad():
+            for parameter in generator.parameters():
+                parameter.mul_(20)
+        card = {"size": 32, "dataset": "tiny", "model": name, "epochs": 0, "photos": 0}
+        save_generator(folder / "tiny" / name, generator, card)
+    return {f"tiny/{name}": folder / "tiny" / name for name in ("gan", "wgan")}
+
+
+@pytest.fixture(scope="module")
+def connections() -> Iterator[list[Any]]:
+    """The addresses outside this machine that this process, the server's, turns to, and the names that it looks up."""
+    outside: list[Any] = []
+    connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+
+    def looked_up(host: Any, *arguments: Any, **settings: Any) -> Any:
+        if host not in (None, "127.0.0.1", "::1", "localhost"):
+            outside.append(host)
+        return getaddrinfo(host, *arguments, **settings)
+
+    def noted(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            outside.append(address)
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", noted)
+        patch.setattr(socket, "getaddrinfo", looked_up)  # offline a name is as far as it gets
+        yield outside
+
+
+@pytest.fixture(scope="module")
+def address(models: dict[str, Path], connections: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the demo is served, with limits that small files reach."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        patch.setattr(demo, "MAX_MEGAPIXELS", 1)
+        patch.setattr(demo, "MAX_MEGABYTES", 1)
+        page = demo.build(models, demo.grey_examples(folder / "examples"), "cpu")
+        yield demo.launch(page, "127.0.0.1", free_port())
+        page.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(WAIT)
+    page = context.new_page()
+    asked, errors = listen(page)
+    page.goto(address)
+    yield page
+    context.close()
+    assert asked
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert errors == []
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A colour photo of a size that is no square and no multiple of anything."""
+    colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = tmp_path / "my photo.png"
+    Image.fromarray(colours).resize((301, 203), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def upload(page: Page, photo: Path) -> None:
+    page.locator("#photo input[type=file]").set_input_files(photo)
+
+
+def downloaded(page: Page, folder: Path) -> Path:
+    button = page.locator("#download")
+    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
+    expect(button).to_be_enabled(timeout=WAIT)
+    with page.expect_download() as download:
+        button.click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def lab(path: Path) -> np.ndarray:
+    return rgb_to_lab(np.array(Image.open(path).convert("RGB"))) * np.array([50, 110, 110])[:, None, None]
+
+
+def loaded(pictures: Locator) -> list[str]:
+    """The addresses of pictures, once the browser has their pixels."""
+    for picture in pictures.all():
+        picture.scroll_into_view_if_needed()
+        expect(picture).to_have_js_property("complete", True, timeout=WAIT)
+        assert picture.evaluate("picture => picture.naturalWidth") > 0
+    return [str(picture.get_attribute("src")) for picture in pictures.all()]
+
+
+def test_a_photo_is_coloured_looked_at_and_taken_away(page: Page, photo: Path, tmp_path: Path) -> None:
+    upload(page, photo)
+    pictures = page.locator("#result img")
+    expect(pictures).to_have_count(2, timeout=WAIT)
+    assert len(set(loaded(pictures))) == 2
+
+    line = page.get_by_test_id("slider").locator(".inner")
+    box = line.bounding_box()
+    assert box is not None
+    before = pictures.nth(1).evaluate("picture => picture.style.clipPath")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 150, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
+    left = [float(re.findall(r"([\d.]+)%", style)[0]) for style in (before, clip_path(pictures.nth(1)))]
+    assert left[1] < left[0] - 10
+
+    path = downloaded(page, tmp_path / "downloads")
+    assert path.name == "my photo-recolor.png"
+    result, original = lab(path), lab(photo)
+    assert result.shape == original.shape
+    assert np.abs(result[0] - original[0]).max() < 0.6
+    assert np.abs(result[1:]).mean() > 5
+
+
+def clip_path(picture: Locator) -> str:
+    return str(picture.evaluate("picture => picture.style.clipPath"))
+
+
+def test_two_models_stand_side_by_side_and_either_may_change(page: Page, photo: Path) -> None:
+    upload(page, photo)
+    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    page.get_by_role("tab", name="Side by side").click()
+    pictures = page.locator("#first img, #second img")
+    expect(pictures).to_have_count(2, timeout=WAIT)
+    expect(page.locator("#first")).to_contain_text("tiny/gan")
+    expect(page.locator("#second")).to_contain_text("tiny/wgan")
+    gan, wgan = loaded(pictures)
+    assert gan != wgan
+
+    page.locator("#model input").click()
+    page.get_by_role("option", name="tiny/wgan").click()
+    expect(page.locator("#first")).to_contain_text("tiny/wgan", timeout=WAIT)
+    expect(page.locator("#first img")).to_have_attribute("src", wgan, timeout=WAIT)  # gradio names files by content
+
+
+def test_an_example_without_strength_is_grey(page: Page, tmp_path: Path) -> None:
+    page.locator("#strength input[type=number]").fill("0")
+    page.locator(".gallery-item").first.click()
+    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    result = lab(downloaded(page, tmp_path))
+    assert np.abs(result[1:]).max() < 1
+    assert result[0].std() > 5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"not a photo", "not a photo, or in a format that is not supported"),
+        ((2000, 1000), "2000x1000 pixels: this page takes up to 1 megapixels"),
+        (b"\0" * 1_100_000, "exceed the maximum allowed size"),
+    ],
+    ids=["no photo", "too many pixels", "too many bytes"],
+)
+def test_what_cannot_be_done_is_said(page: Page, tmp_path: Path, content: bytes | tuple[int, int], words: str) -> None:
+    path = tmp_path / "photo.png"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        Image.new("1", content).save(path)
+    upload(page, path)
+    expect(page.get_by_text(words)).to_be_visible(timeout=WAIT)
+    expect(page.locator("#download")).to_be_disabled()
+
+
+def test_what_cannot_be_done_leaves_nothing_of_the_photo_before(page: Page, photo: Path, tmp_path: Path) -> None:
+    upload(page, photo)
+    downloaded(page, tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"neither")
+    upload(page, tmp_path / "bad.png")
+    expect(page.get_by_text("not a photo, or in a format")).to_have_count(1, timeout=WAIT)  # said once
+    expect(page.locator("#result img")).to_have_count(0, timeout=WAIT)
+    expect(page.locator("#download")).to_be_disabled()
+    upload(page, photo)  # and the page goes on
+    downloaded(page, tmp_path)
+
+
+def test_a_failure_while_the_file_is_made_leaves_the_page_usable(
+    page: Page, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, photo)
+    downloaded(page, tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # where the file is made
+    page.locator("#strength input[type=number]").fill("2")
+    expect(page.locator("#result img")).to_have_count(0, timeout=WAIT)
+    button = page.locator("#download")
+    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
+    expect(button).to_be_disabled()
+    monkeypatch.undo()
+    page.locator("#strength input[type=number]").fill("0.5")
+    downloaded(page, tmp_path)
+
+
+def test_the_file_before_is_not_to_be_had_while_the_next_is_made(page: Page, photo: Path, tmp_path: Path) -> None:
+    strength, button = page.locator("#strength input[type=number]"), page.locator("#download")
+    held: list[Route] = []
+
+    def hold() -> None:
+        page.route("**/queue/join*", lambda route: held.append(route))
+
+    def release() -> None:
+        """Lets the server hear of the oldest wish that was held."""
+        held.pop(0).continue_()
+
+    upload(page, photo)
+    colours = [lab(downloaded(page, tmp_path))]
+    hold()
+    strength.fill("2")
+    expect(button).to_be_disabled()  # the server knows of nothing yet
+    strength.fill("0.5")  # while the file of 2 is being made
+    release()
+    while not held:  # until 2 is done, and 0.5 the next
+        page.wait_for_timeout(50)
+    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"))
+    expect(button).to_be_disabled()  # 2's file is not what is asked for any more
+    release()
+    page.unroute("**/queue/join*")
+    colours.append(lab(downloaded(page, tmp_path)))
+    strength.fill("1.5")
+    expect(button).to_be_disabled()
+    colours.append(lab(downloaded(page, tmp_path)))
+    amounts = [np.abs(colour[1:]).mean() for colour in colours]
+    assert amounts[1] < 0.9 * amounts[0] < 0.9 * amounts[2]
+
+
+def test_a_photo_in_the_place_of_another_is_coloured_once(
+    page: Page, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted: list[Path] = []
+    once = demo.colorize_files
+
+    def counted(colorizer: Any, jobs: list[Any], **settings: Any) -> Any:
+        painted.extend(job.source for job in jobs)
+        return once(colorizer, jobs, **settings)
+
+    monkeypatch.setattr(demo, "colorize_files", counted)
+    other = tmp_path / "other.png"
+    Image.open(photo).rotate(180).save(other)
+    for path in (photo, other):
+        upload(page, path)
+        downloaded(page, tmp_path)
+    page.locator("#strength input[type=number]").fill("0.5")
+    downloaded(page, tmp_path)
+    assert [path.name for path in painted] == ["my photo.png", "other.png", "other.png"]
+
+
+def test_a_photo_is_pasted(page: Page, address: str, photo: Path, tmp_path: Path) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address.rstrip("/"))
+    page.evaluate(
+        """async data => {
+            const blob = await (await fetch("data:image/png;base64," + data)).blob();
+            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+        }""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+    page.get_by_label("Paste from clipboard").click()
+    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    assert np.abs(lab(downloaded(page, tmp_path))[0] - lab(photo)[0]).max() < 0.6
+
+
+def test_a_forged_request_gets_no_other_file_of_the_machine(address: str, photo: Path) -> None:
+    def answer(path: Path) -> bool:
+        """Whether the server takes that path for a photo that it was given."""
+        fields = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+        request = {"data": [fields, "tiny/gan", "none", 1, 0, None], "fn_index": event, "session_hash": path.stem}
+        requests.post(f"{address}gradio_api/queue/join", json=request, timeout=60).raise_for_status()
+        stream = requests.get(f"{address}gradio_api/queue/data", {"session_hash": path.stem}, stream=True, timeout=60)
+        messages = (json.loads(line.removeprefix(b"data: ")) for line in stream.iter_lines() if line)
+        return next(bool(message["success"]) for message in messages if message["msg"] == "process_completed")
+
+    config = requests.get(f"{address}config", timeout=60).json()
+    event = next(event["id"] for event in config["dependencies"] if len(event["inputs"]) == 6)
+    [example, *_] = Path(os.environ["GRADIO_TEMP_DIR"]).glob("examples/*.jpg")
+    assert answer(example)
+    assert not answer(photo)
+
+
+def test_the_server_turned_to_nobody(address: str, connections: list[Any]) -> None:
+    assert connections == []
+    # Only to see that the watch sees: TEST-NET-1, where nobody is, and a name that nobody has.
+    with socket.socket() as probe, pytest.raises(OSError):
+        probe.setblocking(False)
+        probe.connect(("192.0.2.1", 9))
+    with pytest.raises(OSError):
+        socket.create_connection(("nobody.invalid", 9))
+    assert connections == [("192.0.2.1", 9), "nobody.invalid"]
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(models: dict[str, Path], tmp_path: Path, address: str) -> None:
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with pytest.raises(UserError, match=f"^port {port} of 127.0.0.1 is not to be had .*--port$"):
+        demo.launch(demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu"), "127.0.0.1", port)
+
+
+def test_the_command_serves_on_loopback_what_is_trained_and_what_is_named(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(demo, "serve", lambda *arguments: served.append(arguments))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served) == (1, [])
+    assert "no model" in result.stderr
+
+    trained = paths.model("mine", "gan")
+    trained.parent.mkdir(parents=True)
+    trained.symlink_to(models["tiny/gan"], target_is_directory=True)
+    assert CliRunner().invoke(cli.app, ["demo", "--model", str(models["tiny/wgan"])]).exit_code == 0
+    [(shown, host, port, device)] = served
+    assert list(shown.values()) == [models["tiny/wgan"], trained]
+    assert "mine/gan" in shown
+    assert (host, port, device) == ("127.0.0.1", 7860, "auto")
+
+
+def test_a_model_that_cannot_be_read_is_left_out_unless_it_is_named(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(demo, "serve", lambda *arguments: served.append(list(arguments[0])))
+    monkeypatch.chdir(tmp_path)
+    paths.PARAMS.write_text("loss: gan\n")
+    for name in ("new", "old"):
+        shutil.copytree(models["tiny/gan"], paths.model(name, "gan"))
+    damaged = paths.model("new", "gan") / CARD
+    damaged.write_text("{")
+    os.utime(paths.model("old", "gan") / CARD, (0, 0))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served.pop()) == (0, ["old/gan"])
+    assert {line.split(": ")[1] for line in result.stderr.splitlines()} == {str(damaged)}
+    assert result.stderr.count("left out") == 1
+    result = CliRunner().invoke(cli.app, ["demo", "-m", "new/gan"])
+    assert (result.exit_code, served) == (1, [])
+    assert result.stderr.startswith(f"error: {damaged}: cannot be read")
+    shutil.rmtree(paths.model("old", "gan"))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served) == (1, [])
+    assert "no model that can be read" in result.stderr
+
+
+def test_it_serves_on_ipv6(models: dict[str, Path], tmp_path: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    page = demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu")
+    address = demo.launch(page, "::1", free_port())
+    try:
+        assert address.startswith("http://[::1]:")
+        assert requests.get(address, timeout=60).ok
+    finally:
+        page.close()
+
+
+def test_the_examples_are_photos_that_no_training_saw() -> None:
+    assert set(demo.EXAMPLES) & set(SAMPLE) == {"coffee.png"}  # the test photo
+    for name in set(demo.EXAMPLES) - set(SAMPLE):
+        assert Image.open(Path(skimage.__file__).parent / "data" / name).mode == "L"

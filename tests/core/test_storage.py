@@ -1,0 +1,174 @@
+"""Writing: whole or not at all, never through a link, and one line when there is no room."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import mounted
+from filelock import FileLock
+
+from recolor.core.errors import UserError
+from recolor.core.storage import DiskFull, whole, whole_folder
+from recolor.models import checkpoint
+from recolor.models.checkpoint import Checkpoints, save_generator
+from recolor.models.networks import GeneratorParams, UNetGenerator
+
+
+def state(kilobytes: int) -> dict[str, torch.Tensor]:
+    return {"weights": torch.full((kilobytes * 250,), float(kilobytes))}
+
+
+@pytest.fixture
+def unforeseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if another program took the room after it was asked for."""
+    monkeypatch.setattr(checkpoint, "_bytes", lambda tensors: 0)
+
+
+def never(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_beforehand_and_the_last_one_stays(small_disk: Path) -> None:
+    checkpoints = Checkpoints(small_disk / "run")
+    checkpoints.save(1, state(300))
+    before = {path.name: path.read_bytes() for path in checkpoints.folder.iterdir()}
+    with pytest.raises(DiskFull, match=r"^disk full: a checkpoint needs 0\.9 MB, and .*run has 0\.7 MB left"):
+        checkpoints.save(2, state(900))
+    assert {path.name: path.read_bytes() for path in checkpoints.folder.iterdir()} == before
+
+
+@pytest.mark.usefixtures("unforeseen")
+def test_a_disk_that_fills_during_a_checkpoint_leaves_the_last_one(small_disk: Path) -> None:
+    checkpoints = Checkpoints(small_disk / "run")
+    checkpoints.save(1, state(300))
+    with pytest.raises(DiskFull, match=r"^disk full: a checkpoint .* MB left: make room and run it again$"):
+        checkpoints.save(2, state(900))
+    loaded = checkpoints.load(warn=never)
+    assert loaded is not None
+    assert torch.equal(loaded["weights"], state(300)["weights"])
+    checkpoints.save(2, state(100))  # room again
+    assert checkpoints.newest() == small_disk / "run" / "000000002.safetensors"
+
+
+@pytest.mark.usefixtures("unforeseen")
+def test_a_disk_that_fills_during_a_model_leaves_no_model(small_disk: Path) -> None:
+    generator = UNetGenerator(GeneratorParams(filters=32, downs=4, dropout=0.5))
+    with pytest.raises(DiskFull, match="the model"), whole_folder(small_disk / "gan", "the model") as folder:
+        save_generator(folder, generator, {})
+    assert {path.name for path in small_disk.iterdir()} <= {".gan.lock"}
+
+
+def test_a_disk_without_room_for_another_file_says_so(tmp_path: Path) -> None:
+    line = (
+        r"^disk full: {} takes another file, and .* has no inode left for one, with \d\.\d MB free: delete some files"
+    )
+    with mounted(tmp_path / "disk", "size=8m,nr_inodes=20") as disk:
+        with pytest.raises(DiskFull, match=line.format("a folder")), whole_folder(disk / "out", "a folder") as folder:
+            for number in range(30):
+                (folder / str(number)).touch()
+        assert {path.name for path in disk.iterdir()} <= {".out.lock"}
+        for number in range(18):
+            (disk / str(number)).touch()
+        with pytest.raises(DiskFull, match=line.format("a checkpoint")):
+            Checkpoints(disk).save(1, state(10))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_all_is_on_the_disk_before_it_has_its_name(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without power is not to be had: what the system is asked for, and in which order, stands for it."""
+    asked: list[tuple[str, int]] = []
+
+    def noted(what: str, system: Callable[..., None]) -> Callable[..., None]:
+        def call(target: int | Path, *rest: Path) -> None:
+            asked.append((what, os.stat(target).st_ino))  # noqa: PTH116
+            system(target, *rest)
+
+        return call
+
+    for function, what in (("fsync", "synchronised"), ("rename", "named"), ("replace", "named")):
+        monkeypatch.setattr(os, function, noted(what, getattr(os, function)))
+    if kind == "file":
+        with whole(tmp_path / kind) as file:
+            file.write_text("text")
+        files = [tmp_path / kind]
+    else:
+        with whole_folder(tmp_path / kind, "a folder") as folder:
+            (folder / "below").mkdir()
+            for path in (folder / "file", folder / "below" / "file"):
+                path.write_text("text")
+        files = [tmp_path / kind / path for path in ("file", "below", "below/file")] + [tmp_path / kind]
+    assert asked[-1] == ("named", files[-1].stat().st_ino)
+    assert asked[-2] == ("synchronised", files[-1].stat().st_ino)
+    assert sorted(asked[:-1]) == sorted(("synchronised", path.stat().st_ino) for path in files)
+
+
+LIMITED = """
+import sys, torch
+from pathlib import Path
+from recolor.models.checkpoint import Checkpoints
+from recolor.core.storage import DiskFull
+checkpoints = Checkpoints(Path(sys.argv[1]))
+checkpoints.save(1, {"weights": torch.ones(10_000)})
+try:
+    checkpoints.save(2, {"weights": torch.ones(90_000)})
+except DiskFull as error:
+    print(error)
+assert checkpoints.load(warn=exit)["weights"].numel() == 10_000
+"""
+
+
+def test_a_file_larger_than_the_system_allows_is_a_line_too(tmp_path: Path) -> None:
+    """Any user may set this limit: unlike a small disk, it needs no rights."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "run"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("a checkpoint makes a larger file than may be written there (ulimit -f, ")
+    assert done.stdout.count("\n") == 1
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"000000001.json", "000000001.safetensors"}
+
+
+def test_a_failure_leaves_the_file_and_the_folder_that_were_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(ZeroDivisionError), whole(tmp_path / "file") as path:
+        path.write_text("half")
+        1 / 0  # noqa: B018
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "folder", "a folder") as folder:
+        (folder / "half").touch()
+        1 / 0  # noqa: B018
+    assert (tmp_path / "file").read_text() == "old"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"file", "folder", ".folder.lock"}
+
+
+def test_what_is_linked_elsewhere_stays_as_it_is(tmp_path: Path) -> None:
+    """DVC links outputs into its cache: written through the link, the cache would be spoilt."""
+    (tmp_path / "cached").write_text("old")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder/file"):
+        os.link(tmp_path / "cached", tmp_path / name)
+    with whole(tmp_path / "file") as path:
+        path.write_text("new")
+    with whole_folder(tmp_path / "folder", "a folder") as folder:
+        (folder / "file").write_text("new")
+    assert (tmp_path / "cached").read_text() == "old"
+    assert [(tmp_path / name).read_text() for name in ("file", "folder/file")] == ["new", "new"]
+
+
+def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".out.lock"),
+        pytest.raises(UserError, match="out is being written by another process"),
+        whole_folder(tmp_path / "out", "a folder"),
+    ):
+        pass

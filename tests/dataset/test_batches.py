@@ -1,0 +1,100 @@
+"""Which photos come in which batch: by epoch, by process, from the cache or from the device's memory."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_training import MadePhotos
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recolor.dataset.batches import CHUNK, Feed
+from recolor.runtime.distributed import Crew
+
+CPU = torch.device("cpu")
+ELSEWHERE = torch.device("meta")  # a device that every machine has: shapes without numbers
+
+
+def feed(photos: MadePhotos, crew: Crew | None = None, on_device: bool = False) -> Feed:
+    return Feed(photos, 4, True, 1, CPU, crew or Crew(), on_device)
+
+
+def epoch(source: Feed, number: int = 0, first: int = 0) -> Tensor:
+    return torch.stack(list(source.epoch(number, first)))
+
+
+def test_an_epoch_goes_on_where_it_was_left() -> None:
+    source = feed(MadePhotos(18))
+    assert torch.equal(epoch(source, first=2), epoch(source)[2:])
+    assert len(epoch(source)) == 4  # two photos sit it out
+    assert not torch.equal(epoch(source, 1), epoch(source, 0))
+
+
+def test_an_epoch_that_was_left_at_its_end_has_nothing_more() -> None:
+    assert list(feed(MadePhotos(12)).epoch(0, 3)) == []
+
+
+def test_the_processes_shares_make_up_the_batch() -> None:
+    photos = MadePhotos(12)
+    shares = [epoch(feed(photos, Crew(rank, 2))) for rank in (0, 1)]
+    assert torch.equal(torch.cat(shares, dim=1), epoch(feed(photos)))
+
+
+def test_photos_on_the_device_make_the_same_batches() -> None:
+    photos = MadePhotos(CHUNK + 10, size=2)
+    held = feed(photos, on_device=True)
+    assert held.held is not None
+    assert held.held.dtype == torch.float16
+    expected = epoch(feed(photos))
+    photos.asked.clear()
+    assert torch.equal(epoch(held), expected)
+    assert not photos.asked
+
+
+def test_on_a_cpu_auto_leaves_the_photos_where_they_are() -> None:
+    photos = MadePhotos(12)
+    assert Feed(photos, 4, True, 1, CPU, Crew(), "auto").held is None
+
+
+class Copies(TorchDispatchMode):
+    """What is copied to ELSEWHERE within the block: the type, and whether the host goes on meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[torch.dtype, bool]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if options.get("device") == ELSEWHERE and args and isinstance(args[0], Tensor) and args[0].device == CPU:
+            self.seen.append((args[0].dtype, options.get("non_blocking", False)))
+        return function(*args, **options)
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_batch_goes_to_the_device_once_as_float16_and_not_at_all_where_it_lies_there(on_device: bool) -> None:
+    source = Feed(MadePhotos(12), 4, True, 1, ELSEWHERE, Crew(), on_device)
+    with Copies() as copies:
+        batches = source.epoch(0)
+        copies.seen.clear()  # the order of the epoch and who is mirrored go there once
+        made = list(batches)
+    assert all(batch.device == ELSEWHERE and batch.dtype == torch.float32 for batch in made)
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in made)
+    # Not beside the host: out of memory that is not pinned that is no faster, and on MPS not safe.
+    assert copies.seen == ([] if on_device else [(torch.float16, False)] * 3)
+
+
+def test_batches_are_channels_last_and_the_photos_themselves_stay_as_they_were() -> None:
+    photos = MadePhotos(12)
+    before = photos.lab.clone()
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in feed(photos).epoch(0))
+    assert torch.equal(photos.lab, before)
+
+
+def test_an_unreadable_photo_is_an_error_and_not_a_hang() -> None:
+    class Broken(MadePhotos):
+        def half(self, indices: np.ndarray) -> Tensor:
+            raise OSError("no such page")
+
+    with pytest.raises(OSError, match="no such page"):
+        epoch(feed(Broken(12)))

@@ -1,0 +1,204 @@
+"""`python killed.py JOB FOLDER STRIDE`: does a job in copies of a folder, killed at every STRIDE-th point in turn.
+
+The points are the moments before each operation that changes a file, as the interpreter's audit events tell them, for SIGKILL;
+and the middle of every file that the job writes, for SIGXFSZ, by which the system kills whoever writes on behind a limit. After
+each the output has to be the old one, the new one or none (file by file, or as a whole folder), and the job, done again
+undisturbed, has to end with what it makes without a kill. The runs are forks of one process, which has done the slow imports
+and all that is not writing. Prints how many points there were.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+Files = dict[str, bytes]
+
+
+@dataclass
+class Job:
+    """`new(out)` is killed over what `old(out)` has left."""
+
+    new: Callable[[Path], object]
+    old: Callable[[Path], object]
+    folder_at_once: bool  # or file by file
+
+
+def preprocess(folder: Path) -> Job:
+    from clone import write_photos
+
+    from recolor.preprocessing.build import CacheParams, build
+    from recolor.sources.listing import listing_of, walk
+
+    folder.mkdir()
+    photos = write_photos(folder)
+    listing = listing_of(photos, walk(photos))
+    params = CacheParams(size=32, train_fraction=0.7, min_chroma=2)
+    new, old = (lambda out, seed=seed: build(listing, photos, out, params, seed, processes=1) for seed in (1, 2))
+    return Job(new, old, folder_at_once=True)
+
+
+def unpack(folder: Path) -> Job:
+    from test_archives import CONTENT, zipped
+
+    from recolor.sources.archives import extract, members
+
+    folder.mkdir()
+    archive = zipped(folder, {f"class/{number}.jpg": CONTENT[number:] for number in range(4)})
+    return Job(lambda out: extract(archive, list(members(archive)), out), Path.mkdir, folder_at_once=False)
+
+
+def evaluate(folder: Path) -> Job:
+    import torch
+    from clone import write_photos
+
+    from recolor.evaluation import evaluate as evaluation
+    from recolor.models.checkpoint import save_generator
+    from recolor.models.networks import GeneratorParams, UNetGenerator
+    from recolor.preprocessing.build import CacheParams, build
+    from recolor.sources.listing import listing_of, walk
+
+    (folder / "photos").mkdir(parents=True)
+    photos = write_photos(folder / "photos")
+    cache = CacheParams(size=32, train_fraction=0.7, min_chroma=2)
+    build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, 42, processes=1)
+    torch.manual_seed(1)
+    save_generator(folder / "gan", UNetGenerator(GeneratorParams(filters=2, downs=4, dropout=0.5)), {})
+    params = evaluation.EvaluateParams(
+        batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu", processes=1
+    )
+    write, made = evaluation._write, []
+    evaluation._write = lambda out, *tables: made.append(tables)  # measured here, once, and written in the forks
+    for seed in (1, 2):
+        evaluation.evaluate(folder / "cache", {"gan": folder / "gan"}, folder / "none", params, seed)
+    return Job(lambda out: write(out, *made[0]), lambda out: write(out, *made[1]), folder_at_once=True)
+
+
+def report(folder: Path) -> Job:
+    from test_report import make
+
+    from recolor.reporting import report
+
+    sample = make(folder, "sample", inception=False, source={"source": "sample", "crops": 4})
+    mine = make(folder, "mine", inception=True, source={"source": "folder", "path": "photos", "limit": None})
+    drawn = {dataset.dataset: report.figures(dataset) for dataset in (sample, mine)}
+    other = {name: picture.rotate(180) for name, picture in drawn["sample"].items()}
+
+    def write(out: Path, old: bool) -> None:
+        out.mkdir(exist_ok=True)
+        figures = drawn | {"sample": other} if old else drawn
+        report.figures = lambda result: figures[result.dataset]  # drawn here, once, and written in the forks
+        report.write([sample, mine] if old else [sample], "gan" if old else "wgan", out)
+
+    return Job(lambda out: write(out, False), lambda out: write(out, True), folder_at_once=False)
+
+
+def main() -> None:
+    name, folder, stride = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3])
+    os.fsync = lambda descriptor: (
+        None
+    )  # the system survives these kills, and hundreds of waits for the disk take a minute
+    job: Job = {"preprocess": preprocess, "unpack": unpack, "evaluate": evaluate, "report": report}[name](
+        folder / "made"
+    )
+
+    def run(work: Path, kill: Callable[[], None] = lambda: None) -> tuple[int, int]:
+        return fork(lambda: job.new(work / "out"), work, kill)
+
+    (folder / "old").mkdir()
+    job.old(folder / "old" / "out")
+    old = files(folder / "old" / "out")
+    undisturbed = Path(shutil.copytree(folder / "old", folder / "new"))
+    status, points = run(undisturbed)
+    assert status == 0
+    new = files(undisturbed / "out")
+    assert new != old
+    sizes = sorted({len(content) // 2 for content in new.values()})
+    kills = [lambda point=point: die_at(point) for point in range(1, points + 1)]
+    kills += [lambda size=size: limit(size) for size in sizes]
+    for number in range(0, len(kills), stride):
+        work = Path(shutil.copytree(folder / "old", folder / str(number)))
+        status, _ = run(work, kills[number])
+        expected = signal.SIGKILL if number < points else signal.SIGXFSZ
+        assert os.waitstatus_to_exitcode(status) == -expected, (number, status)
+        left = files(work / "out")
+        if job.folder_at_once:
+            assert left in (old, new, {}), number
+        else:
+            for path, content in left.items():
+                assert content in (old.get(path), new.get(path)), (number, path)
+        assert run(work)[0] == 0, number
+        assert files(work / "out") == new, number
+    print(len(kills))
+
+
+def files(out: Path) -> Files:
+    """What stands there under final names: those of temporary files and folders begin with a dot."""
+    paths = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
+    return {
+        str(name): path.read_bytes() for name, path in paths.items() if not any(p.startswith(".") for p in name.parts)
+    }
+
+
+passed = 0
+deadly = 0
+workplace = ""
+
+
+def audit(event: str, arguments: tuple[object, ...]) -> None:
+    global passed
+    if event == "open":
+        path, _, flags = arguments
+        if not (isinstance(flags, int) and flags & WRITES and str(path).startswith(workplace)):
+            return
+    elif event not in CHANGES:
+        return
+    passed += 1
+    if passed == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(point: int) -> None:
+    global deadly
+    deadly = point
+
+
+def limit(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
+def fork(work: Callable[[], object], place: Path, kill: Callable[[], None]) -> tuple[int, int]:
+    """Does `work` in a fork; returns its wait status and the number of points that it passed."""
+    global workplace
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            workplace = str(place)
+            sys.addaudithook(audit)
+            kill()
+            work()
+            code = 0
+        finally:
+            os.write(writer, str(passed).encode())
+            if code:
+                sys.excepthook(*sys.exc_info())
+            os._exit(code)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return status, int(file.read() or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`python killer.py STAGE FOLDER FIRST STRIDE`: trains in copies of FOLDER, killed at every STRIDE-th point in turn.
+
+The points are the moments before each operation that changes a file, and the middle of every write of tensors. In FOLDER.0
+nothing is killed; in FOLDER.N the stage is killed with SIGKILL at its N-th point, and then run again, undisturbed. The
+runs are forks of one process, which has done the slow imports. Prints how many points there were.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recolor.models import checkpoint
+from recolor.training import loop as training
+from stages import run
+
+SLOW = ("pandas", "stages.training", "torch._dynamo")
+passed = 0
+
+
+def main() -> None:
+    model, folder, first, stride = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3]), int(sys.argv[4])
+    for module in SLOW:
+        importlib.import_module(module)
+    status, points = stage(model, copy(folder, 0), die_at=0)
+    assert status == 0
+    for point in range(first, points + 1, stride):
+        work = copy(folder, point)
+        status, _ = stage(model, work, die_at=point)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, (point, status)
+        status, _ = stage(model, work, die_at=0)
+        assert status == 0, point
+    print(points)
+
+
+def copy(folder: Path, point: int) -> Path:
+    return Path(shutil.copytree(folder, f"{folder}.{point}"))
+
+
+def stage(model: str, work: Path, die_at: int) -> tuple[int, int]:
+    """Runs the stage in a fork; returns its wait status and the number of points that it passed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.chdir(work)
+        sys.stdout = sys.stderr = Path("log").open("a", buffering=1)  # noqa: SIM115
+        for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
+            setattr(os, name, at_a_point(getattr(os, name), die_at))
+        training.CHECKPOINT_SECONDS = 0
+        checkpoint.save_file = at_a_point(half_way(checkpoint.save_file, die_at), die_at)
+        sys.argv = [model, "mine"]
+        code = 1
+        try:
+            run(importlib.import_module(f"stages.{model}").main)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            os.write(writer, str(passed).encode())
+            os._exit(code)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return status, int(file.read() or 0)
+
+
+def point(die_at: int) -> bool:
+    global passed
+    passed += 1
+    return passed == die_at
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_a_point(function: Callable[..., Any], die_at: int) -> Callable[..., Any]:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        if point(die_at):
+            die()
+        return function(*arguments, **options)
+
+    return wrapped
+
+
+def half_way(save_file: Callable[..., Any], die_at: int) -> Callable[..., Any]:
+    """Safetensors writes to .tmpXXXXXX and renames that: the same, up to the middle."""
+
+    def wrapped(tensors: Any, path: Path) -> None:
+        save_file(tensors, path)
+        if point(die_at):
+            content = path.read_bytes()
+            path.with_name(".tmpABCDEF").write_bytes(content[: len(content) // 2])
+            Path(path).chmod(0o600)
+            os.truncate(path, len(content) // 2)
+            die()
+
+    return wrapped
+
+
+if __name__ == "__main__":
+    main()

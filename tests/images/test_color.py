@@ -1,0 +1,63 @@
+"""Lab and back: scikit-image's numbers, no 8-bit level lost on the way."""
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from skimage.color import lab2rgb, rgb2lab
+
+from recolor.images.color import L_CENTRE, LIGHTNESS_SLACK, into_gamut, lab_to_rgb, rgb_to_lab
+
+PHOTOS = ["astronaut", "chelsea", "coffee"]
+
+
+def decode(lab: np.ndarray) -> np.ndarray:
+    return lab_to_rgb(torch.from_numpy(lab)[None])[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_float16_round_trip_loses_nothing(name: str) -> None:
+    photo = getattr(data, name)()
+    np.testing.assert_array_equal(decode(rgb_to_lab(photo).astype(np.float16)), photo)
+
+
+def test_every_colour_stays_in_range_and_comes_back() -> None:
+    cube = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    cube[:5, :25] = np.stack(np.meshgrid(*[np.array([0, 1, 127, 254, 255])] * 3), axis=-1).reshape(5, 25, 3)
+    lab = rgb_to_lab(cube)
+    assert lab.min() >= -1
+    assert lab.max() <= 1
+    np.testing.assert_array_equal(decode(lab), cube)
+    # In float16 about one colour in 180, all more saturated than photos' are, comes back one level off in one channel.
+    off = np.abs(decode(lab.astype(np.float16)).astype(int) - cube)
+    assert off.max() == 1
+    assert off.any(axis=-1).mean() < 0.006
+
+
+def test_in_is_scikit_images_lab_normalised() -> None:
+    photo = data.astronaut()
+    lab = rgb2lab(photo)
+    expected = np.stack([lab[..., 0] / 50 - 1, lab[..., 1] / 110, lab[..., 2] / 110])
+    np.testing.assert_allclose(rgb_to_lab(photo), expected, atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
+def test_out_is_scikit_images_rgb_outside_the_gamut_too() -> None:
+    lab = np.random.default_rng(0).uniform(-1, 1, (3, 64, 64))
+    expected = lab2rgb(np.stack([lab[0] * 50 + 50, lab[1] * 110, lab[2] * 110], axis=-1)) * 255
+    assert np.abs(decode(lab) - expected).max() <= 0.501  # the nearest level, but for float32's last digits at a half
+
+
+def test_into_gamut_keeps_lightness_and_hue_and_leaves_sRGB_alone() -> None:
+    lab = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    lightness, a, b = rgb_to_lab(lab_to_rgb(into_gamut(lab))[0].permute(1, 2, 0).numpy())
+    assert (
+        np.abs(lightness - lab[0, 0].numpy()).max() * L_CENTRE < LIGHTNESS_SLACK + 0.25
+    )  # what rounding to 8 bits can do
+    clipped = rgb_to_lab(lab_to_rgb(lab)[0].permute(1, 2, 0).numpy())[0]
+    assert np.abs(clipped - lab[0, 0].numpy()).max() * L_CENTRE > 20
+    colourful = (np.hypot(a, b) > 0.2) & (np.abs(lightness) < 0.6)
+    turned = np.angle((a + 1j * b) / (lab[0, 1] + 1j * lab[0, 2]).numpy(), deg=True)
+    assert np.abs(turned[colourful]).max() < 12  # clipped: 69
+    photo = torch.from_numpy(rgb_to_lab(data.astronaut()))[None]
+    torch.testing.assert_close(into_gamut(photo), photo, rtol=0, atol=0)

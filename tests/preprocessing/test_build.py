@@ -1,0 +1,513 @@
+"""The cache: what stands in it, who parts from whom, and that nothing half, changed or foreign is taken for it."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import battery
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from battery import encoded, picture
+from conftest import mounted
+from filelock import FileLock
+from PIL import Image
+from pydantic import ValidationError
+from skimage import data
+from skimage.color import rgb2lab
+
+from recolor.core.errors import UserError
+from recolor.core.storage import DiskFull
+from recolor.dataset import shards
+from recolor.dataset.shards import CachedPhotos, CacheError
+from recolor.images.color import lab_to_rgb
+from recolor.preprocessing import build as cache
+from recolor.preprocessing.build import CacheParams, Counts, build
+from recolor.sources.listing import listing_of, walk
+
+PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
+PHOTOS = 20  # good ones, of different content
+
+
+def list_photos(folder: Path) -> pd.DataFrame:
+    """As `sources.fetch` gives it for a folder: a row a file, each a group of its own."""
+    rows = []
+    for file in sorted(folder.rglob("*.*")):
+        content = file.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        rows.append((file.relative_to(folder).as_posix(), len(content), digest, "", digest))
+    return pd.DataFrame(rows, columns=["path", "size", "sha256", "crop", "group"])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(PHOTOS):
+        size = (40 + number, 30)
+        (folder / f"{number:02d}.jpg").write_bytes(encoded(picture(number, size)))
+    (folder / "01 again.jpg").write_bytes((folder / "01.jpg").read_bytes())
+    (folder / "grey.png").write_bytes(encoded(picture(40).convert("L"), "PNG"))
+    (folder / "text.jpg").write_text("This is a shopping list.")
+    (folder / "NA").mkdir()
+    (folder / "NA" / "null.jpg").write_bytes(encoded(picture(41)))
+    (folder / "changed.jpg").write_bytes(encoded(picture(42)))
+    (folder / "vanished.jpg").write_bytes(encoded(picture(43)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def listing(photos: Path) -> pd.DataFrame:
+    listing = list_photos(photos)
+    content = (photos / "changed.jpg").read_bytes()
+    (photos / "changed.jpg").write_bytes(content[:-1] + b"\0")  # as long as before
+    (photos / "vanished.jpg").unlink()
+    return listing
+
+
+@pytest.fixture(scope="module")
+def built(photos: Path, listing: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counts]:
+    out = tmp_path_factory.mktemp("cache") / "built"
+    return out, build(listing, photos, out, PARAMS, 42, processes=1)
+
+
+@pytest.fixture
+def copy(built: tuple[Path, Counts], tmp_path: Path) -> Path:
+    """A cache that a test may spoil."""
+    return shutil.copytree(built[0], tmp_path / "copy")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_every_photo_listed_is_used_or_rejected_with_its_reason(
+    built: tuple[Path, Counts], listing: pd.DataFrame
+) -> None:
+    out, counts = built
+    manifest, rejected = (shards.read_table(out / name) for name in ("manifest.csv", "rejected.csv"))
+    assert sorted([*manifest["path"], *rejected["path"]]) == sorted(listing["path"])
+    assert dict(zip(rejected["path"], rejected["reason"], strict=True)) == {
+        "01.jpg": "duplicate of 01 again.jpg",
+        "changed.jpg": "changed since it was listed",
+        "grey.png": "grey: its mean chroma is 0.00",
+        "text.jpg": "not a photo, or in a format that is not supported",
+        "vanished.jpg": "no such file (any more)",
+    }
+    assert counts.listed == len(listing)
+    assert counts.used == counts.train + counts.test == len(manifest) == PHOTOS + 1
+    assert counts.train == round(0.7 * (PHOTOS + 1)) == (manifest["split"] == "train").sum()
+    assert sum(counts.rejected.values()) == len(rejected)
+    assert str(counts).startswith("26 listed, 21 used: 15 train, 6 test; left out 5: 1 duplicate, 1 changed since")
+
+
+def test_a_tensor_is_the_photo_squeezed_and_in_lab(built: tuple[Path, Counts], photos: Path) -> None:
+    for split in ("train", "test"):
+        cached = CachedPhotos(built[0], split)
+        for row, entry in cached.manifest.iterrows():
+            photo = Image.open(photos / entry["path"])
+            assert (entry["width"], entry["height"]) == photo.size
+            lab = rgb2lab(np.asarray(photo.resize((32, 32), Image.Resampling.BICUBIC)))
+            expected = np.stack([lab[..., 0] / 50 - 1, lab[..., 1] / 110, lab[..., 2] / 110])
+            np.testing.assert_allclose(cached[[row]][0], expected, atol=3e-4)
+            assert entry["chroma"] == pytest.approx(np.hypot(lab[..., 1], lab[..., 2]).mean(), abs=6e-3)
+            assert entry["sha256"] == hashlib.sha256((photos / entry["path"]).read_bytes()).hexdigest()
+
+
+def test_real_photos_come_back_to_the_last_level(tmp_path: Path) -> None:
+    truth = {}
+    for name in ("astronaut", "chelsea"):
+        truth[f"{name}.png"] = Image.fromarray(getattr(data, name)())
+        truth[f"{name}.png"].save(tmp_path / f"{name}.png")
+    params = CacheParams(size=256, train_fraction=0.5, min_chroma=2)
+    build(list_photos(tmp_path), tmp_path, tmp_path / "out", params, 1, processes=1)
+    for split in ("train", "test"):
+        cached = CachedPhotos(tmp_path / "out", split)
+        photo = truth[cached.manifest["path"][0]].resize((256, 256), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(lab_to_rgb(cached[[0]])[0].permute(1, 2, 0), photo)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_bit_identical_for_any_processes_and_order(
+    processes: int, built: tuple[Path, Counts], photos: Path, listing: pd.DataFrame, tmp_path: Path
+) -> None:
+    shuffled = listing.sample(frac=1, random_state=processes)
+    counts = build(shuffled, photos, tmp_path / "out", PARAMS, 42, processes)
+    assert contents(tmp_path / "out") == contents(built[0])
+    assert counts == built[1]
+
+
+def test_the_split_hangs_on_content_and_seed_not_on_names(
+    built: tuple[Path, Counts], photos: Path, listing: pd.DataFrame, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for number, path in enumerate(reversed(listing["path"])):
+        if (photos / path).exists():
+            shutil.copy(photos / path, renamed / f"{number}.jpg")
+    build(list_photos(renamed), renamed, tmp_path / "out", PARAMS, 42, processes=1)
+    build(listing, photos, tmp_path / "other seed", PARAMS, 43, processes=1)
+    # `changed.jpg` is a photo of its own in the new listing; all the others stay in order.
+    found = list(CachedPhotos(built[0], "train").manifest["sha256"])
+    assert [sha for sha in CachedPhotos(tmp_path / "out", "train").manifest["sha256"] if sha in found] == found
+    assert list(CachedPhotos(tmp_path / "other seed", "train").manifest["sha256"]) != found
+
+
+def test_no_photo_stands_on_both_sides_under_two_names(tmp_path: Path) -> None:
+    for number in range(12):
+        for name in ("a", "b", "c"):
+            (tmp_path / f"{name}{number}.jpg").write_bytes(encoded(picture(number)))
+    counts = build(list_photos(tmp_path), tmp_path, tmp_path / "out", PARAMS, 42, processes=1)
+    assert counts == Counts(8, 4, {"duplicate": 24})
+    kept = shards.read_table(tmp_path / "out" / "manifest.csv")
+    assert kept["sha256"].is_unique
+    assert set(kept["path"]) == {f"a{number}.jpg" for number in range(12)}
+
+
+def test_groups_never_part_and_the_fraction_is_of_groups(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"{number}.png").write_bytes(encoded(picture(number, (64, 64)), "PNG"))
+    listing = list_photos(tmp_path)
+    crops = [f"{left},0,{left + 20},{left + 30}" for left in range(7)]
+    listing = pd.concat([listing.assign(crop=crop) for crop in crops])
+    counts = build(listing, tmp_path, tmp_path / "out", PARAMS, 42, processes=1)
+    assert (counts.train, counts.test) == (49, 21)
+    train, test = (CachedPhotos(tmp_path / "out", split) for split in ("train", "test"))
+    assert not set(train.manifest["group"]) & set(test.manifest["group"])
+    entry = train.manifest.iloc[3]
+    left, top, right, bottom = map(int, entry["crop"].split(","))
+    crop = np.asarray(Image.open(tmp_path / entry["path"]))[top:bottom, left:right]
+    assert (entry["width"], entry["height"]) == (20, bottom - top)
+    squeezed = Image.fromarray(crop).resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(lab_to_rgb(train[[3]])[0].permute(1, 2, 0), squeezed)
+
+
+@pytest.mark.parametrize(
+    ("number", "fraction", "train"),
+    [(2, 0.99, 1), (2, 0.01, 1), (3, 0.85, 2), (10, 0.01, 1), (10, 0.85, 8), (11, 0.5, 6)],
+)
+def test_the_fraction_is_exact_and_leaves_no_side_empty(
+    number: int, fraction: float, train: int, photos: Path, listing: pd.DataFrame, tmp_path: Path
+) -> None:
+    params = CacheParams(size=16, train_fraction=fraction, min_chroma=0)
+    some = listing[listing["path"].str.match(r"\d\d.jpg")][:number]
+    counts = build(some, photos, tmp_path / "out", params, 42, processes=1)
+    assert (counts.train, counts.test) == (train, number - train)
+
+
+@pytest.mark.parametrize("fraction", [0.04, 0.37, 0.38, 0.57, 0.7, 0.96])  # 1, 8, 8, 12, 15 and 20 of 21 photos
+def test_shards_part_at_the_boundary_wherever_it_lies(
+    fraction: float,
+    built: tuple[Path, Counts],
+    photos: Path,
+    listing: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shards, "SHARD", 4)
+    params = PARAMS.model_copy(update={"train_fraction": fraction})
+    build(listing, photos, tmp_path / "out", params, 42, processes=1)
+    train, test = (CachedPhotos(tmp_path / "out", split) for split in ("train", "test"))
+    whole = [CachedPhotos(built[0], split) for split in ("train", "test")]
+    assert torch.equal(
+        torch.cat([photos[range(len(photos))] for photos in (train, test)]),
+        torch.cat([photos[range(len(photos))] for photos in whole]),
+    )
+    train.verify()
+    test.verify()
+    sizes = {file.name: np.load(file).shape for file in sorted((tmp_path / "out").glob("*.npy"))}
+    assert all(shape[0] <= 4 and shape[1:] == (3, 32, 32) for shape in sizes.values())
+    assert sum(shape[0] for shape in sizes.values()) == PHOTOS + 1
+    # Nobody's bytes stay behind a shard that was cut.
+    assert all((tmp_path / "out" / name).stat().st_size == 128 + shape[0] * 6144 for name, shape in sizes.items())
+
+
+class TestCachedPhotos:
+    @pytest.fixture
+    def many(
+        self, photos: Path, listing: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> CachedPhotos:
+        """Eight shards."""
+        monkeypatch.setattr(shards, "SHARD", 2)
+        build(listing, photos, tmp_path / "many", PARAMS, 42, processes=1)
+        return CachedPhotos(tmp_path / "many", "train")
+
+    def test_a_batch_is_in_the_order_asked_for(self, many: CachedPhotos) -> None:
+        order = [14, 0, 7, 7, 3, 9, 1, 14]
+        batch = many[order]
+        assert batch.dtype == torch.float32
+        assert batch.shape == (8, 3, 32, 32)
+        for place, row in enumerate(order):
+            stored = np.load(many.directory / f"train-{row // 2:03d}.npy")[row % 2]
+            np.testing.assert_array_equal(batch[place], stored.astype(np.float32))
+            assert hashlib.sha256(stored.tobytes()).hexdigest() == many.manifest["tensor_sha256"][row]
+        assert many.half(order).dtype == torch.float16
+        for same in (np.array(order), torch.tensor(order)):
+            assert torch.equal(many[same], batch)
+
+    def test_edges(self, many: CachedPhotos) -> None:
+        assert len(many) == 15
+        assert many[[]].shape == (0, 3, 32, 32)
+        for wrong in ([15], [-1]):
+            with pytest.raises(IndexError, match="from 0 to 14"):
+                many[wrong]
+
+    def test_a_batch_is_a_copy(self, many: CachedPhotos) -> None:
+        before = contents(many.directory)
+        many.half([0])[:] = 0
+        many[[0]][:] = 0
+        assert contents(many.directory) == before
+
+    def test_more_shards_than_files_may_be_open_are_read(self, many: CachedPhotos) -> None:
+        resource = pytest.importorskip("resource", reason="the limit is POSIX's")
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        expected = many[range(15)]
+        room = os.dup(0)  # the lowest number that is free
+        os.close(room)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (room + 3, before[1]))  # with the split's own folder
+            assert torch.equal(CachedPhotos(many.directory, "train")[range(15)], expected)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    def test_a_cache_that_takes_its_place_is_not_mixed_with_it(
+        self, many: CachedPhotos, photos: Path, listing: pd.DataFrame
+    ) -> None:
+        build(listing, photos, many.directory, PARAMS, 43, processes=1)
+        with pytest.raises(CacheError, match=r"train-000\.npy cannot be read"):
+            many.half([0])
+
+    def test_a_shard_that_was_cut_meanwhile_is_told(self, many: CachedPhotos) -> None:
+        os.truncate(many.directory / "train-001.npy", 128 + 6144 + 100)
+        assert len(many.half([2])) == 1
+        with pytest.raises(CacheError, match=r"train-001\.npy cannot be read \(it ends too early\)"):
+            many.half([3])
+
+
+def change_a_value(folder: Path) -> None:
+    with (folder / "train-000.npy").open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"\x01")
+
+
+def swap_two_tensors(folder: Path) -> None:
+    shard = np.load(folder / "train-000.npy")
+    np.save(folder / "train-000.npy", shard[[1, 0, *range(2, len(shard))]])
+
+
+def lose_a_row(folder: Path) -> None:
+    table = shards.read_table(folder / "manifest.csv")
+    shards.write_table(table.drop(index=3), folder / "manifest.csv")
+
+
+def lose_a_row_and_its_tensor(folder: Path) -> None:
+    lose_a_row(folder)
+    np.save(folder / "train-000.npy", np.delete(np.load(folder / "train-000.npy"), 3, axis=0))
+
+
+def swap_two_rows(folder: Path) -> None:
+    table = shards.read_table(folder / "manifest.csv")
+    shards.write_table(table.loc[[1, 0, *range(2, len(table))]], folder / "manifest.csv")
+
+
+def take_another_manifest(folder: Path) -> None:
+    table = shards.read_table(folder / "manifest.csv")
+    rolled = table.assign(tensor_sha256=np.roll(table["tensor_sha256"], 1), path=np.roll(table["path"], 1))
+    shards.write_table(rolled, folder / "manifest.csv")
+
+
+def another_size(folder: Path) -> None:
+    shard = np.load(folder / "train-000.npy")
+    np.save(folder / "train-000.npy", shard[:-1])
+    np.save(folder / "train-001.npy", shard[-1:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        change_a_value,
+        swap_two_tensors,
+        lose_a_row,
+        lose_a_row_and_its_tensor,
+        swap_two_rows,
+        take_another_manifest,
+        another_size,
+        lambda folder: (folder / "train-000.npy").unlink(),
+        lambda folder: os.truncate(folder / "train-000.npy", 5000),
+        lambda folder: (folder / "train-000.npy").write_text("This is a shopping list."),
+        lambda folder: np.save(folder / "train-000.npy", np.load(folder / "train-000.npy").astype(np.float32)),
+        lambda folder: shutil.copy(folder / "test-000.npy", folder / "train-001.npy"),
+        lambda folder: shutil.copy(folder / "test-000.npy", folder / "train-000.npy"),
+        lambda folder: (folder / "manifest.csv").unlink(),
+        lambda folder: (folder / "manifest.csv").write_text(""),
+        lambda folder: (folder / "manifest.csv").write_text("split,row\ntrain,first\n"),
+    ],
+)
+def test_a_cache_that_is_not_as_it_was_built_is_refused(spoil, copy: Path) -> None:
+    CachedPhotos(copy, "train").verify()
+    spoil(copy)
+    with pytest.raises(CacheError, match="copy") as told:
+        for share in range(2):  # of two processes one finds it
+            CachedPhotos(copy, "train").verify(share, 2)
+    assert "\n" not in str(told.value)
+
+
+class TestNothingHalf:
+    def test_too_few_photos_are_an_error_that_counts_and_the_old_cache_stays(
+        self, photos: Path, listing: pd.DataFrame, copy: Path
+    ) -> None:
+        before = contents(copy)
+        bad = listing[listing["path"].isin(["00.jpg", "grey.png", "text.jpg", "vanished.jpg"])]
+        with pytest.raises(
+            UserError,
+            match=r"^data.mine: got 1 photos that can be used, of 4 listed \(1 grey, 1 not a photo.*such as grey.png .*; "
+            r"takes two different ones at least, to train and to test: a lower data.min_chroma takes paler ones$",
+        ) as told:
+            build(bad, photos, copy, PARAMS, 42, processes=1, dataset="mine")
+        assert "\n" not in str(told.value)
+        with pytest.raises(UserError, match="got 0 photos that can be used, of 0 listed"):
+            build(listing[:0], photos, copy, PARAMS, 42, processes=1)
+        assert contents(copy) == before
+        assert {file.name for file in copy.parent.iterdir()} <= {"copy", ".copy.lock"}
+
+    def test_killed_at_any_moment_the_old_cache_is_whole_and_the_next_run_cleans_up(
+        self, photos: Path, listing: pd.DataFrame, copy: Path, tmp_path: Path
+    ) -> None:
+        before = contents(copy)
+        listing.to_csv(tmp_path / "listing.csv", index=False)
+        script = tmp_path / "script.py"
+        script.write_text(
+            "from pathlib import Path\n"
+            "from recolor.preprocessing.build import CacheParams, build\n"
+            "from recolor.dataset.shards import read_table\n"
+            "params = CacheParams(size=2048, train_fraction=0.5, min_chroma=2)\n"
+            "if __name__ == '__main__':\n"
+            f"    build(read_table(Path({str(tmp_path / 'listing.csv')!r})), Path({str(photos)!r}), "
+            f"Path({str(copy)!r}), params, 7, 1)\n"
+        )
+        unfinished = copy.with_name(".copy.unfinished")
+        run = subprocess.Popen([sys.executable, script])
+        while not list(unfinished.glob("*.npy")) or next(unfinished.glob("*.npy")).stat().st_size < 2**25:
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert unfinished.exists()
+        assert contents(copy) == before
+        build(listing, photos, copy, PARAMS, 43, processes=1)
+        assert not unfinished.exists()
+        assert contents(copy) != before
+        CachedPhotos(copy, "test").verify()
+
+    def test_two_at_once_do_not_mix(self, photos: Path, listing: pd.DataFrame, copy: Path) -> None:
+        with FileLock(copy.with_name(".copy.lock")), pytest.raises(UserError, match="another process"):
+            build(listing, photos, copy, PARAMS, 42, processes=1)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk too small for a cache of a few photos."""
+    with mounted(tmp_path / "disk", "size=256k") as disk:
+        yield disk
+
+
+@pytest.mark.parametrize("foreseen", [True, False])
+def test_a_full_disk_is_told_and_leaves_nothing_half(
+    foreseen: bool,
+    small_disk: Path,
+    photos: Path,
+    listing: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = PARAMS.model_copy(update={"size": 64})
+    if not foreseen:
+        monkeypatch.setattr(cache, "tensor_bytes", lambda size: 0)  # as if another program took the room meanwhile
+    with pytest.raises(DiskFull, match=r"needs .* MB, and .* has 0\.3 MB left"):
+        build(listing, photos, small_disk / "out", params, 42, processes=1)
+    assert {file.name for file in small_disk.iterdir()} <= {".out.lock"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"size": size} for size in (100, 0, 8)),
+        *({"train_fraction": fraction} for fraction in (0, 1, 1.5)),
+        *({"min_chroma": chroma} for chroma in (-1, float("nan"))),
+        {"sizes": 256},
+    ],
+)
+def test_absurd_settings_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        CacheParams(**{**PARAMS.model_dump(), **wrong})
+
+
+def test_the_battery_of_odd_photos_is_used_or_rejected_and_nothing_hangs(tmp_path: Path) -> None:
+    preprocess_battery(tmp_path)
+
+
+@pytest.mark.skipif(not battery.ROOT, reason="permissions keep this user out: the test above has seen to it")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="takes setpriv, of util-linux")
+def test_the_battery_where_permissions_keep_root_out_too(tmp_path: Path) -> None:
+    powers = "-dac_override,-dac_read_search"
+    without = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
+    code = "import sys, pathlib, battery, test_build; assert not battery.ROOT; "
+    code += "test_build.preprocess_battery(pathlib.Path(sys.argv[1]))"
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join(map(str, (tests / "helpers", tests / "preprocessing", tests, tests.parent)))
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([*without, sys.executable, "-c", code, tmp_path], env=environment, check=True)
+    reasons = shards.read_table(tmp_path / "out" / "rejected.csv").set_index("path")["reason"]
+    assert [reasons[name] for name in ("forbidden.jpg", "locked")] == ["no permission to read it"] * 2
+
+
+def preprocess_battery(tmp_path: Path) -> None:
+    folder = tmp_path / "battery"
+    folder.mkdir()
+    cases = battery.write(folder)
+    (folder / "notes.txt").write_text("beside the photos")
+    listing = listing_of(folder, walk(folder))
+    battery.vanish(folder, cases)
+    counts = build(listing, folder, tmp_path / "out", PARAMS, 42, processes=2)
+    battery.unlock(folder)
+    manifest, rejected = (shards.read_table(tmp_path / "out" / name) for name in ("manifest.csv", "rejected.csv"))
+    assert sorted([*manifest["path"], *rejected["path"]]) == sorted([*cases, "notes.txt"])
+    assert counts.listed == len(cases) + 1
+    reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
+    assert reasons["notes.txt"] == "not a photo by its name"
+    for name, case in cases.items():
+        if case.reason:
+            assert case.reason in reasons[name], name
+        elif case.grey:
+            assert reasons[name].startswith("grey: "), name
+        elif not case.copy_of:
+            copies = [other for other, its in cases.items() if its.copy_of == name]
+            one = {name, *copies} - set(reasons)
+            assert len(one) == 1, name
+            assert all(reasons[path] == f"duplicate of {min({name, *copies})}" for path in {name, *copies} - one)
+
+
+def test_the_stage_prints_the_counts_and_tells_what_is_missing(
+    listing: pd.DataFrame, photos: Path, params_file: Path, set_param, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del listing  # made, and with it one photo cut short and one taken away
+    monkeypatch.chdir(params_file.parent)
+    set_param("data.mine.path", str(photos))
+    set_param("data.size", 32)
+    preprocess = [sys.executable, "-m", "stages.preprocess", "mine"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    early = subprocess.run(preprocess, env=environment, capture_output=True, text=True, check=False)
+    assert early.returncode == 1
+    assert early.stderr == "error: data/raw/mine/listing.csv is missing: run the stage that makes it again\n"
+    Path("data/raw/mine").mkdir(parents=True)
+    list_photos(photos).to_csv("data/raw/mine/listing.csv", index=False)
+    done = subprocess.run(preprocess, env=environment, capture_output=True, text=True, check=False)
+    left_out = "1 duplicate, 1 cut short, 1 grey, 1 not a photo, or in a format that is not supported"
+    assert done.stdout == f"mine: 25 listed, 21 used: 18 train, 3 test; left out 4: {left_out}\n"
+    assert (done.stderr, done.returncode) == ("", 0)
+    CachedPhotos(Path("data/cache/mine"), "test").verify()

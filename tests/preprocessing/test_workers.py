@@ -1,0 +1,144 @@
+"""Work over processes: in order, bounded, and it ends whatever becomes of the workers."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+
+from recolor.core.errors import UserError
+from recolor.preprocessing import workers
+from recolor.preprocessing.workers import WINDOW, ordered_map
+
+LARGE = 2**20  # more than a pipe holds: who sends it waits until somebody reads
+
+
+def lost(task: int, limit: float | None) -> str:
+    return f"lost {task}" if limit is None else f"{task} took more than {limit} s"
+
+
+def large(task: int) -> bytes:
+    return task.to_bytes(2, "little") * LARGE
+
+
+def uneven(task: int) -> int:
+    time.sleep(0.02 * (task % 3))
+    return task
+
+
+def deadly(task: int, folder: Path, times: int) -> str:
+    """Task 5 kills its process, the first `times` times."""
+    deaths = len(list(folder.iterdir()))
+    if task == 5 and deaths < times:
+        (folder / str(deaths)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"did {task}"
+
+
+def suicidal(task: int) -> str:
+    os._exit(1)
+
+
+def lethal_now_and_then(task: int) -> int:
+    return task if task % 40 else os._exit(1)
+
+
+def endless(task: int) -> str:
+    """Tasks 5 and 7 never end: one waits for what never comes, one loops in C, where no Python handler gets a turn."""
+    if task == 5:
+        threading.Event().wait()
+    if task == 7:
+        sum(count())
+    return f"did {task}"
+
+
+def faulty(task: int) -> str:
+    return f"{1 / (task - 3)}"
+
+
+def test_results_come_in_the_order_of_the_tasks() -> None:
+    assert list(ordered_map(uneven, range(20), 3, lost)) == list(range(20))
+
+
+@pytest.mark.parametrize(("deaths", "fifth"), [(1, "did 5"), (2, "lost 5")])
+def test_a_task_has_two_chances(deaths: int, fifth: str, tmp_path: Path) -> None:
+    results = list(ordered_map(partial(deadly, folder=tmp_path, times=deaths), range(12), 2, lost))
+    assert results == [fifth if task == 5 else f"did {task}" for task in range(12)]
+
+
+def test_workers_killed_while_they_send_are_replaced() -> None:
+    results = ordered_map(large, range(20), 2, lost)
+    taken = [next(results)]
+    time.sleep(0.5)  # nobody reads: both workers stand in the middle of a result
+    for process in multiprocessing.active_children():
+        process.kill()
+    taken += results
+    assert taken == [large(task) for task in range(20)]
+
+
+def test_deaths_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MOST_DEATHS", 3)
+    with pytest.raises(UserError, match="keep dying"):
+        list(ordered_map(suicidal, range(100), 2, lost))
+
+
+def test_lethal_tasks_among_good_ones_are_lost_one_by_one_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So far apart that, whoever is quicker, some task between them has ended before the next one is given."""
+    monkeypatch.setattr(workers, "MOST_DEATHS", 3)
+    results = list(ordered_map(lethal_now_and_then, range(90), 2, lost))
+    assert results == [task if task % 40 else f"lost {task}" for task in range(90)]
+
+
+def test_a_task_without_end_is_given_up() -> None:
+    results = list(ordered_map(endless, range(12), 2, lost, limit=0.3))
+    assert results == [f"{task} took more than 0.3 s" if task in (5, 7) else f"did {task}" for task in range(12)]
+
+
+def test_an_exception_names_the_task() -> None:
+    with pytest.raises(RuntimeError, match=r"^3: (.|\n)*ZeroDivisionError"):
+        list(ordered_map(faulty, range(10), 2, lost))
+
+
+def test_tasks_are_read_no_further_than_the_window() -> None:
+    read: list[int] = []
+    results = ordered_map(uneven, (read.append(task) or task for task in count()), 2, lost)
+    for _ in range(10):
+        next(results)
+    assert len(read) <= 10 + 2 * WINDOW
+    results.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_go_home_when_their_master_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "master.py"
+    script.write_text(
+        "import time\n"
+        "from recolor.preprocessing.workers import ordered_map\n"
+        "if __name__ == '__main__':\n"
+        "    results = ordered_map(abs, range(9), 2, max)\n"
+        "    print(next(results), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    master = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert master.stdout is not None
+    assert master.stdout.readline() == "0\n"
+    children = psutil.Process(master.pid).children(recursive=True)
+    assert len(children) >= 2
+    master.kill()
+    master.communicate()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+
+def test_the_workers_of_preprocess_do_without_torch_and_pandas() -> None:
+    code = "import sys, recolor.preprocessing.conversion, recolor.preprocessing.workers; "
+    code += "print({'torch', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

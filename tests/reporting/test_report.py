@@ -1,0 +1,396 @@
+"""The report, from a small made-up set of results to every file of it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from recolor.core.errors import UserError
+from recolor.core.storage import DiskFull
+from recolor.evaluation.inception import IS_SPLITS, KID_SUBSET_SIZE, KID_SUBSETS
+from recolor.reporting import report
+from recolor.reporting.markdown import results_markdown, table, timings_markdown
+from recolor.reporting.report import headline, write
+from recolor.reporting.results import Results, read
+from stages import paths
+from stages.report import main as report_stage
+
+GOLDEN = Path(__file__).parent / "golden"
+VERSIONS = {"python": "3.11.7", "torch": "2.15.0"}
+REASON = "the Inception weights could not be downloaded: name a folder with them in evaluate.inception_weights"
+# Out of the report's order, as evaluation may well write it.
+SCORES = """
+split,model,photos,psnr,psnr_low,psnr_high,psnr_pooled,ssim,ssim_low,ssim_high
+train,grey,40,22.5,22.1,22.9,20.0,0.92,0.91,0.93
+train,gan,40,23.0,22.5,23.5,20.5,0.93,0.92,0.94
+train,wgan,40,21.0,20.5,21.5,18.5,0.90,0.89,0.91
+test,grey,8,22.6,22.2,23.0,20.1,0.92,0.91,0.93
+test,gan,8,22.1,21.7,22.5,19.6,0.91,0.90,0.92
+test,wgan,8,20.4,20.0,20.8,18.0,0.89,0.88,0.90
+"""
+COLOURFULNESS = """
+colourfulness,colourfulness_low,colourfulness_high,colourfulness_true,DISTANCE,DISTANCE_low,DISTANCE_high
+0.0,0.0,0.0,41.0,41.0,39.5,42.5
+30.0,28.0,32.0,41.0,11.0,9.0,13.0
+50.0,48.0,52.0,41.0,9.0,7.5,10.5
+0.0,0.0,0.0,42.5,42.5,41.0,44.0
+31.2,30.0,33.0,42.5,13.0,11.5,14.5
+52.0,50.0,54.0,42.5,9.5,8.0,11.0
+""".replace("DISTANCE", "colourfulness_distance")
+PAPER_TABLE = """
+| test | GAN | 0.038 | 21.31 | 0.8664 | 12.66 |
+| test | WGAN | 0.086 | 17.5777 | 0.7385 | 12.386 |
+| train | GAN | 0.026 | 22.17 | 0.87 | 12.034 |
+| train | WGAN | 0.039 | 17.14 | 0.8264 | 11.482 |
+"""
+EXAMPLES = {"fixed": 3, "best": 2, "worst": 2}
+
+
+def scores_table(inception: bool) -> pd.DataFrame:
+    measured: dict[str, object] = dict.fromkeys(["fid", "fid64", "kid", "kid_std", "is", "is_std"])
+    if inception:
+        steps = np.arange(6)
+        measured = {"fid": 61.25 + steps, "fid64": 0.052 + steps / 1000, "is": 11.5 + steps, "is_std": 0.4}
+        measured |= {"kid": 0.0203 + steps / 100, "kid_std": 0.0011}
+    tables = [pd.read_csv(StringIO(text)) for text in (SCORES, COLOURFULNESS)]
+    return pd.concat(tables, axis=1).assign(**measured)
+
+
+def folders(root: Path, dataset: str) -> tuple[Path, Path, dict[str, Path], dict[str, Path]]:
+    """Metrics, cache, models and timings of a dataset in a repository at `root`."""
+    models = {name: root / paths.model(dataset, name) for name in ("gan", "wgan")}
+    timings = {name: root / paths.timings(dataset, name) for name in models}
+    return root / paths.metrics(dataset), root / paths.cache(dataset), models, timings
+
+
+def make(root: Path, dataset: str, inception: bool, source: dict[str, Any]) -> Results:
+    """Writes what the stages leave behind for a dataset, and reads it."""
+    metrics, cache, models, timings = folders(root, dataset)
+    for folder in (metrics, cache, timings["gan"].parent, *models.values()):
+        folder.mkdir(parents=True)
+    scores = scores_table(inception)
+    scores.to_csv(metrics / "scores.csv", index=False)
+    notes = {"inception": None if inception else REASON, "device": "cpu", "models": {"gan": "5" * 64, "wgan": "6" * 64}}
+    (metrics / "notes.json").write_text(json.dumps(notes))
+    _write_photos(metrics, scores)
+    splits = ["train"] * 40 + ["test"] * 8
+    pieces = 4 if source["source"] == "sample" else 1
+    manifest = pd.DataFrame({"split": splits, "group": [f"photo-{number // pieces}" for number in range(48)]})
+    manifest.to_csv(cache / "manifest.csv", index=False)
+    rejected = pd.DataFrame({"path": ["a", "b", "c"], "reason": ["cut short", "grey: 1.2", "grey: 1.71"]})
+    (rejected if inception else rejected[:0]).to_csv(cache / "rejected.csv", index=False)
+    for name, folder in models.items():
+        recipe = {"gan": {"lr": 0.0002, "betas": [0.5, 0.999]},
+                  "wgan": {"constraint": "clip", "clip": 0.01, "penalty_weight": 10.0, "n_critic": 5}}  # fmt: skip
+        params = {
+            "seed": 42,
+            "train": {"epochs": 2, "device": "cuda", "checkpoint_minutes": 10},
+            "generator": {"filters": 16},
+            "discriminator": {"filters": 16},
+            name: recipe[name],
+        }
+        (folder / "model.json").write_text(json.dumps({"machine": "cpu, fp32", "params": params}))
+        base = {"epoch": [1, 2], "critic_loss": [0.7, 0.6], "critic_estimate": [0.1, 0.2], "critic_penalty": [0.0, 0.0],
+                "generator_adversarial": [0.8, 0.9], "generator_l1": [0.1, 0.08]}  # fmt: skip
+        pd.DataFrame(base).to_csv(folder / "history.csv", index=False)
+        times = {
+            "epoch": [1, 2],
+            "seconds": [10.0, 6.0 if name == "gan" else 8.0],
+            "photos": [40, 40],
+            "data_wait": 0.25,
+            "checkpoints": [0.5, 0.25],
+        }
+        pd.DataFrame(times).to_csv(timings[name], index=False)
+    settings = {
+        "data": {"size": 256, dataset: source},
+        "evaluate": {
+            "batch_size": 64,
+            "inception": "auto",
+            "inception_weights": "/home/me/weights",
+            "bootstrap": 1000,
+            "processes": 4,
+        },
+    }
+    return read(dataset, settings, metrics, cache, models, timings)
+
+
+def _write_photos(metrics: Path, scores: pd.DataFrame) -> None:
+    """photos.csv with 3 photos a row of `scores`, examples.csv and examples.npz with 16x16 pictures of one colour each."""
+    rows = [
+        {"split": row["split"], "row": number, "model": row["model"], "psnr": row["psnr"] + number}
+        for _, row in scores.iterrows()
+        for number in range(3)
+    ]
+    pd.DataFrame(rows).to_csv(metrics / "photos.csv", index=False)
+    examples = [
+        {"split": split, "model": model, "kind": kind, "row": number, "psnr": 20.0 + number}
+        for split in ("train", "test")
+        for model in ("gan", "wgan")
+        for kind, count in EXAMPLES.items()
+        for number in range(count)
+    ]
+    pd.DataFrame(examples).assign(index=range(len(examples))).to_csv(metrics / "examples.csv", index=False)
+    flat = np.arange(len(examples), dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2).repeat(3, 3)
+    np.savez(metrics / "examples.npz", input=flat, output=flat + 60, truth=flat + 120)
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Results:
+    return make(tmp_path, "sample", inception=False, source={"source": "sample", "crops": 4, "overrides": {"a.b": 1}})
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Results:
+    return make(tmp_path, "mine", inception=True, source={"source": "folder", "path": "/home/me/photos", "limit": None})
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def rows_under(markdown: str, dataset: str, title: str) -> list[list[str]]:
+    """The rows of the table under `### title` of `## dataset`, without its header."""
+    section = markdown.split(f"## {dataset}\n")[1].split(f"### {title}\n")[1].split("\n#")[0]
+    return [cells(line) for line in section.splitlines() if line.startswith("|")][2:]
+
+
+def test_the_reports_exact_text(sample: Results, mine: Results) -> None:
+    expected = (GOLDEN / "results.md").read_text(encoding="utf-8")
+    assert results_markdown([sample, mine], "gan", VERSIONS) == expected
+
+
+def test_the_timings_exact_text(sample: Results) -> None:
+    assert timings_markdown([sample]) == (GOLDEN / "timings.md").read_text(encoding="utf-8")
+
+
+def test_the_papers_values_stand_beside_ours(mine: Results) -> None:
+    rows = rows_under(results_markdown([mine], "gan", VERSIONS), "mine", "Beside the paper")
+    ours = {(row[0], row[1]): row for row in rows}
+    assert list(ours) == [(split, model) for split in ("test", "train") for model in ("grey", "GAN", "WGAN")]
+    for line in PAPER_TABLE.strip().splitlines():
+        split, model, fid, psnr, ssim, inception_score = cells(line)
+        row = ours.pop((split, model))
+        ours64 = mine.score(split, model.lower())["fid64"]
+        assert [row[4], row[5]] == [f"{ours64:.4f}", fid], "the paper's FID is of the 64-feature kind"
+        assert [row[7], row[9], row[11]] == [psnr, ssim, inception_score]
+    assert all([row[5], row[7], row[9], row[11]] == [""] * 4 for row in ours.values()), "the paper has no grey"
+
+
+def test_what_was_not_measured_stays_empty_and_the_report_says_why(sample: Results, mine: Results) -> None:
+    text = results_markdown([sample, mine], "gan", VERSIONS)
+    for row in rows_under(text, "sample", "Beside the paper"):
+        assert [row[3], row[4], row[10]] == ["", "", ""]
+    assert [row[3] for row in rows_under(text, "sample", "Beyond the paper")] == [""] * 6
+    assert f"**FID, FID-64, KID and IS are empty:** {REASON}." in text
+    assert "are empty" not in results_markdown([mine], "gan", VERSIONS)
+
+
+def test_only_the_sample_is_said_to_mean_nothing(sample: Results, mine: Results) -> None:
+    warning = (
+        "**`sample` proves the pipeline; its scores mean nothing.** It is 48 overlapping crops of the 12 colour photos"
+    )
+    assert warning in results_markdown([mine, sample], "gan", VERSIONS)
+    assert "mean nothing" not in results_markdown([mine], "gan", VERSIONS)
+
+
+def test_the_report_tells_nothing_of_the_machines_folders(mine: Results, out: Path) -> None:
+    write([mine], "gan", out)
+    for name, content in contents(out).items():
+        assert b"/home/me" not in content, name
+
+
+def test_the_conventions_are_those_of_the_code(sample: Results) -> None:
+    text = results_markdown([sample], "gan", VERSIONS)
+    assert f"over {KID_SUBSETS} subsets of at most {KID_SUBSET_SIZE} pictures" in text
+    assert f"over {IS_SPLITS} splits" in text
+
+
+def test_a_score_that_is_infinite(sample: Results, out: Path) -> None:
+    sample.scores["psnr"] = np.inf
+    write([sample], "gan", out)
+    assert "| inf [21.70, 22.50] |" in (out / "results.md").read_text()
+    assert json.loads((out / "results.json").read_text())["datasets"]["sample"]["scores"][0]["psnr"] is None
+    assert "sample.test.psnr" not in json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(("loss", "psnr"), [("gan", 22.1), ("wgan", 20.4)])
+def test_metrics_are_flat_and_of_the_headlines_model(sample: Results, mine: Results, loss: str, psnr: float) -> None:
+    metrics = headline([sample, mine], loss)
+    everything = ["psnr", "ssim", "colourfulness", "colourfulness_distance", "fid", "fid64", "kid", "is"]
+    expected = {f"sample.{split}.{name}" for split in ("test", "train") for name in everything[:4]}
+    expected |= {f"mine.{split}.{name}" for split in ("test", "train") for name in everything}
+    assert set(metrics) == expected
+    assert metrics["sample.test.psnr"] == metrics["mine.test.psnr"] == psnr
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_the_headline_follows_loss(sample: Results) -> None:
+    text = results_markdown([sample], "wgan", VERSIONS)
+    assert text.startswith("# Results\n\n## Headline: WGAN\n")
+    assert "| sample | **WGAN** | 8 | 20.40 [20.00, 20.80] |" in text
+    assert "| sample | grey | 8 | 22.60 [22.20, 23.00] |" in text, "grey stands beside it"
+
+
+def test_every_file_of_the_report(sample: Results, mine: Results, out: Path) -> None:
+    write([sample, mine], "gan", out)
+    figures = [f"{model}-{kind}" for model in ("gan", "wgan") for kind in ("extremes", "test", "train")]
+    figures += ["curves", "scores"]
+    texts = ["history.csv", "metrics.json", "results.csv", "results.json", "results.md", "timings.md"]
+    names = [f"figures/{dataset}-{figure}.png" for dataset in ("mine", "sample") for figure in figures]
+    assert sorted(contents(out)) == sorted(names + texts)
+    markdown = (out / "results.md").read_text()
+    assert all(markdown.count(f"({name})") == 1 for name in names), "each figure is shown, once"
+
+
+def test_tables_for_programs_hold_every_row_as_it_was_measured(sample: Results, mine: Results, out: Path) -> None:
+    write([sample, mine], "gan", out)
+    table = pd.read_csv(out / "results.csv")
+    assert list(table.columns[:3]) == ["dataset", "model", "split"]
+    assert len(table) == 12
+    row = table[(table["dataset"] == "mine") & (table["model"] == "wgan") & (table["split"] == "train")].iloc[0]
+    assert (row["psnr"], row["ssim_high"], row["fid64"], row["photos"]) == (21.0, 0.91, 0.054, 40)
+    assert table[table["dataset"] == "sample"]["fid"].isna().all()
+    history = pd.read_csv(out / "history.csv")
+    assert history.groupby(["dataset", "model"]).size().to_dict() == {
+        (dataset, model): 2 for dataset in ("mine", "sample") for model in ("gan", "wgan")
+    }
+    everything = json.loads((out / "results.json").read_text())
+    assert everything["datasets"]["mine"]["counts"] == {
+        "used": 48, "groups": 48, "test_groups": 8, "train": 40, "test": 8, "rejected": {"grey": 2, "cut short": 1},
+    }  # fmt: skip
+    assert everything["datasets"]["sample"]["scores"][0]["fid"] is None
+    assert everything["datasets"]["mine"]["notes"] == {"inception": None, "device": "cpu"}  # no checksums of weights
+
+
+def test_a_grid_shows_the_photos_of_its_model_and_split(sample: Results, out: Path) -> None:
+    write([sample], "gan", out)
+    for model, split in (("gan", "test"), ("wgan", "train")):
+        wanted = sample.examples.query("model == @model and split == @split and kind == 'fixed'")["index"]
+        grid = np.asarray(Image.open(out / "figures" / f"sample-{model}-{split}.png"))
+        left = grid.shape[1] - 3 * 16 - 2 * 2
+        for row, offset in enumerate((0, 60, 120)):
+            middles = [grid[row * 18 + 8, left + column * 18 + 8, 0] for column in range(3)]
+            assert middles == [index + offset for index in wanted]
+
+
+def test_extremes_are_the_best_and_then_the_worst_of_the_test_split(sample: Results, out: Path) -> None:
+    write([sample], "gan", out)
+    examples = sample.examples.query("model == 'wgan' and split == 'test'")
+    best, worst = (examples[examples["kind"] == kind]["index"].iloc[0] for kind in ("best", "worst"))
+    sheet = np.asarray(Image.open(out / "figures" / "sample-wgan-extremes.png"))
+    left = sheet.shape[1] - 2 * 16 - 2
+    assert [sheet[8, left + 8, 0], sheet[8, left + 18 + 8, 0]] == [best, worst]
+
+
+def test_a_rerun_writes_the_same_bytes(sample: Results, mine: Results, out: Path) -> None:
+    write([sample, mine], "gan", out)
+    first = contents(out)
+    write([sample, mine], "gan", out)
+    assert contents(out) == first
+    for path in (out / "figures").iterdir():
+        assert not Image.open(path).info, f"{path.name} carries a date or a program's name"
+
+
+def test_a_dataset_that_is_gone_leaves_nothing_behind(sample: Results, mine: Results, out: Path) -> None:
+    (out / "metrics").mkdir()
+    (out / "metrics" / "kept.csv").write_text("evaluate's own")
+    write([sample, mine], "gan", out)
+    write([sample], "gan", out)
+    after = contents(out)
+    assert after.pop("metrics/kept.csv") == b"evaluate's own"
+    assert not [name for name in after if "mine" in name]
+    for name in ("results.md", "results.json", "results.csv", "metrics.json", "history.csv", "timings.md"):
+        assert b"mine" not in after[name], name
+
+
+def test_a_failure_leaves_the_report_before_it(
+    sample: Results, mine: Results, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write([sample], "gan", out)
+    before = contents(out)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "curves", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write([mine], "wgan", out)
+    after = {name: content for name, content in contents(out).items() if not name.startswith(".new/")}
+    assert after == before
+    write([sample], "gan", out)
+    assert contents(out) == before, "what the failure left is cleared away"
+
+
+def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, small_disk: Path) -> None:
+    write([sample], "gan", small_disk)
+    before = {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()}
+    with (small_disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+        while True:
+            other.write(bytes(4096))
+    os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - 40_000)
+    with pytest.raises(
+        DiskFull,
+        match=r"^disk full: the report does not fit into the 0\.\d+ MB that were free, and .*disk has 0\.\d+ MB left",
+    ):
+        write([sample], "wgan", small_disk)
+    (small_disk / "other").unlink()
+    assert {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["reports/metrics/sample/scores.csv", "data/models/sample/wgan/model.json", "data/timings/sample/gan.csv"]
+)
+def test_a_missing_result_is_told_in_a_line(tmp_path: Path, sample: Results, name: str) -> None:
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=f"^{tmp_path / name} is missing: `dvc repro` makes it$"):
+        read("sample", {"data": {"sample": {}}, "evaluate": {}}, *folders(tmp_path, "sample"))
+
+
+def test_the_stage_reports_the_datasets_and_the_loss_of_the_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Results, mine: Results, set_param: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report_stage()
+    assert "sample.test.psnr" in json.loads((paths.REPORTS / "metrics.json").read_text())
+    set_param("datasets", ["mine"])
+    set_param("loss", "wgan")
+    report_stage()
+    assert json.loads((paths.REPORTS / "metrics.json").read_text())["mine.test.psnr"] == 20.4
+    assert [path.name for path in (paths.REPORTS / "figures").iterdir() if "sample" in path.name] == []
+    assert (paths.metrics("sample") / "scores.csv").is_file(), "evaluate's own files are not the report's to remove"
+    set_param("loss", "lsgan")
+    with pytest.raises(UserError, match="loss: got 'lsgan'"):
+        report_stage()
+
+
+def test_a_table_aligns_numbers_to_the_right() -> None:
+    assert table(["a", "b"], [["x", 1], ["y", ""]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y |  |"
+
+
+def test_the_report_runs_without_torch() -> None:
+    # `dvc exp run -S loss=wgan` runs this stage alone: seconds count.
+    code = (
+        "import sys, recolor.reporting.report; sys.exit(bool({'torch', 'dvc', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

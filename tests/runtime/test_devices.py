@@ -1,0 +1,74 @@
+"""What of the machine is set for a run, and put back."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from recolor.core.errors import UserError
+from recolor.runtime.devices import Machine, bf16_in_hardware, check_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False, "avx10_1": True}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "amx_bf16": True}, True),
+        ({"architecture": "x86_64", "avx10_2": True}, True),
+        ({"architecture": "aarch64", "neon": True, "fp16_arith": True, "bf16": False}, False),
+        ({"architecture": "aarch64", "neon": True, "bf16": True}, True),
+        ({"architecture": "aarch64", "neon": True, "sve": True, "sve_bf16": True}, True),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it(
+    capabilities: dict[str, object], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert bf16_in_hardware(CPU) is expected
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not bf16_in_hardware(CPU)
+
+
+# Freed tensors of 36 MB, whose pages the kernel has to clear again when malloc has given them back: counted, not timed.
+KEPT = """
+import resource
+import torch
+from recolor.runtime.devices import memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(64):
+        torch.ones(9 * 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+before = faults()
+with memory_kept():
+    torch.ones(9 * 2**20)
+    within, held = faults(), resident()
+print(before, within, held - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc, the C library of most Linux systems")
+def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
+    ran = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    before, within, given_back = map(int, ran.stdout.split())
+    assert within < before / 4  # some take new pages: a small block lies where the last tensor was
+    assert given_back > 30 * 2**20  # a tensor's worth
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_here_is_told_by_the_settings_own_name() -> None:
+    for device in ("auto", "cpu"):
+        check_device(device, "train.device")
+    with pytest.raises(UserError) as caught:
+        Machine.find("cuda", key="train.device")
+    assert str(caught.value).startswith("train.device: got cuda, which this machine does not have; it has cpu")

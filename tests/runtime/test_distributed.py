@@ -1,0 +1,262 @@
+"""Two processes, launched by torchrun as a user would, train what one process trains."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from test_training import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
+from torch import nn
+
+from benchmarks.ours import make_photos
+from recolor.core.errors import UserError
+from recolor.evaluation.evaluate import EvaluateParams, evaluate
+from recolor.models.checkpoint import Checkpoints, save_generator
+from recolor.models.networks import UNetGenerator
+from recolor.preprocessing.build import CacheParams, build
+from recolor.runtime.distributed import Crew
+from recolor.training.loop import Trained, _seed, train
+from recolor.training.objectives import Recipe
+from stages import evaluate as evaluate_stage
+from stages import paths
+from stages.launching import launch
+
+# Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
+RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan": WGAN}
+EVALUATION = EvaluateParams(
+    batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu", processes=1
+)
+SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.json")
+STILL = GENERATOR.model_copy(update={"dropout": 0.0})
+
+
+def train_in(folder: Path, recipe: Recipe, precision: str = "fp32") -> Trained:
+    params = settings(epochs=3, precision=precision)
+    return train(MadePhotos(12), params, STILL, DISCRIMINATOR, recipe, 1, Checkpoints(folder), lambda line: None)
+
+
+def after_batch_norm(crew: Crew) -> dict[str, list[Any]]:
+    """What a layer of batch norm makes of this process's share of two batches, and what is left in it."""
+    random = torch.Generator().manual_seed(5)
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    crew.share_batch_norm([network])
+    told: dict[str, list[Any]] = {"results": [], "gradients": []}
+    for _ in range(2):
+        batch, slopes = (torch.randn(4, 3, 2, 2, generator=random) * 3 + 1 for _ in range(2))
+        share, slope = (torch.from_numpy(crew.share(whole.numpy())) for whole in (batch, slopes))
+        share.requires_grad_()
+        result = network(share)
+        (result * slope).sum().backward()
+        told["results"].append(result.tolist())
+        told["gradients"].append(share.grad.tolist())
+    return {**told, **{name: tensor.tolist() for name, tensor in network.state_dict().items()}}
+
+
+def write_node(folder: Path, cache: Path) -> None:
+    """What a stage needs: settings and a cache, on a disk of its own."""
+    sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "train": settings(processes=2), "gan": GAN}
+    params = {name: section.model_dump() for name, section in sections.items()}
+    shutil.copytree(cache, folder / "data" / "cache" / "mine")
+    (folder / "params.yaml").write_text(json.dumps({"seed": 1, "data": {"mine": {"overrides": {}}}, **params}))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache, and a model that never learnt anything."""
+    folder = tmp_path_factory.mktemp("crew")
+    listing = make_photos(folder / "photos", 16, (40, 30))
+    build(listing, folder / "photos", folder / "cache", CacheParams(size=32, train_fraction=0.75, min_chroma=0), 1, 1)
+    save_generator(folder / "model", UNetGenerator(STILL), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(work: Path) -> list[dict[str, Any]]:
+    """What each of two processes tells (crew_member.py)."""
+    for rank in (0, 1):
+        write_node(work / f"node{rank}", work / "cache")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = Path(__file__).parents[1] / "helpers" / "crew_member.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
+    done = subprocess.run([*launch, script, work], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((work / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_have_the_losses_of_one_with_the_whole_batch(
+    name: str, told: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = train_in(tmp_path, RECIPES[name])
+    for row, reference in zip(told[0][name]["history"], alone.history, strict=True):
+        assert row.keys() == reference.keys()
+        for piece, value in reference.items():
+            assert row[piece] == (value and pytest.approx(value, rel=1e-4, abs=1e-6)), piece
+    norms = [tensor.float().norm().item() for tensor in alone.generator.state_dict().values()]
+    assert told[0][name]["norms"] == pytest.approx(norms, rel=1e-3, abs=1e-4)
+    assert told[0][name]["machine"] == "cpu, fp32, 2 processes"
+
+
+def test_batch_norm_sees_the_whole_batch_and_leaves_its_statistics(told: list[dict[str, Any]]) -> None:
+    alone = after_batch_norm(Crew())
+    shares = [of_one["batch norm"] for of_one in told]
+    for name in ("results", "gradients"):
+        for number, whole in enumerate(alone.pop(name)):
+            parts = torch.cat([torch.tensor(share[name][number]) for share in shares])
+            torch.testing.assert_close(parts, torch.tensor(whole), rtol=1e-4, atol=1e-5)
+    # 16 values a channel: without Bessel's correction the variance would be 6% less.
+    for name, expected in alone.items():
+        for share in shares:
+            torch.testing.assert_close(torch.tensor(share[name]), torch.tensor(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_two_processes_in_bf16_stay_near_one(told: list[dict[str, Any]], tmp_path: Path) -> None:
+    alone, full = (train_in(tmp_path / name, GAN, name).history for name in ("bf16", "fp32"))
+    assert told[0]["bf16"] == told[1]["bf16"] != told[0]["gan"]["history"]
+    for row, reference, exact in zip(told[0]["bf16"], alone, full, strict=True):
+        for piece in ("critic_loss", "generator_l1"):
+            assert row[piece] == pytest.approx(reference[piece], rel=2e-3), piece
+            assert row[piece] == pytest.approx(exact[piece], rel=2e-2), piece
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_processes_end_with_the_same_model(name: str, told: list[dict[str, Any]]) -> None:
+    assert told[0][name] == told[1][name]
+
+
+def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(told: list[dict[str, Any]]) -> None:
+    assert told[0]["interrupted"].startswith("stopped by a signal to another process at step 3, in epoch 1")
+    assert told[1]["interrupted"].startswith("stopped by SIGTERM at step 3, in epoch 1")
+    assert told[0]["resumed"] == told[1]["resumed"] == told[0]["gan"]["history"]
+
+
+def test_one_process_writes_the_checkpoints(told: list[dict[str, Any]]) -> None:
+    assert told[0]["checkpoints"] == told[1]["checkpoints"] == Checkpoints.KEPT
+
+
+def test_one_process_writes_the_stages_outputs(told: list[dict[str, Any]]) -> None:
+    written = [{file for file in of_one["written"] if "cache" not in Path(file).parts} for of_one in told]
+    assert {file for file in written[0] if not ("checkpoints" in file or file.endswith(".lock"))} == {
+        *(f"data/models/mine/gan/{name}" for name in ("generator.safetensors", "history.csv", "model.json")),
+        *(f"data/metrics/{name}" for name in SCORED),
+        "data/timings/mine/gan.csv",
+    }
+    assert written[1] == set()
+
+
+def test_two_processes_score_what_one_scores_byte_for_byte(told: list[dict[str, Any]], work: Path) -> None:
+    evaluate(work / "cache", {"gan": work / "model"}, work / "alone", EVALUATION, 1)
+    for name in SCORED:
+        assert (work / "alone" / name).read_bytes() == (work / "node0" / "data" / "metrics" / name).read_bytes(), name
+
+
+def test_weights_that_one_process_lacks_are_used_by_none(told: list[dict[str, Any]]) -> None:
+    assert told[0]["missing"] == "none on the second machine"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have taken this process's place."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda program, arguments: commands.append(arguments))
+    for name in ("LOCAL_RANK", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # to be put back as it was
+        monkeypatch.delenv(name)
+    return commands
+
+
+@pytest.mark.parametrize(("section", "stage"), [("train", "train_gan"), ("evaluate", "evaluate")])
+def test_the_setting_starts_the_processes_unless_a_launcher_did(
+    section: str, stage: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(section, 1, "auto", stage, "mine")
+    assert not started
+    launch(section, 2, "cpu", stage, "mine")
+    (command,) = started
+    assert command[1:3] == ["-m", "torch.distributed.run"]
+    assert command[-4:] == ["--nproc-per-node=2", "-m", f"stages.{stage}", "mine"]
+    assert os.environ["OMP_NUM_THREADS"] == str(max(1, torch.get_num_threads() // 2))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    launch(section, 2, "cpu", stage, "mine")
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(("processes", "threads"), [(2, "4"), (3, "2"), (16, "1")])
+def test_the_processes_share_the_threads_of_one_unless_the_user_has_said_how_many(
+    processes: int, threads: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    launch("train", processes, "cpu", "train_gan", "mine")
+    assert os.environ["OMP_NUM_THREADS"] == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    launch("train", processes, "cpu", "train_gan", "mine")
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_there_are_no_more_processes_than_gpus_but_on_cpus(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for section in ("train", "evaluate"):
+        with pytest.raises(UserError, match=rf"{section}\.processes: got 2, takes at most the 1 GPUs here"):
+            launch(section, 2, "auto", "evaluate", "mine")
+    assert not started
+    launch("train", 2, "cpu", "train_gan", "mine")
+    assert len(started) == 1
+
+
+def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
+    folder = work / "launched"
+    write_node(folder, work / "cache")
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "OMP_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train_gan", "mine"],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OMP_NUM_THREADS" not in done.stderr  # torchrun says so where it sets that itself
+    card = json.loads((folder / "data/models/mine/gan/model.json").read_text())
+    assert card["machine"] == "cpu, fp32, 2 processes"
+
+
+def test_the_evaluate_stage_asks_for_its_processes(
+    monkeypatch: pytest.MonkeyPatch, params_file: Path, set_param
+) -> None:
+    set_param("evaluate.processes", 2)
+    set_param("evaluate.device", "cpu")
+    started: list[list[str]] = []
+
+    def started_instead(program: str, arguments: list[str]) -> None:
+        started.append(arguments)
+        raise SystemExit
+
+    monkeypatch.setattr("os.execv", started_instead)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(paths, "PARAMS", params_file)
+    with pytest.raises(SystemExit):
+        evaluate_stage.main("sample")
+    assert started[0][-4:] == ["--nproc-per-node=2", "-m", "stages.evaluate", "sample"]
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(told: list[dict[str, Any]]) -> None:
+    assert told[0]["odd"] == "train.batch_size: got 3, takes a multiple of the 2 processes"
+
+
+def test_each_process_draws_its_own_noise_and_the_main_one_what_a_single_process_draws(
+    told: list[dict[str, Any]],
+) -> None:
+    torch.manual_seed(_seed(1, 0))
+    assert told[0]["noise"] == torch.rand(3).tolist()
+    assert told[1]["noise"] != told[0]["noise"]
