@@ -22,7 +22,8 @@ from benchmarks.measuring import Row, Sizes, apart, in_turn, synchronise
 from recolor.core.params import Params
 from recolor.dataset.batches import Feed
 from recolor.dataset.shards import CachedPhotos
-from recolor.evaluation.evaluate import EvaluateParams, evaluate, inception
+from recolor.evaluation import inception
+from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.models.checkpoint import save_generator
 from recolor.models.networks import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build

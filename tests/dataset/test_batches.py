@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training import MadePhotos
+from test_loop import MadePhotos
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import test_training
+import test_loop as test_training
 import torch
 from PIL import Image
 from skimage import data

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("", "reporting", "sources")]
+
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

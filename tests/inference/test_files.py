@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from recolor.core.errors import UserError
 from recolor.images.color import rgb_to_lab
 from recolor.images.decoding import decode, listed_name
-from recolor.inference.colorizer import Colorizer, files
+from recolor.inference import files
+from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import Job, colorize_files, plan
 
 DOCUMENT_NAME, PAGE_NAME, MAKER_NOTE, USER_COMMENT = 0x010D, 0x011D, 0x927C, 0x9286

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training import (
+from test_loop import (
     DISCRIMINATOR,
     GENERATOR,
     RECIPES,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from test_training import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
+from test_loop import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
 from torch import nn
 
 from benchmarks.ours import make_photos

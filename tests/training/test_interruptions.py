@@ -255,7 +255,7 @@ def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothi
         "recolor/training/history.py": (
             "CHECK_EVERY = 16",
             "CHECK_EVERY = 15",
-            "ledger.py was edited while this ran; run it again",
+            "history.py was edited while this ran; run it again",
         ),
     }
     for model, (name, (before, after, line)) in zip(("train_gan", "train_wgan"), edits.items(), strict=True):
