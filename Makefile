@@ -1,23 +1,29 @@
-# make repro: rebuild the results. make test, make check: what a change has to pass. Each sets .venv up where it is missing.
+# make repro: rebuild the results. make check, make test: what a change has to pass. Each target creates .venv where it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check bench clean
+.PHONY: repro test test-all check bench clean
 
 repro: .venv/installed
 	dvc repro
 
-# A process for each core, and one because some tests wait, with one thread each; the tests of a file stay together, because they
-# share what is slow to make.
+# One process per core and one more, because some tests wait. The tests of a file share fixtures, so they stay together.
+PYTEST := OMP_NUM_THREADS=1 pytest -n $$(python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed
-	OMP_NUM_THREADS=1 pytest -n $$(python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# The sweeps too: kills at many moments, full disks, downloads, long random searches.
+test-all: .venv/installed
+	$(PYTEST) -m ''
 
 check: .venv/installed
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports
 
 bench: .venv/installed
 	python -m benchmarks
@@ -29,5 +35,5 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@echo 'Installing into .venv: 5 GB, some minutes ...'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev,onnx]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,demo,onnx,dev]'
 	@touch $@

@@ -5,8 +5,6 @@ would run ten hours of training again for nothing.
 """
 
 import ast
-import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,16 +152,6 @@ def test_only_the_report_writes_files_for_git() -> None:
 
 def test_the_headline_is_read_by_the_report_alone() -> None:
     assert [stage for stage, definition in DEFINITIONS.items() if "loss" in definition.get("params", [])] == ["report"]
-
-
-def test_every_dependency_is_imported_and_does_its_work() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    packages = {re.split("[^a-z0-9.-]", requirement)[0] for requirement in project["dependencies"]}
-    files = [file.relative_to(ROOT) for folder in ("recolor", "stages") for file in (ROOT / folder).rglob("*.py")]
-    imported = {part for file in files for name in imported_names(file) for part in (name.split(".")[0], name)}
-    names = {"clean-fid": "cleanfid", "pillow": "PIL", "scikit-image": "skimage", "torch-fidelity": "torch_fidelity"}
-    unused = {package for package in packages if names.get(package, package) not in imported}
-    assert unused == {"dvc"}  # which runs it all
 
 
 def test_every_model_is_an_artifact() -> None:

@@ -1,0 +1,96 @@
+"""The dependencies in pyproject.toml: each one is used, and the base installation colours photos."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import battery
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DISTRIBUTIONS = {
+    package: {canonicalize_name(name) for name in names} for package, names in packages_distributions().items()
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def with_dependencies(distributions: set[str]) -> set[str]:
+    """These distributions and, recursively, what they require on this machine without extras of their own."""
+    found: set[str] = set()
+    waiting = list(distributions)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requirements = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            continue
+        needed = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
+        waiting += [canonicalize_name(item.name) for item in needed]
+    return found
+
+
+def distributions_imported() -> set[str]:
+    found: set[str] = set()
+    for path in [*(ROOT / "recolor").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for module in modules:
+                found |= DISTRIBUTIONS.get(module.split(".")[0], set())
+    return found
+
+
+def test_every_dependency_is_imported() -> None:
+    listed = [PROJECT["dependencies"], *(EXTRAS[extra] for extra in ("pipeline", "demo"))]
+    unused = set.union(*map(names, listed)) - distributions_imported()
+    weights = {name for name in unused if name.startswith("efficientnet-")}  # found by name
+    assert unused - weights - {"timm"} == {"dvc"}  # a program
+
+
+BASE_ONLY = """
+import json, sys
+blocked = set(json.loads(sys.argv.pop(1)))
+class Without:
+    # a finder that does not find the blocked packages
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, *arguments):
+        return None if name.split(".")[0] in blocked else self.finder.find_spec(name, *arguments)
+sys.meta_path[:] = map(Without, sys.meta_path)
+import recolor.inference
+from recolor.app.cli import app
+app()
+"""
+
+
+def test_the_base_installation_colours_a_photo(tiny_model: Path, tmp_path: Path) -> None:
+    base = with_dependencies(names(PROJECT["dependencies"])) | {"recolor"}
+    blocked = sorted(package for package, owners in DISTRIBUTIONS.items() if not owners & base)
+    assert {"dvc", "pandas", "matplotlib", "accelerate", "jinja2"} - set(blocked) <= {"jinja2"}  # torch requires it
+    (tmp_path / "photo.png").write_bytes(battery.encoded(battery.picture(1, (40, 50))))
+    command = ["colorize", "photo.png", "-o", "new.png", "--model", str(tiny_model)]
+    done = subprocess.run(
+        [sys.executable, "-c", BASE_ONLY, json.dumps(blocked), *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new.png").is_file()
