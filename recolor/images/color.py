@@ -1,10 +1,14 @@
 """RGB and normalised CIELAB, for training and inference alike.
 
-Normalised means L / 50 - 1 and ab / 110, so that the three channels lie in [-1, 1] (sRGB's a and b span -86 to 98 and -108 to
-94). The way in is scikit-image's, once a photo; the way out runs on the device where the generator runs, and a test holds it to
-scikit-image's within one 8-bit level on every colour.
+Normalised means L / 50 - 1 and ab / 110: the three channels then lie in [-1, 1] (sRGB's a and b span -86 to 98 and -108 to
+94). The cache is made with scikit-image's conversion, once a photo; everything else here works on torch tensors of any device,
+and tests compare it with scikit-image on every colour.
+
+Conversions are split at a threshold without a branch: `clamp(min=t)` through the curve plus `clamp(max=t) - t` through the line
+below it. `torch.where` takes many times as long.
 """
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,19 +16,28 @@ from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 L_CENTRE = 50.0
 AB_SCALE = 110.0
-LIGHTNESS_SLACK = 0.2  # units of L that `into_gamut` gives away
-STRIP = 2**14  # pixels converted at once: what stays in the processor's cache takes half the time
+LIGHTNESS_SLACK = 0.2  # units of L that `into_gamut` may change
+STRIP = 2**14  # pixels converted at once: what fits the processor's cache takes half the time
 
 # sRGB's primaries and white (D65, 2 degree observer): IEC 61966-2-1, with the digits that scikit-image inverts.
 _XYZ_FROM_RGB = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
-_RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
-_WHITE = (0.95047, 1.0, 1.08883)
+_LUMINANCE = _XYZ_FROM_RGB[1].tolist()
+_X_WHITE, _Z_WHITE = 0.95047, 1.08883
+_RGB_FROM_XYZ = (np.linalg.inv(_XYZ_FROM_RGB) * (_X_WHITE, 1.0, _Z_WHITE)).tolist()  # XYZ relative to white
+_T = 0.008856  # of XYZ: CIELAB's curve is a line below it
+_CUBE_ROOT_T = _T ** (1 / 3)
+_SLOPE = 7.787
+
+# Grid of the table behind `into_gamut`: L, and steps of hue in each quadrant of a and b.
+_LEVELS = 257
+_HUES = 128
 
 
 def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -39,51 +52,128 @@ def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return lab
 
 
+def rgb_to_lightness(rgb: "Tensor") -> "Tensor":
+    """(H, W, 3) or (H, W, 4) 8-bit RGB or RGBA to (1, H, W) normalised L, equal to the first channel of `rgb_to_lab`."""
+    height, width, _ = rgb.shape
+    tables = _linear_levels(rgb.device)
+    y = sum(
+        (tables[i].index_select(0, rgb[..., i].flatten().int()) for i in range(3)),
+        start=tables.new_zeros(height * width),
+    )
+    f = y.clamp(min=_T) ** (1 / 3) + (y.clamp(max=_T) - _T) * _SLOPE
+    return ((116 * f - 16) / L_CENTRE - 1).view(1, height, width)
+
+
 def lab_to_rgb(lab: "Tensor") -> "Tensor":
     """(B, 3, H, W) normalised Lab, any float type, to (B, 3, H, W) 8-bit RGB. Outside sRGB, each channel is clipped."""
-    import torch  # not at the top: the processes of preprocess need the way in only, and torch costs each of them seconds
+    import torch  # not at the top: the processes of preprocess need `rgb_to_lab` only, and torch costs each of them seconds
 
-    linear = _linear_rgb(lab)
-    srgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=0) ** (1 / 2.4) - 0.055, 12.92 * linear)
-    return (srgb.clamp(0, 1) * 255).round().to(torch.uint8)
+    channels = []
+    for linear in _linear_rgb(*lab.float().unbind(1)):
+        linear = linear.clamp_(0, 1)
+        srgb = linear.clamp(min=0.0031308).pow_(1 / 2.4).mul_(1.055).sub_(0.055)
+        srgb += linear.clamp_(max=0.0031308).sub_(0.0031308).mul_(12.92)
+        channels.append(srgb.mul_(255).round_().to(torch.uint8))
+    return torch.stack(channels, dim=1)
 
 
 def into_gamut(lab: "Tensor") -> "Tensor":
-    """(B, 3, H, W) normalised Lab, pixels outside sRGB made as much greyer as `lab_to_rgb`'s clipping needs to keep their L.
+    """(B, 3, H, W) normalised Lab with the chroma of pixels outside sRGB reduced until `lab_to_rgb`'s clipping keeps their L.
 
-    Clipping alone moves L by up to tens of units; after this by LIGHTNESS_SLACK at most, to which the rounding to 8 bits adds
-    0.25. No slack at all would cost saturated yellows and blues, on the edge of sRGB, most of their chroma. The share of the
-    chroma that stays is found by bisection, to 1/1024.
+    Clipping alone moves L by up to tens of units; after this by about LIGHTNESS_SLACK at most, to which the rounding to 8 bits
+    adds 0.25. Without slack saturated yellows and blues, on the edge of sRGB, would lose most of their chroma. How much
+    chroma each L and hue may have stands in a table, between whose entries this interpolates; pixels inside sRGB stay
+    as they are.
     """
     import torch
 
-    def kept(colours: "Tensor") -> "Tensor":
-        linear = _linear_rgb(colours)
-        luminance = linear.new_tensor(_XYZ_FROM_RGB[1])
-        y = torch.einsum("i,bihw->bhw", luminance, linear)
-        moved = torch.einsum("i,bihw->bhw", luminance, (linear - linear.clamp(0, 1)).abs())
-        return moved * (116 / 3 * y.clamp(min=0.008856) ** (-2 / 3)) < LIGHTNESS_SLACK  # dL/dY
-
-    outside = ~kept(lab)
-    colours = lab.movedim(1, 0)[None, :, outside, None]  # (1, 3, pixels, 1)
-    share = torch.zeros_like(colours[:, :1])
-    for step in range(1, 11):
-        more = share + 0.5**step
-        inside = kept(torch.cat([colours[:, :1], colours[:, 1:] * more], dim=1))[:, None]
-        share = torch.where(inside, more, share)
-    result = lab.clone()
-    result.movedim(1, 0)[1:, outside] = (colours[:, 1:] * share)[0, :, :, 0]
-    return result
+    lab = lab.float()
+    red, green, blue = _linear_rgb(*lab.unbind(1))
+    outside = torch.maximum(torch.maximum(red, green), blue) > 1
+    outside |= torch.minimum(torch.minimum(red, green), blue) < 0
+    indices = outside.flatten().nonzero()[:, 0]
+    planes = [plane.flatten() for plane in lab.unbind(1)]
+    lightness, a, b = (plane.index_select(0, indices) for plane in planes)
+    share = _share(lightness, a, b)
+    reduced = [
+        planes[0],
+        *(plane.index_copy(0, indices, ab * share) for plane, ab in zip(planes[1:], (a, b), strict=True)),
+    ]
+    return torch.stack(reduced).view(3, len(lab), *lab.shape[2:]).transpose(0, 1)
 
 
-def _linear_rgb(lab: "Tensor") -> "Tensor":
-    """Without the transfer curve; outside [0, 1] for colours outside sRGB."""
+def _share(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "Tensor":
+    """(n,) share of a and b, 0 to 1, that n colours may keep, by bilinear interpolation in `_gamut_table`."""
+    table = _gamut_table(lightness.device)
+    levels, hues = table.shape
+    flat = table.flatten()
+    size = (a.abs() + b.abs()).clamp_(min=1e-6)
+    level = (lightness + 1) * ((levels - 1) / 2)
+    hue = (_hue(a, b / size) + 2) * _HUES
+    row, column = level.int().clamp_(0, levels - 2), hue.int().clamp_(0, hues - 2)
+    level, hue = level - row, hue - column
+    corner = row * hues + column
+    above, below = (
+        flat.index_select(0, start).lerp(flat.index_select(0, start + 1), hue) for start in (corner, corner + hues)
+    )
+    return above.lerp_(below, level).mul_(size).reciprocal_().clamp_(max=1)
+
+
+def _hue(a: "Tensor", side: "Tensor") -> "Tensor":
+    """-2 to 2, linear along each side of the diamond |a| + |b| = 1; `side` is b there."""
+    return a.ge(0) * side + a.lt(0) * (2 * side.ge(0).float() - 1).mul_(2).sub_(side)
+
+
+@functools.lru_cache(maxsize=4)
+def _gamut_table(device: "torch.device") -> "Tensor":
+    """(_LEVELS, 4 * _HUES + 1): for each L and hue, 1 / (|a| + |b|) of the largest chroma that `into_gamut` keeps.
+
+    The reciprocal is stored because a straight edge of the gamut is a straight line in it. The table is made for nine tenths
+    of the slack, because interpolation adds up to a tenth of it.
+    """
     import torch
 
-    lab = lab.float()
-    y = (lab[:, 0] * L_CENTRE + L_CENTRE + 16) / 116
-    x = lab[:, 1] * AB_SCALE / 500 + y
-    z = (y - lab[:, 2] * AB_SCALE / 200).clamp(min=0)
-    f = torch.stack([x, y, z], dim=1)
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * f.new_tensor(_WHITE).view(3, 1, 1)
-    return torch.einsum("ij,bjhw->bihw", f.new_tensor(_RGB_FROM_XYZ), xyz)
+    lightness = torch.linspace(-1, 1, _LEVELS)[:, None].expand(-1, 4 * _HUES + 1)
+    hue = torch.linspace(-2, 2, 4 * _HUES + 1).expand_as(lightness)
+    b = torch.where(hue.abs() > 1, 2 * hue.sign() - hue, hue)
+    a = torch.where(hue.abs() > 1, b.abs() - 1, 1 - b.abs())
+    largest, step = torch.zeros_like(lightness), 2.0
+    for _ in range(20):
+        more = largest + step
+        largest = torch.where(_lightness_change(lightness, a * more, b * more) < 0.9 * LIGHTNESS_SLACK, more, largest)
+        step /= 2
+    return largest.clamp(min=1e-4).reciprocal().to(device)
+
+
+def _lightness_change(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "Tensor":
+    """Units of L by which clipping changes normalised Lab colours, to first order."""
+    luminance = changed = 0.0 * lightness
+    for weight, linear in zip(_LUMINANCE, _linear_rgb(lightness, a, b), strict=True):
+        luminance = luminance + weight * linear
+        changed = changed + weight * (linear - linear.clamp(0, 1)).abs()
+    return changed * 116 / 3 * luminance.clamp(min=_T) ** (-2 / 3)  # dL/dY
+
+
+def _linear_rgb(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+    """Linear red, green and blue of normalised Lab; outside [0, 1] for colours outside sRGB."""
+    f = (lightness * L_CENTRE + (L_CENTRE + 16)) / 116
+    x = _cubed(a * (AB_SCALE / 500) + f)
+    z = _cubed((f - b * (AB_SCALE / 200)).clamp_(min=0))
+    y = _cubed(f)
+    red, green, blue = ((x * of_x).add_(y, alpha=of_y).add_(z, alpha=of_z) for of_x, of_y, of_z in _RGB_FROM_XYZ)
+    return red, green, blue
+
+
+def _cubed(f: "Tensor") -> "Tensor":
+    """CIELAB's curve, backwards."""
+    return f.clamp(min=_CUBE_ROOT_T).pow_(3).add_((f.clamp(max=_CUBE_ROOT_T) - _CUBE_ROOT_T) / _SLOPE)
+
+
+@functools.lru_cache(maxsize=4)
+def _linear_levels(device: "torch.device") -> "Tensor":
+    """(3, 256): what each 8-bit level of red, green and blue adds to the luminance Y."""
+    import torch
+
+    levels = np.arange(256) / 255
+    linear = np.where(levels > 0.04045, ((levels + 0.055) / 1.055) ** 2.4, levels / 12.92)
+    return torch.from_numpy(np.outer(_LUMINANCE, linear).astype(np.float32)).to(device)

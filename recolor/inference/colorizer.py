@@ -5,7 +5,8 @@ them to the photo's own size, where they join the photo's own L. So the network'
 no detail of the photo is lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -16,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lab
+from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import PhotoError, to_srgb, told
+from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.checkpoint import load_generator, read_card
 from recolor.models.networks import UNetGenerator
@@ -27,8 +29,9 @@ Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
 SIZE = 256  # of models whose card does not say what they were trained on
 BATCH = 8  # photos of SIZE x SIZE in one pass through the network: the default U-Net takes 30 MB for each
 CHANNELS = (1, 3, 4)  # of an array's last side, where it is not the width
-TILE = 2**20  # pixels painted at a time: some 150 MB
-SIDE = 2**13  # of a tile, at most: the weights of its interpolation take SIDE x size x 4 bytes, 8 MB at size 256
+STRIP = 2**17  # pixels painted at a time by each core: 15 MB
+TILE = 2**20  # by a GPU
+SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are interpolated from takes 42 MB
 
 
 class Colorizer:
@@ -104,13 +107,12 @@ class Colorizer:
         if size < 1 or size % self.multiple:
             raise UserError(f"size: got {size}; this model takes multiples of {self.multiple}")
         batch = max(1, BATCH * SIZE**2 // size**2)
-        lightness = torch.stack([torch.from_numpy(_squeezed(photo, size)) for photo in photos]).to(self.device)
+        lightness = torch.stack([_squeezed(photo, size) for photo in photos]).to(self.device)
         lab = torch.cat([torch.cat([part, self.generator(part)], dim=1) for part in lightness.split(batch)])
         if not lab.isfinite().all():
             raise UserError("the model's colours are not numbers (NaN): its weights are of no use")
         return lab
 
-    @torch.inference_mode()
     def paint(
         self,
         photo: Image.Image,
@@ -118,10 +120,12 @@ class Colorizer:
         upsampling: Upsampling = "guided",
         strength: float = 1.0,
         start: int = 0,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         """Paints `photo`, as `to_srgb` gives it, in place: its L under the colours of its own row of `predict`.
 
-        The photo is what lies right of column `start`; what lies left of it stays as it is.
+        The photo is what lies right of column `start`; what lies left of it stays as it is. `progress` is called with the
+        share that is done, again and again. On a CPU all cores work, each on a strip of its own.
         """
         if not 0 <= strength < float("inf"):
             raise UserError(
@@ -129,16 +133,32 @@ class Colorizer:
             )
         width, height = photo.width - start, photo.height
         upsampler = Upsampler(predicted.to(self.device), width, height, upsampling)
+        on_cpu = self.device.type == "cpu"
         columns = min(width, SIDE)
-        rows = min(max(1, TILE // columns), SIDE)
+        rows = max(1, (STRIP if on_cpu else TILE) // columns)
+
+        @torch.inference_mode()
+        def paint_tile(left: int, maps: Tensor, top: int) -> float:
+            box = start + left, top, start + left + maps.shape[2], min(top + rows, height)
+            tile = np.array(photo.crop(box))
+            lightness = rgb_to_lightness(torch.from_numpy(tile).to(self.device))
+            lab = torch.cat([lightness, strength * upsampler.tile(maps, top, lightness)])[None]
+            rgb = lab_to_rgb(into_gamut(lab))[0].permute(1, 2, 0).cpu().numpy()
+            if tile.shape[2] > 3:
+                rgb = np.concatenate([rgb, tile[..., 3:]], axis=-1)
+            photo.paste(Image.fromarray(rgb), box[:2])
+            return (left * height + (box[3] * maps.shape[2])) / (width * height)
+
+        photo.load()  # here and not in several threads at once
         for left in range(0, width, columns):
-            for top in range(0, height, rows):
-                box = start + left, top, start + min(left + columns, width), min(top + rows, height)
-                tile = np.asarray(photo.crop(box))
-                lightness = torch.from_numpy(rgb_to_lab(tile[..., :3])[:1]).to(self.device)
-                lab = torch.cat([lightness, strength * upsampler.tile(top, left, lightness)])[None]
-                rgb = lab_to_rgb(into_gamut(lab))[0].permute(1, 2, 0).cpu().numpy()
-                photo.paste(Image.fromarray(np.concatenate([rgb, tile[..., 3:]], axis=-1)), box[:2])
+            with torch.inference_mode():
+                maps = upsampler.columns(left, min(columns, width - left))
+            several = on_cpu and rows < height
+            for done in (strip_threads().map if several else map)(
+                partial(paint_tile, left, maps), range(0, height, rows)
+            ):
+                if progress:
+                    progress(done)
 
 
 def _device(name: str) -> torch.device:
@@ -181,7 +201,7 @@ def _image(photo: Any) -> Image.Image:
     return Image.fromarray(photo[..., 0] if photo.shape[2:] == (1,) else photo)
 
 
-def _squeezed(photo: Image.Image, size: int) -> NDArray[np.float32]:
+def _squeezed(photo: Image.Image, size: int) -> Tensor:
     """(1, size, size) normalised L, squeezed as for training."""
     small = to_srgb(photo.resize((size, size), Image.Resampling.BICUBIC))
-    return rgb_to_lab(np.asarray(small))[:1]
+    return rgb_to_lightness(torch.from_numpy(np.array(small)))

@@ -9,7 +9,6 @@ Interpolation is linear and separable: a matrix for the rows and one for the col
 each, made when they are needed, so that photos of any size and shape are done in tiles which fit together without a seam.
 """
 
-import functools
 import math
 from typing import Literal, get_args
 
@@ -41,13 +40,16 @@ class Upsampler:
             self._maps = torch.cat([predicted[1:], _slopes(predicted), predicted[:1]])
         self._width, self._height = width, height
 
-    def tile(self, top: int, left: int, lightness: Tensor) -> Tensor:
-        """ab (2, rows, columns) of the pixels from `top` and `left` on whose normalised L is `lightness` (1, rows, columns)."""
-        (_, rows, columns), (_, height, width) = lightness.shape, self._maps.shape
-        across = _weights(width, self._width, left, columns).to(self._maps)
-        down = _weights(height, self._height, top, rows).to(self._maps)
-        # The shorter side first: of a tall and narrow tile, the other way round is many times the work.
-        maps = down @ (self._maps @ across.T) if columns < rows else down @ self._maps @ across.T
+    def columns(self, left: int, count: int) -> Tensor:
+        """(maps, h, count): the maps at the width of the photo, for its `count` columns from `left` on."""
+        start, weights = _weights(self._maps.shape[2], self._width, left, count)
+        weights = weights.to(self._maps)
+        return self._maps[..., start : start + weights.shape[1]] @ weights.T
+
+    def tile(self, columns: Tensor, top: int, lightness: Tensor) -> Tensor:
+        """ab (2, rows, count) of what `columns` gave, from row `top` on; `lightness` is its normalised L (1, rows, count)."""
+        start, weights = _weights(columns.shape[1], self._height, top, lightness.shape[1])
+        maps = weights.to(columns) @ columns[:, start : start + weights.shape[1]]
         if len(maps) == 2:
             return maps
         ab, slopes, smooth = maps.split([2, 2, 1])
@@ -65,9 +67,8 @@ def _window_mean(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps[None], 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)[0]
 
 
-@functools.lru_cache(maxsize=2)  # down a column of tiles, the weights across stay the same
-def _weights(source: int, target: int, first: int, count: int) -> Tensor:
-    """(count, source): each row the weights of one of `count` target pixels from `first` on.
+def _weights(source: int, target: int, first: int, count: int) -> tuple[int, Tensor]:
+    """The first source pixel that `count` target pixels from `first` on depend on, and their weights, (count, source pixels).
 
     Bicubic (Keys 1981), and a mean over more pixels where it shrinks, as Pillow and `F.interpolate(antialias=True)` have it.
     """
@@ -77,7 +78,9 @@ def _weights(source: int, target: int, first: int, count: int) -> Tensor:
     taps = torch.arange(math.ceil(4 * shrink) + 1) + torch.ceil(centres[:, None] - 2 * shrink).long()
     weights = _keys((taps - centres[:, None]) / shrink) * ((taps >= 0) & (taps < source))
     weights /= weights.sum(dim=1, keepdim=True)
-    return torch.zeros(count, source).scatter_add_(1, taps.clamp(0, source - 1), weights.float())
+    taps = taps.clamp(0, source - 1)
+    start, end = int(taps[0, 0]), int(taps[-1, -1]) + 1
+    return start, torch.zeros(count, end - start).scatter_add_(1, taps - start, weights.float())
 
 
 def _keys(x: Tensor) -> Tensor:

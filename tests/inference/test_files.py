@@ -404,7 +404,7 @@ def test_too_little_memory_costs_the_photo_that_needs_more(tiny_model: Path, tmp
         f"""
 folder = Path({str(tmp_path)!r})
 colour(folder / "in/0.png", out=folder / "first.png", size=1024)
-inference.TILE = 2**22
+inference.STRIP = 2**22
 files.BATCH_PIXELS = 2**23
 def leave(megabytes):
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -431,7 +431,7 @@ def test_memory_does_not_grow_with_more_than_the_photo_itself(tiny_model: Path, 
     lines = alone(
         tiny_model,
         f"""
-inference.TILE = 2**16
+inference.STRIP = 2**16
 start = 0
 for name in ["small.png", *{list(sizes)}]:
     assert not colour(Path({str(tmp_path)!r}) / name)
