@@ -14,8 +14,7 @@ be looked into and a file whose name is no photo's: preprocess rejects them, and
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -24,39 +23,9 @@ import pandas as pd
 
 from recolor.core.progress import progress
 from recolor.core.storage import room_for, whole
-from recolor.images.decoding import PhotoError, is_photo, listed_name, locate, open_file
+from recolor.images.decoding import PhotoError, is_photo, locate, open_file
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
-
-
-def walk(top: Path) -> Iterator[str]:
-    """Listed names of all files below `top`, photos or not, and of the folders that cannot be looked into.
-
-    Links to folders are followed after the folders proper, and no folder is entered twice: so a circle ends, and a
-    photo goes by its own name rather than by a link's. Hidden files and folders are left out: thumbnails, trash, and what
-    macOS leaves behind.
-    """
-    seen: set[tuple[int, int]] = set()
-    folders, links = ["."], deque[str]()
-    while folders or links:
-        folder = folders.pop() if folders else links.popleft()
-        try:
-            status = (top / folder).stat()
-            entries = sorted(os.scandir(top / folder), key=lambda entry: entry.name)
-        except OSError:
-            yield listed_name(os.path.normpath(folder))
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            name = os.path.normpath(f"{folder}/{entry.name}")
-            if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                (links if entry.is_symlink() else folders).append(name)
-            else:
-                yield listed_name(name)
 
 
 def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
@@ -76,13 +45,6 @@ def write_listing(listing: pd.DataFrame, file: Path) -> None:
     text = listing.to_csv(index=False, lineterminator="\n").encode()
     with room_for("the listing", file.parent, len(text)), whole(file) as part:
         part.write_bytes(text)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle, or to where there is no permission
-        return False
 
 
 def _fingerprint(folder: Path, name: str) -> tuple[int, str]:

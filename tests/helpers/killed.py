@@ -36,8 +36,9 @@ class Job:
 def preprocess(folder: Path) -> Job:
     from clone import write_photos
 
+    from recolor.images.folders import walk
     from recolor.preprocessing.build import CacheParams, build
-    from recolor.sources.listing import listing_of, walk
+    from recolor.sources.listing import listing_of
 
     folder.mkdir()
     photos = write_photos(folder)
@@ -62,10 +63,11 @@ def evaluate(folder: Path) -> Job:
     from clone import write_photos
 
     from recolor.evaluation import evaluate as evaluation
+    from recolor.images.folders import walk
     from recolor.models.checkpoint import save_generator
     from recolor.models.networks import GeneratorParams, UNetGenerator
     from recolor.preprocessing.build import CacheParams, build
-    from recolor.sources.listing import listing_of, walk
+    from recolor.sources.listing import listing_of
 
     (folder / "photos").mkdir(parents=True)
     photos = write_photos(folder / "photos")

@@ -28,9 +28,10 @@ from recolor.core.storage import DiskFull
 from recolor.dataset import shards
 from recolor.dataset.shards import CachedPhotos, CacheError
 from recolor.images.color import lab_to_rgb
+from recolor.images.folders import walk
 from recolor.preprocessing import build as cache
 from recolor.preprocessing.build import CacheParams, Counts, build
-from recolor.sources.listing import listing_of, walk
+from recolor.sources.listing import listing_of
 
 PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
 PHOTOS = 20  # good ones, of different content

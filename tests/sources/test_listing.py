@@ -14,8 +14,9 @@ from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.dataset.shards import read_table
 from recolor.images.decoding import PhotoError, decode, locate, open_file
+from recolor.images.folders import walk
 from recolor.sources.fetch import FolderParams, SampleParams, fetch
-from recolor.sources.listing import listing_of, walk, write_listing
+from recolor.sources.listing import listing_of, write_listing
 
 NOWHERE = Path("/nowhere")  # for sources that download nothing
 

@@ -17,8 +17,9 @@ from clone import TINY, contents, set_params, stopped_at, write_photos
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from recolor.images.folders import walk
 from recolor.preprocessing.build import CacheParams, build
-from recolor.sources.listing import listing_of, walk, write_listing
+from recolor.sources.listing import listing_of, write_listing
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # the current folder comes before it
 STRIDE = 1 if os.environ.get("RECOLOR_SLOW") else 6
