@@ -27,7 +27,7 @@ from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.models.checkpoint import save_generator
 from recolor.models.networks import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
-from recolor.runtime.devices import Machine
+from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
 
 WORKERS = 2  # of the textbook's DataLoader
@@ -179,7 +179,7 @@ def _evaluate(sizes: Sizes, folder: Path) -> list[Row]:
             own, usual = [], []
             for _ in range(ROUNDS):  # in turn
                 start = time.perf_counter()
-                evaluate(folder / "scored", models, folder / "metrics", params, 1)
+                evaluate(folder / "scored", models, folder / "metrics", params, RuntimeParams(), 1)
                 own.append(time.perf_counter() - start)
                 start = time.perf_counter()
                 with (

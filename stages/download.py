@@ -27,7 +27,7 @@ def main(
     from recolor.sources.listing import write_listing
 
     params = read_params(dataset)
-    source, seed = paths.at_home(params.source(SourceParams)), params.value("seed", Seed)
+    source, seed = paths.at_home(params.source(SourceParams)), params.value("data.seed", Seed)
     listing = fetch(source, seed, paths.DOWNLOADS, dataset)
     write_listing(listing, paths.raw(dataset) / "listing.csv")
 

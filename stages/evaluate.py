@@ -19,16 +19,20 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     from accelerate import PartialState
 
     from recolor.evaluation.evaluate import EvaluateParams, evaluate
+    from recolor.runtime.devices import RuntimeParams
 
     params = read_params(dataset)
     models = {name: paths.model(dataset, name) for name in paths.MODELS}
     settings = params.section("evaluate", EvaluateParams)
-    launch("evaluate", settings.processes, settings.device, "evaluate", dataset)
+    runtime = params.section("runtime", RuntimeParams)
+    launch(runtime, "evaluate", dataset)
     if settings.inception_weights is not None:
         settings = settings.model_copy(
             update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}
         )
-    scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, params.value("seed", Seed))
+    scores = evaluate(
+        paths.cache(dataset), models, paths.metrics(dataset), settings, runtime, params.value("data.seed", Seed)
+    )
     if PartialState().is_main_process:
         typer.echo(scores[SHOWN].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
         at_end(lambda: _forget_training(dataset))

@@ -17,7 +17,7 @@ PARAMS = Path("params.yaml")
 DOWNLOADS = HOME / "data/downloads"  # outside the stages' outs: what was downloaded once survives a rerun
 CHECKPOINTS = HOME / "data/checkpoints"  # likewise: DVC removes a stage's outs before it runs
 REPORTS = Path("reports")
-CHECKED = Path("data/checked.txt")  # says that params.yaml was found valid
+CHECKED = Path("data/checked/settings.txt")  # exists where params.yaml is valid
 
 MODELS = ("gan", "wgan")
 
@@ -37,8 +37,8 @@ def cache(dataset: str) -> Path:
     return Path("data/cache") / dataset
 
 
-def ready(dataset: str) -> Path:
-    return Path("data/ready") / f"{dataset}.txt"
+def batch_checked(dataset: str) -> Path:
+    return Path("data/checked") / f"batch-{dataset}.txt"
 
 
 def model(dataset: str, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 import typer
 
-from recolor.core.params import Seed
 from stages import paths, read_params, run
 
 
@@ -21,8 +20,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     source = paths.at_home(params.source(SourceParams))
     listing = read_table(paths.raw(dataset) / "listing.csv")
     photos = root(source, paths.DOWNLOADS, dataset)
-    seed = params.value("seed", Seed)
-    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, seed, dataset=dataset)}")
+    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, settings.seed, dataset=dataset)}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ def main() -> None:
     model that `loss` names. timings.md stands apart, because times differ from run to run. No score is computed here, so
     `dvc exp run -S loss=wgan` is a matter of seconds.
     """
-    from recolor.core.params import Datasets, Loss
+    from recolor.core.params import Datasets
     from recolor.reporting.report import write
     from recolor.reporting.results import read
 
     params = read_params()
-    loss = params.value("loss", Loss)
+    loss = params.value("loss", str)
     results = []
     for dataset in params.value("datasets", Datasets):
         own = read_params(dataset)

@@ -1,52 +1,62 @@
-"""Every setting at once: what sections ask of each other and of this machine, beyond the bounds that each states for itself."""
+"""All settings at once: what sections require of each other and of this machine, beyond the bounds of each."""
 
 from pathlib import Path
+from typing import Any
 
-from recolor.core.params import Datasets, Loss, Params, ParamsError, Seed
+from recolor.core.params import RECIPES, Datasets, Params, ParamsError, Recipe, Seed
+from recolor.dataset.augment import AugmentParams
 from recolor.evaluation.evaluate import EvaluateParams
 from recolor.evaluation.inception import find_weights
 from recolor.models.networks import DiscriminatorParams, GeneratorParams
 from recolor.preprocessing.build import CacheParams
-from recolor.runtime.devices import check_device, check_gpus
+from recolor.runtime.devices import RuntimeParams, check_device, check_gpus
 from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
 from recolor.training.loop import TrainParams
 from recolor.training.objectives import GANParams, WGANParams
 
-NAMES = ["datasets", "loss", "seed", "data", "generator", "discriminator", "train", "gan", "wgan", "evaluate"]
+ADVERSARIAL: dict[str, Any] = {"gan": GANParams, "wgan": WGANParams}
+SECTIONS: dict[str, Any] = {  # of a recipe
+    "generator": GeneratorParams,
+    "discriminator": DiscriminatorParams,
+    "augment": AugmentParams,
+    "train": TrainParams,
+    **ADVERSARIAL,
+}
 
 
 def check(path: Path) -> list[str]:
-    """Reads all of `path` as each of its `datasets` sees it, and returns their names. Raises ParamsError for a fault."""
+    """Reads all of `path` as each of its `datasets` sees it and returns their names. Raises ParamsError for a fault.
+
+    Both recipes are checked, and the sources of datasets that are not in use: `data.mien.path` is a mistyped `data.mine.path`.
+    """
     common = Params(path)
-    common.check_names(NAMES)
-    common.value("loss", Loss)
-    common.value("seed", Seed)
-    datasets = common.value("datasets", Datasets)
+    common.check_names(SECTIONS)
+    loss = common.value("loss", str)
+    if loss not in ADVERSARIAL:
+        raise ParamsError(f"{path}: loss: got {loss!r}; takes {' or '.join(ADVERSARIAL)}")
+    common.value("data.seed", Seed)
+    runtime = common.section("runtime", RuntimeParams)
+    datasets: list[str] = common.value("datasets", Datasets)
     if len(set(datasets)) < len(datasets):
         raise ParamsError(f"{path}: datasets: got {datasets}; takes each dataset once")
-    for dataset in common.datasets:  # also those that nobody asks for: data.mien.path is a mistyped data.mine.path
-        Params(path, dataset).source(SourceParams)
+    for dataset in common.datasets:
+        common.value(f"data.{dataset}", SourceParams)
     for dataset in datasets:
-        params = Params(path, dataset)
-        if "overrides" not in params.source(SourceParams).model_fields_set:
-            raise ParamsError(f"{path}: data.{dataset}.overrides is missing: DVC tracks it; {{}} will do")
-        params.section("evaluate", EvaluateParams)
-        _check_sizes(params)
-        _check_training(params)
+        Params(path, dataset).section("evaluate", EvaluateParams)
+        for recipe in RECIPES:
+            _check_recipe(path, dataset, recipe, runtime)
     return datasets
 
 
 def check_machine(path: Path, dataset: str, home: Path) -> None:
     """Raises UserError where this machine lacks what `path` asks for `dataset`: devices, photos, Inception's weights.
 
-    Relative paths start from `home`. Photos and weights that are a download are not looked for.
+    Relative paths start from `home`. Photos and weights that are downloaded are not looked for.
     """
     params = Params(path, dataset)
-    train, evaluate = params.section("train", TrainParams), params.section("evaluate", EvaluateParams)
-    check_device(train.device, "train.device")
-    check_gpus(train.device, train.processes, "train.processes")
-    check_device(evaluate.device, "evaluate.device")
-    check_gpus(evaluate.device, evaluate.processes, "evaluate.processes")
+    runtime, evaluate = params.section("runtime", RuntimeParams), params.section("evaluate", EvaluateParams)
+    check_device(runtime.device)
+    check_gpus(runtime.device, runtime.processes)
     source = params.source(SourceParams)
     if isinstance(source, FolderParams | ImageNetParams):
         check_at_hand(source.model_copy(update={"path": str(home / Path(source.path).expanduser())}), dataset)
@@ -54,32 +64,26 @@ def check_machine(path: Path, dataset: str, home: Path) -> None:
         find_weights(home / evaluate.inception_weights.expanduser())
 
 
-def _check_sizes(params: Params) -> None:
-    size = params.section("data", CacheParams).size
-    downs = params.section("generator", GeneratorParams).downs
+def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimeParams) -> None:
+    params = Params(path, dataset, recipe)
+    sections = {name: params.section(name, kind) for name, kind in SECTIONS.items()}
+    where = f"{path}: {recipe}"
+    size, downs = params.section("data", CacheParams).size, sections["generator"].downs
     if size % 2**downs:
-        raise ParamsError(
-            f"{params.path}: data.size: got {size}; takes a multiple of {2**downs}, because generator.downs is {downs}"
-        )
-    depth = params.section("discriminator", DiscriminatorParams).downs
+        raise ParamsError(f"{path}: data.size: got {size}; takes a multiple of {2**downs}, for {recipe}.generator")
+    depth = sections["discriminator"].downs
     if size < 2 ** (depth + 2):
-        raise ParamsError(
-            f"{params.path}: discriminator.downs: got {depth}; at data.size {size} nothing is left to score after so many"
-        )
-
-
-def _check_training(params: Params) -> None:
-    for name, recipe in (("gan", params.section("gan", GANParams)), ("wgan", params.section("wgan", WGANParams))):
-        if recipe.l1_weight == recipe.adversarial_weight == 0:
+        raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for data.size {size}: no score is left")
+    for name in ADVERSARIAL:
+        if sections[name].l1_weight == sections[name].adversarial_weight == 0:
             raise ParamsError(
-                f"{params.path}: {name}.l1_weight: got 0, and {name}.adversarial_weight is 0 too; takes one of them above 0"
+                f"{where}.{name}.l1_weight: got 0, and {name}.adversarial_weight is 0 too; one must be above 0"
             )
-    train = params.section("train", TrainParams)
+    train = sections["train"]
     if train.decay_epochs > train.epochs:
         raise ParamsError(
-            f"{params.path}: train.decay_epochs: got {train.decay_epochs}; takes at most the {train.epochs} epochs"
+            f"{where}.train.decay_epochs: got {train.decay_epochs}; takes at most the {train.epochs} epochs"
         )
-    if train.batch_size % train.processes:
-        raise ParamsError(
-            f"{params.path}: train.batch_size: got {train.batch_size}; takes a multiple of the {train.processes} processes"
-        )
+    if train.batch_size % runtime.processes:
+        takes = f"takes a multiple of the {runtime.processes} of runtime.processes"
+        raise ParamsError(f"{where}.train.batch_size: got {train.batch_size}; {takes}")

@@ -14,12 +14,13 @@ import typer
 from accelerate import PartialState
 
 from recolor.core.errors import UserError
-from recolor.core.params import Params, Seed
+from recolor.core.params import Params
 from recolor.core.storage import room_for, whole, whole_folder
+from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.checkpoint import Checkpoints, save_generator, weights_sha256
 from recolor.models.networks import DiscriminatorParams, GeneratorParams
-from recolor.runtime.devices import Machine
+from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
 from recolor.training.loop import Trained, TrainParams, train
 from recolor.training.objectives import Recipe
@@ -33,15 +34,14 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
     Where several processes train together, each of them runs this; the main one writes.
     """
     dataset = params.dataset or ""
-    seed = params.value("seed", Seed)
     train_params = params.section("train", TrainParams)
-    launch("train", train_params.processes, train_params.device, f"train_{name}", dataset)
+    runtime = params.section("runtime", RuntimeParams)
+    launch(runtime, f"train_{name}", dataset)
+    augment = params.section("augment", AugmentParams)
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
-    Machine.find(
-        train_params.device, train_params.precision, "train.device"
-    )  # which sets up the processes of a launcher
+    Machine.find(runtime.device)  # sets up the processes of a launcher
     crew = Crew.find()
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{name}", params.read, manifest))
     _take(checkpoints, crew)
@@ -59,7 +59,9 @@ def train_model(name: str, params: Params, recipe: Recipe) -> None:
         "params": params.read,
         "versions": {name: version(name) for name in ("recolor", "torch")},
     }
-    trained = train(photos, train_params, generator, discriminator, recipe, seed, checkpoints, say=typer.echo)
+    trained = train(
+        photos, train_params, runtime, augment, generator, discriminator, recipe, checkpoints, say=typer.echo
+    )
 
     if crew.main:
         _write(name, dataset, card, trained)

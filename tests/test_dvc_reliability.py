@@ -26,7 +26,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_clone(tmp_path_factory.mktemp("clone"), Path("photos"))  # which git ignores
     (folder / "photos").mkdir()
     write_photos(folder / "photos")
-    set_params(folder, {"train.epochs": 100_000})
+    set_params(folder, {"paper.train.epochs": 100_000})
     return folder
 
 
@@ -86,7 +86,7 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
 
 
 def test_a_killed_repro_ends_its_stage_through_a_shell_and_a_launcher(clone: Path) -> None:
-    set_params(clone, {"train.processes": 2})
+    set_params(clone, {"runtime.processes": 2})
     with repro(clone, until="photos/s") as (process, _):
         process.kill()
         assert process.stdout is not None
@@ -128,12 +128,12 @@ def recorded(clone: Path, experiment: str, name: str) -> dict[str, Path]:
 
 
 def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(clone: Path) -> None:
-    set_params(clone, {"train.epochs": 2, "train.processes": 1})
+    set_params(clone, {"paper.train.epochs": 2, "runtime.processes": 1})
     dvc(clone, "repro", "preprocess")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message=Two epochs")
     # Another seed draws other photos: even that finds them, and the folder `photos` is the repository's.
-    asked = {"slow": ("wgan.lr", 0.00001), "fast": ("wgan.lr", 0.00002), "other": ("seed", 7)}
+    asked = {"slow": ("paper.wgan.lr", 0.00001), "fast": ("paper.wgan.lr", 0.00002), "other": ("data.seed", 7)}
     for name, (key, value) in asked.items():
         dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}")
     # The GAN that `slow` and `fast` share is held by another process until both have met there.
@@ -161,7 +161,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
     assert len({model["generator.safetensors"].read_bytes() for model in models.values()}) == 3
     for name, (key, value) in asked.items():
         params = json.loads(models[name]["model.json"].read_text())["params"]
-        assert {"wgan.lr": params["wgan"]["lr"], "seed": params["seed"]}[key] == value
+        assert {"paper.wgan.lr": params["wgan"]["lr"], "data.seed": params["data.seed"]}[key] == value
         assert len(models[name]["history.csv"].read_text().splitlines()) == 3
     gans = [recorded(clone, name, "gan")["generator.safetensors"].read_bytes() for name in asked]
     assert gans[0] == gans[1] != gans[2]
@@ -172,7 +172,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
 
 def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, small_disk: Path) -> None:
     dvc(clone, "config", "--local", "cache.dir", str(small_disk))
-    set_params(clone, {"train.epochs": 3})
+    set_params(clone, {"paper.train.epochs": 3})
     dvc(clone, "repro", "ready")
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 8_000))  # the model's file is larger

@@ -132,7 +132,7 @@ def test_the_other_headline_runs_the_report_alone_and_metrics_diff_shows_gan_aga
 
 
 def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
-    printed = dvc(clone, "exp", "run", "-S", "wgan.lr=0.00003", "-S", "wgan.constraint=gradient_penalty")
+    printed = dvc(clone, "exp", "run", "-S", "paper.wgan.lr=0.00003", "-S", "paper.wgan.constraint=gradient_penalty")
     assert stages_run(printed) == ["check", "train_wgan@mine", "evaluate@mine", "report"]
     assert read_card(clone / "data/models/mine/wgan")["objective"] == "PenalisedWGAN"
 
@@ -140,14 +140,17 @@ def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("wgan.lr=-1", "params.yaml: wgan.lr: got -1; takes greater than 0"),
+        ("paper.wgan.lr=-1", "params.yaml: wgan.lr: got -1; takes greater than 0"),
         ("data.size=48", "params.yaml: data.size: got 48; takes a multiple of 32, because generator.downs is 5"),
         ("data.mine.limit=1", "params.yaml: data.mine.limit: got 1; takes greater than or equal to 2"),
         ("data.mine.path=/nonexistent", "data.mine.path: there is nothing at /nonexistent; say where the photos are: "),
         ("data.mine.path=empty", "data.mine.path: got {clone}/empty with no photo in it; takes two photos at least, "),
-        ("train.batch_size=1000", "params.yaml: train.batch_size: got 1000; takes at most the 14 photos to train on"),
-        ("train.device=cuda", "train.device: got cuda, which this machine does not have; it has "),
-        ("evaluate.device=cuda", "evaluate.device: got cuda, which this machine does not have; it has "),
+        (
+            "paper.train.batch_size=1000",
+            "params.yaml: train.batch_size: got 1000; takes at most the 14 photos to train on",
+        ),
+        ("runtime.device=cuda", "runtime.device: got cuda, which this machine does not have; it has "),
+        ("runtime.device=cuda", "runtime.device: got cuda, which this machine does not have; it has "),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, setting: str, line: str) -> None:

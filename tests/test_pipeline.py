@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from recolor.core.params import COMMON
 from recolor.preprocessing.build import CacheParams
 from stages import paths
 
@@ -68,7 +69,10 @@ def settings_read(files: set[str]) -> set[str]:
             elif node.func.attr in ("section", "value"):
                 assert isinstance(node.args[0], ast.Constant), f"{file}: a setting whose name is not written out"
                 name = node.args[0].value
-                names |= {f"data.{key}" for key in CacheParams.model_fields} if name == "data" else {name}
+                if name == "data":
+                    names |= {f"data.{key}" for key in CacheParams.model_fields}
+                elif name != "runtime":  # no result depends on the machine
+                    names.add(name if name.split(".")[0] in COMMON else f"${{recipe}}.{name}")
     return names
 
 
@@ -96,8 +100,8 @@ def test_params_are_the_settings_read(stage: str) -> None:
     if "params.yaml" in DEFINITIONS[stage]["deps"]:
         return  # the whole file is a dependency
     read = settings_read(import_closure(command_module(stage)))
-    if "foreach" in STAGES[stage] and "data.${item}" not in read:
-        read.add("data.${item}.overrides")  # Params lays them over the sections
+    if any(name.startswith(("evaluate", "${recipe}")) for name in read):
+        read.add("overrides.${item}")
     if "foreach" not in STAGES[stage]:
         read = {name.split(".")[0] for name in read}  # for every dataset in turn
     assert sorted(DEFINITIONS[stage].get("params", [])) == sorted(read)

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.params import Section, of_somebody
+from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.core.storage import whole_folder
 from recolor.dataset.shards import CachedPhotos, Split, write_table
@@ -33,7 +33,7 @@ from recolor.evaluation.inception import (
 )
 from recolor.images.color import into_gamut, lab_to_rgb
 from recolor.models.checkpoint import load_generator, read_card, weights_sha256
-from recolor.runtime.devices import Device, Machine, determinism, memory_kept
+from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
 from recolor.runtime.distributed import Crew
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -49,15 +49,15 @@ class EvaluateParams(Section, frozen=True):
     batch_size: int = Field(ge=1, le=4096)
     inception: Literal["auto", "required", "off"]
     # Strictly, text would not do.
-    inception_weights: Annotated[Path, Field(strict=False), AfterValidator(of_somebody)] | None
+    inception_weights: Annotated[Path, Field(strict=False), AfterValidator(expandable)] | None
     bootstrap: int = Field(ge=100, le=1_000_000)
     examples: int = Field(ge=1, le=64)
-    device: Device
-    processes: int = Field(ge=1, le=1024)
 
 
 @memory_kept()
-def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: EvaluateParams, seed: int) -> pd.DataFrame:
+def evaluate(
+    cache: Path, models: Mapping[str, Path], out: Path, params: EvaluateParams, runtime: RuntimeParams, seed: int
+) -> pd.DataFrame:
     """Scores grey and `models` (name: folder) on both splits of `cache`, writes the folder `out` and returns the scores.
 
     `scores.csv` has a row for each split and model, its intervals drawn alike for every model, and nothing where something was
@@ -72,7 +72,7 @@ def evaluate(cache: Path, models: Mapping[str, Path], out: Path, params: Evaluat
     Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
     """
-    machine, crew = Machine.find(params.device, key="evaluate.device"), Crew.find()
+    machine, crew = Machine.find(runtime.device), Crew.find()
     inception, why_not = _load_inception(params, machine.device, crew)
     generators = {
         name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)

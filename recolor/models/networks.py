@@ -5,7 +5,7 @@ work on logits and on Wasserstein scores.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ from recolor.models.convolutions import DoublingConv, HalvingConv, ScoringConv
 class GeneratorParams(Section, frozen=True):
     """The U-Net's size. 64 filters, 8 down-samplings: 54.4 M parameters."""
 
+    kind: Literal["unet"] = "unet"
     filters: int = Field(ge=1, le=1024)
     downs: int = Field(ge=2, le=12)
     dropout: Number = Field(ge=0, lt=1)

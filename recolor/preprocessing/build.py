@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import Field
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Section
+from recolor.core.params import Number, Section, Seed
 from recolor.core.progress import progress
 from recolor.core.storage import whole_folder
 from recolor.dataset.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
@@ -29,6 +29,7 @@ from recolor.preprocessing.workers import ordered_map
 
 
 class CacheParams(Section, frozen=True):
+    seed: Seed = 42
     size: int = Field(ge=16, le=4096, multiple_of=16)
     train_fraction: Number = Field(gt=0, lt=1)
     min_chroma: Number = Field(ge=0)

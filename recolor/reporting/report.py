@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from recolor.core.errors import UserError
 from recolor.core.storage import room_for, synchronise
 from recolor.reporting.figures import NAMES, bars, curves, image_grid
 from recolor.reporting.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
@@ -31,6 +32,9 @@ def write(results: Sequence[Results], loss: str, out: Path) -> None:
     All of it is made in `out/.new` first, so that a failure leaves the report before it whole. Figures of datasets that are no
     longer among the results go. All but timings.md is byte for byte the same for the same results.
     """
+    models = results[0].models
+    if loss not in models:
+        raise UserError(f"loss: got {loss!r}; takes {' or '.join(models)}")
     new = out / ".new"
     shutil.rmtree(new, ignore_errors=True)
     try:

@@ -97,15 +97,14 @@ def read(
 def that_matter(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """`settings` in their order, without those that change no result and without what tells of a machine: paths, devices."""
     idle = {
-        "train": {"device", "checkpoint_minutes"},
         "wgan": {"penalty_weight" if settings["wgan"]["constraint"] == "clip" else "clip"},
-        "evaluate": {"batch_size", "device", "inception_weights", "examples", "processes"},
+        "evaluate": {"batch_size", "inception_weights", "examples"},
     }
     unset = {key for key, value in settings["data"][dataset].items() if value is None}
-    source = _without({"path", "overrides"} | unset, settings["data"][dataset])
-    rest = ("generator", "discriminator", "train", "gan", "wgan", "evaluate")
+    source = _without({"path"} | unset, settings["data"][dataset])
+    rest = ("generator", "discriminator", "augment", "train", "gan", "wgan", "evaluate")
     kept = {name: _without(idle.get(name, set()), settings[name]) for name in rest}
-    return {"seed": settings["seed"], "data": settings["data"] | {dataset: source}} | kept
+    return {"recipe": settings["recipe"], "data": settings["data"] | {dataset: source}} | kept
 
 
 def _without(keys: set[str], section: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def compile_where_it_pays(
         seconds = flops / speed
         wanted = saved * seconds > COST
         estimate = f"saves about {saved * seconds:.0f} of {seconds:.0f} s" if saved else "saves nothing"
-        say(f"train.compile auto: {'' if wanted else 'not '}compiled; it takes {COST:.0f} s and {estimate} here")
+        say(f"runtime.compile auto: {'' if wanted else 'not '}compiled; it takes {COST:.0f} s and {estimate} here")
     if not wanted:
         return
     # Something small first: it fails before anything that one process would wait for another in.
@@ -52,7 +52,7 @@ def compile_where_it_pays(
             for network in networks:
                 network._compiled_call_impl = None  # as before `compile`
     if reason:
-        say(f"train.compile: going on uncompiled, because compiling fails here: {reason}")
+        say(f"runtime.compile: going on uncompiled, because compiling fails here: {reason}")
 
 
 def flops_per_photo(generator: GeneratorParams, discriminator: DiscriminatorParams, recipe: Recipe, size: int) -> float:

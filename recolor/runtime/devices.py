@@ -10,8 +10,10 @@ from typing import Any, Literal, Self
 
 import torch
 from accelerate import PartialState
+from pydantic import Field
 
 from recolor.core.errors import UserError
+from recolor.core.params import Number, Section
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -24,6 +26,18 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 _USUAL = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
 
 
+class RuntimeParams(Section, frozen=True):
+    """Section `runtime`: what this machine is and how it works, which no result depends on."""
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Literal["auto", True, False] = "auto"
+    processes: int = Field(1, ge=1, le=1024)
+    checkpoint_minutes: Number = Field(10, gt=0)
+    data_on_device: Literal["auto", True, False] = "auto"
+    deterministic: bool = False
+
+
 @dataclass(frozen=True)
 class Machine:
     """What this process runs on."""
@@ -32,7 +46,7 @@ class Machine:
     bf16: bool
 
     @classmethod
-    def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "device") -> Self:
+    def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "runtime.device") -> Self:
         """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
 
         `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had; `key`
@@ -51,7 +65,7 @@ class Machine:
         return f"{self.device.type}, {'bf16' if self.bf16 else 'fp32'}"
 
 
-def check_device(device: Device, key: str) -> None:
+def check_device(device: Device, key: str = "runtime.device") -> None:
     """Raises UserError, which names `key`, where this machine has no such device."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     found = [accelerator.type, "cpu"] if accelerator else ["cpu"]
@@ -60,7 +74,7 @@ def check_device(device: Device, key: str) -> None:
         raise UserError(f"{key}: got {device}, which this machine does not have; it has {there}, or say auto")
 
 
-def check_gpus(device: Device, processes: int, key: str) -> None:
+def check_gpus(device: Device, processes: int, key: str = "runtime.processes") -> None:
     """Raises UserError, which names `key`, where `processes` would run on GPUs and are more than there are."""
     if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
         raise UserError(f"{key}: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")

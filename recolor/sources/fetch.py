@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from recolor.core.errors import UserError
-from recolor.core.params import Section, of_somebody
+from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.images.decoding import SUFFIXES, decode, is_photo, listed_name
 from recolor.images.folders import walk
@@ -41,22 +41,17 @@ COCO = {
 
 
 Limit = Annotated[int, Field(ge=2)]  # one photo to train on, one to test
-Place = Annotated[str, Field(min_length=1), AfterValidator(of_somebody)]
+Place = Annotated[str, Field(min_length=1), AfterValidator(expandable)]
 
 
-class _Source(Section, frozen=True):
-    # Laid over the other sections by Params; nothing to do with where photos come from.
-    overrides: dict[str, object] | None = None
-
-
-class SampleParams(_Source, frozen=True):
+class SampleParams(Section, frozen=True):
     """Overlapping square crops of the photos inside scikit-image, `crops` of each."""
 
     source: Literal["sample"]
     crops: int = Field(40, ge=1, le=1000)
 
 
-class CocoParams(_Source, frozen=True):
+class CocoParams(Section, frozen=True):
     """COCO 2017. `limit`: photos to draw with the seed; None: all."""
 
     source: Literal["coco"]
@@ -64,7 +59,7 @@ class CocoParams(_Source, frozen=True):
     limit: Limit | None = None
 
 
-class ImageNetParams(_Source, frozen=True):
+class ImageNetParams(Section, frozen=True):
     """The user's own copy: `path` is a folder of class folders, or a tar of it. `limit` is balanced over the classes."""
 
     source: Literal["imagenet"]
@@ -72,7 +67,7 @@ class ImageNetParams(_Source, frozen=True):
     limit: Limit | None = 10_000
 
 
-class FolderParams(_Source, frozen=True):
+class FolderParams(Section, frozen=True):
     """Anybody's photos: every one under `path`, or `limit` of them, drawn with the seed."""
 
     source: Literal["folder"]

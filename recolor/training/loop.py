@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +17,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Section
+from recolor.core.params import Section, Seed
 from recolor.core.progress import progress
 from recolor.core.signals import stop_signals
+from recolor.dataset.augment import AugmentParams
 from recolor.dataset.batches import Feed, Photos
 from recolor.models.checkpoint import Checkpoints
 from recolor.models.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
-from recolor.runtime.compiling import Compile, compile_where_it_pays, flops_per_photo
-from recolor.runtime.devices import Device, Machine, Precision, determinism, memory_kept
+from recolor.runtime.compiling import compile_where_it_pays, flops_per_photo
+from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
 from recolor.runtime.distributed import Crew
 from recolor.training.history import CRITIC_PIECES, Diverged, Ledger, Place
 from recolor.training.objectives import Objective, Recipe
@@ -36,17 +37,10 @@ CHECKPOINT_SECONDS = 30.0
 class TrainParams(Section, frozen=True):
     """Section `train`: what both models share."""
 
+    seed: Seed
     epochs: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(ge=1)
-    flip: bool
     decay_epochs: int = Field(ge=0)
-    device: Device
-    precision: Precision
-    compile: Compile
-    deterministic: bool
-    data_on_device: Literal["auto", True, False]
-    processes: int = Field(ge=1, le=1024)
-    checkpoint_minutes: Number = Field(gt=0)
 
 
 class Interrupted(UserError):
@@ -173,10 +167,11 @@ class Trained:
 def train(
     photos: Photos,
     params: TrainParams,
+    runtime: RuntimeParams,
+    augment: AugmentParams,
     generator: GeneratorParams,
     discriminator: DiscriminatorParams,
     recipe: Recipe,
-    seed: int,
     checkpoints: Checkpoints,
     say: Callable[[str], None] = print,
 ) -> Trained:
@@ -188,7 +183,7 @@ def train(
     UserError for a batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after
     Ctrl-C or SIGTERM.
     """
-    machine, crew = Machine.find(params.device, params.precision, "train.device"), Crew.find()
+    machine, crew, seed = Machine.find(runtime.device, runtime.precision), Crew.find(), params.seed
     steps = _steps_per_epoch(photos, params, crew)
     say = say if crew.main else _silent
     torch.manual_seed(_seed(seed))
@@ -199,10 +194,10 @@ def train(
     objective = recipe.objective()
     shape = (params.batch_size // crew.size, *photos.shape)
 
-    with determinism(params.deterministic), stop_signals() as stop_signal:
+    with determinism(runtime.deterministic), stop_signals() as stop_signal:
         compile_where_it_pays(
             networks,
-            params.compile,
+            runtime.compile,
             machine.device,
             flops * params.epochs,
             lambda: _rehearse(players, recipe, objective, shape, machine, crew),
@@ -210,7 +205,7 @@ def train(
             say,
         )
         place = _resume(checkpoints, players, crew, say)
-        feed = Feed(photos, params.batch_size, params.flip, seed, machine.device, crew, params.data_on_device)
+        feed = Feed(photos, params.batch_size, augment.flip, seed, machine.device, crew, runtime.data_on_device)
         saved = time.monotonic()
         for epoch in range(place.epoch, params.epochs):
             rate = recipe.lr * _decay(epoch, params)
@@ -230,7 +225,7 @@ def train(
                 place.generator_steps += generator_turn
                 ledger.add(pieces)
                 signal = stop_signal()
-                stop, due = crew.any(bool(signal), time.monotonic() - saved > params.checkpoint_minutes * 60)
+                stop, due = crew.any(bool(signal), time.monotonic() - saved > runtime.checkpoint_minutes * 60)
                 if stop or due:
                     ledger.settle()
                     _check_weights(checkpoints, place, players)

@@ -25,11 +25,11 @@ from recolor.images.color import into_gamut, lab_to_rgb
 from recolor.models.checkpoint import WEIGHTS, Checkpoints, load_generator, save_generator
 from recolor.models.networks import GeneratorParams, UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
+from recolor.runtime.devices import RuntimeParams
 
 SIZE = 32
-PARAMS = EvaluateParams(
-    batch_size=4, inception="off", inception_weights=None, bootstrap=200, examples=2, device="cpu", processes=1
-)
+CPU = RuntimeParams(device="cpu")
+PARAMS = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=200, examples=2)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def out(cache: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("metrics")
-    evaluate(cache, models, out, PARAMS, seed=3)
+    evaluate(cache, models, out, PARAMS, CPU, seed=3)
     return out
 
 
@@ -169,7 +169,7 @@ def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> No
 
 
 def test_the_same_run_writes_the_same_bytes(out: Path, cache: Path, models, tmp_path: Path) -> None:
-    evaluate(cache, models, tmp_path, PARAMS, seed=3)
+    evaluate(cache, models, tmp_path, PARAMS, CPU, seed=3)
     names = {"scores.csv", "photos.csv", "notes.json", "examples.csv", "examples.npz"}
     assert {path.name for path in tmp_path.iterdir()} == names
     for name in names:
@@ -180,7 +180,7 @@ def test_the_same_run_writes_the_same_bytes(out: Path, cache: Path, models, tmp_
 def test_a_photos_result_does_not_depend_on_its_batch(
     out: Path, cache, models, tmp_path: Path, batch_size: int
 ) -> None:
-    evaluate(cache, models, tmp_path, PARAMS.model_copy(update={"batch_size": batch_size}), seed=3)
+    evaluate(cache, models, tmp_path, PARAMS.model_copy(update={"batch_size": batch_size}), CPU, seed=3)
     pd.testing.assert_frame_equal(read(tmp_path, "photos.csv"), read(out, "photos.csv"), rtol=1e-7)
     exact = ["psnr", "colourfulness"]  # whole numbers underneath: equal where the 8-bit pictures are
     assert read(tmp_path, "photos.csv")[exact].equals(read(out, "photos.csv")[exact])
@@ -193,7 +193,7 @@ def test_photos_that_are_not_the_manifests_are_refused(cache: Path, models, tmp_
     shard.write_bytes(before[:-2] + b"\x00\x3c")  # one value of the last photo
     try:
         with pytest.raises(CacheError, match="not that of"):
-            evaluate(cache, models, tmp_path / "metrics", PARAMS, seed=3)
+            evaluate(cache, models, tmp_path / "metrics", PARAMS, CPU, seed=3)
     finally:
         shard.write_bytes(before)
     assert not (tmp_path / "metrics").exists()
@@ -210,7 +210,7 @@ def test_every_tensor_is_read_once_and_by_one_process(
         return half(photos, indices)
 
     monkeypatch.setattr(CachedPhotos, "half", noted)
-    evaluate(cache, models, tmp_path, PARAMS, seed=3)
+    evaluate(cache, models, tmp_path, PARAMS, CPU, seed=3)
     assert read_rows == [*(("train", row) for row in range(10)), *(("test", row) for row in range(4))]
 
 
@@ -225,7 +225,7 @@ def test_torch_is_asked_for_the_same_bits_every_time(
         return original(*arguments)
 
     monkeypatch.setattr(evaluation, "_pictures", noted)
-    evaluate(cache, models, tmp_path, PARAMS, seed=3)
+    evaluate(cache, models, tmp_path, PARAMS, CPU, seed=3)
     assert set(asked) == {(True, False)}
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -235,19 +235,21 @@ def test_trained_and_evaluated_twice_on_a_gpu_the_bytes_are_the_same(
     cache: Path, random_inception: Path, tmp_path: Path
 ) -> None:
     inception = {"inception": "required", "inception_weights": random_inception}
-    params = PARAMS.model_copy(update={**inception, "device": "cuda"})
+    params = PARAMS.model_copy(update=inception)
+    runtime = RuntimeParams(device="cuda", deterministic=True)
     for turn in ("first", "second"):
         trained = test_training.train(
             CachedPhotos(cache, "train"),
-            test_training.settings(device="cuda", precision="auto", deterministic=True),
+            test_training.settings(),
+            runtime,
+            test_training.AUGMENT,
             test_training.GENERATOR,
             test_training.DISCRIMINATOR,
             test_training.GAN,
-            1,
             Checkpoints(tmp_path / turn / "checkpoints"),
         )
         save_generator(tmp_path / turn / "model", trained.generator, {})
-        evaluate(cache, {"gan": tmp_path / turn / "model"}, tmp_path / turn / "metrics", params, seed=3)
+        evaluate(cache, {"gan": tmp_path / turn / "model"}, tmp_path / turn / "metrics", params, runtime, seed=3)
     files = [
         "model/generator.safetensors",
         *(f"metrics/{file.name}" for file in (tmp_path / "first/metrics").iterdir()),
@@ -261,14 +263,14 @@ def test_a_model_that_has_diverged_is_named(cache: Path, models, tmp_path: Path)
     torch.nn.init.constant_(generator.encoder[0][0].weight, 3e38)  # finite, and their sums are not
     save_generator(tmp_path / "broken", generator, {})
     with pytest.raises(UserError, match="model wgan gives colours that are not numbers"):
-        evaluate(cache, models | {"wgan": tmp_path / "broken"}, tmp_path / "metrics", PARAMS, seed=3)
+        evaluate(cache, models | {"wgan": tmp_path / "broken"}, tmp_path / "metrics", PARAMS, CPU, seed=3)
 
 
 def test_set_scores_are_of_the_pictures_of_the_split(
     cache: Path, models, random_inception: Path, tmp_path: Path
 ) -> None:
     params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
-    scores = evaluate(cache, {"gan": models["gan"]}, tmp_path, params, seed=3)
+    scores = evaluate(cache, {"gan": models["gan"]}, tmp_path, params, CPU, seed=3)
     assert scores[["fid", "fid64", "kid"]].notna().all(axis=None)
     assert scores[["kid_std", "is", "is_std"]].isna().all(axis=None)  # too few photos
     assert json.loads((tmp_path / "notes.json").read_text())["inception"] is None
@@ -300,7 +302,7 @@ def test_each_photo_passes_each_network_once(
     monkeypatch.setattr(UNetGenerator, "forward", counted_generate)
     monkeypatch.setattr(Inception, "__call__", counted_look)
     params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
-    scores = evaluate(cache, models, tmp_path, params, seed=3)
+    scores = evaluate(cache, models, tmp_path, params, CPU, seed=3)
     assert scores["fid"].notna().all()
     photos = 10 + 4
     assert generated.total() == len(generated) == photos * len(models)
@@ -311,17 +313,17 @@ def test_without_weights_auto_says_why_and_required_fails(cache: Path, models, t
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
-    evaluate(cache, models, tmp_path / "auto", PARAMS.model_copy(update={"inception": "auto"}), seed=3)
+    evaluate(cache, models, tmp_path / "auto", PARAMS.model_copy(update={"inception": "auto"}), CPU, seed=3)
     reason = json.loads((tmp_path / "auto" / "notes.json").read_text())["inception"]
     assert "could not be downloaded" in reason
     assert "evaluate.inception_weights" in reason
     assert read(tmp_path / "auto", "scores.csv")[list(SET_SCORES)].isna().all(axis=None)
     with pytest.raises(WeightsUnavailableError, match="could not be downloaded"):
-        evaluate(cache, models, tmp_path / "required", PARAMS.model_copy(update={"inception": "required"}), seed=3)
+        evaluate(cache, models, tmp_path / "required", PARAMS.model_copy(update={"inception": "required"}), CPU, seed=3)
     assert not (tmp_path / "required").exists()
 
 
 def test_a_folder_that_was_named_must_hold_the_weights(cache: Path, models, tmp_path: Path) -> None:
     params = PARAMS.model_copy(update={"inception": "auto", "inception_weights": tmp_path})
     with pytest.raises(WeightsError, match="is missing"):
-        evaluate(cache, models, tmp_path / "metrics", params, seed=3)
+        evaluate(cache, models, tmp_path / "metrics", params, CPU, seed=3)

@@ -11,7 +11,7 @@ sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("", "runtime
 import test_distributed as test_crew
 import test_loop as test_training
 import torch
-from test_distributed import EVALUATION, RECIPES, train_in
+from test_distributed import CPU, EVALUATION, RECIPES, train_in
 
 from recolor.core.params import Params
 from recolor.evaluation import evaluate as evaluation
@@ -47,16 +47,17 @@ def main(folder: Path) -> None:
         test_training.train(
             test_training.MadePhotos(12),
             test_training.settings(batch_size=3),
+            CPU,
+            test_training.AUGMENT,
             test_training.GENERATOR,
             test_training.DISCRIMINATOR,
             RECIPES["gan"],
-            1,
             Checkpoints(folder / "odd"),
         )
     except training.UserError as error:
         told["odd"] = str(error)
     os.chdir(folder / f"node{rank}")
-    evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, 1)
+    evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, CPU, 1)
     told["missing"] = without_weights(rank, folder)
     train_model("gan", Params(Path("params.yaml"), "mine"), RECIPES["gan"])
     told["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
@@ -75,7 +76,7 @@ def without_weights(rank: int, folder: Path) -> str:
 
     evaluation.find_weights = find_weights
     params = EVALUATION.model_copy(update={"inception": "auto"})
-    evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, folder / "without weights", params, 1)
+    evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, folder / "without weights", params, CPU, 1)
     return json.loads((folder / "without weights" / "notes.json").read_text())["inception"] if rank == 0 else ""
 
 

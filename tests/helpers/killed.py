@@ -67,6 +67,7 @@ def evaluate(folder: Path) -> Job:
     from recolor.models.checkpoint import save_generator
     from recolor.models.networks import GeneratorParams, UNetGenerator
     from recolor.preprocessing.build import CacheParams, build
+    from recolor.runtime.devices import RuntimeParams
     from recolor.sources.listing import listing_of
 
     (folder / "photos").mkdir(parents=True)
@@ -75,13 +76,13 @@ def evaluate(folder: Path) -> Job:
     build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, 42, processes=1)
     torch.manual_seed(1)
     save_generator(folder / "gan", UNetGenerator(GeneratorParams(filters=2, downs=4, dropout=0.5)), {})
-    params = evaluation.EvaluateParams(
-        batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu", processes=1
-    )
+    params = evaluation.EvaluateParams(batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2)
     write, made = evaluation._write, []
     evaluation._write = lambda out, *tables: made.append(tables)  # measured here, once, and written in the forks
     for seed in (1, 2):
-        evaluation.evaluate(folder / "cache", {"gan": folder / "gan"}, folder / "none", params, seed)
+        evaluation.evaluate(
+            folder / "cache", {"gan": folder / "gan"}, folder / "none", params, RuntimeParams(device="cpu"), seed
+        )
     return Job(lambda out: write(out, *made[0]), lambda out: write(out, *made[1]), folder_at_once=True)
 
 

@@ -24,6 +24,7 @@ from recolor.models.checkpoint import load_generator, save_generator
 from recolor.models.networks import GeneratorParams, UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.reporting.gallery import write_gallery
+from recolor.runtime.devices import RuntimeParams
 from recolor.sources.listing import listing_of
 from stages import paths
 
@@ -59,11 +60,16 @@ def save(model: Path, seed: int) -> None:
 
 
 def score(folder: Path) -> None:
-    settings = EvaluateParams(
-        batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=1, device="cpu", processes=1
-    )
+    settings = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=1)
     models = {name: folder / paths.model("tiny", name) for name in paths.MODELS}
-    evaluate(folder / paths.cache("tiny"), models, folder / paths.metrics("tiny"), settings, seed=0)
+    evaluate(
+        folder / paths.cache("tiny"),
+        models,
+        folder / paths.metrics("tiny"),
+        settings,
+        RuntimeParams(device="cpu"),
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -92,8 +92,9 @@ def make(root: Path, dataset: str, inception: bool, source: dict[str, Any]) -> R
         recipe = {"gan": {"lr": 0.0002, "betas": [0.5, 0.999]},
                   "wgan": {"constraint": "clip", "clip": 0.01, "penalty_weight": 10.0, "n_critic": 5}}  # fmt: skip
         params = {
-            "seed": 42,
-            "train": {"epochs": 2, "device": "cuda", "checkpoint_minutes": 10},
+            "recipe": "paper",
+            "augment": {"flip": True},
+            "train": {"epochs": 2},
             "generator": {"filters": 16},
             "discriminator": {"filters": 16},
             name: recipe[name],
@@ -117,7 +118,6 @@ def make(root: Path, dataset: str, inception: bool, source: dict[str, Any]) -> R
             "inception": "auto",
             "inception_weights": "/home/me/weights",
             "bootstrap": 1000,
-            "processes": 4,
         },
     }
     return read(dataset, settings, metrics, cache, models, timings)
@@ -145,7 +145,7 @@ def _write_photos(metrics: Path, scores: pd.DataFrame) -> None:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Results:
-    return make(tmp_path, "sample", inception=False, source={"source": "sample", "crops": 4, "overrides": {"a.b": 1}})
+    return make(tmp_path, "sample", inception=False, source={"source": "sample", "crops": 4})
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from test_loop import (
+    AUGMENT,
     DISCRIMINATOR,
     GENERATOR,
     RECIPES,
+    RUNTIME,
     MadePhotos,
     assert_identical,
     players_for,
@@ -27,7 +29,7 @@ from recolor.models.checkpoint import Checkpoints
 from recolor.models.networks import DiscriminatorParams, GeneratorParams
 from recolor.runtime import compiling
 from recolor.runtime.compiling import COST, compile_where_it_pays, flops_per_photo
-from recolor.runtime.devices import Machine
+from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
 from recolor.training.loop import Trained, train, train_step
 from recolor.training.objectives import Recipe
@@ -74,7 +76,7 @@ def test_auto_compiles_a_run_that_repays_it(pays: bool, monkeypatch: pytest.Monk
     compile_where_it_pays([network], "auto", CPU, flops, nothing, Crew(), said.append)
     assert network.compiled is pays
     assert said == [
-        f"train.compile auto: {'' if pays else 'not '}compiled; it takes 60 s and saves about "
+        f"runtime.compile auto: {'' if pays else 'not '}compiled; it takes 60 s and saves about "
         f"{'61 of 606' if pays else '59 of 594'} s here"
     ]
 
@@ -83,7 +85,7 @@ def test_auto_compiles_nothing_on_a_device_that_nobody_has_measured() -> None:
     network, said = Network(), list[str]()
     compile_where_it_pays([network], "auto", torch.device("xpu"), 1e30, nothing, Crew(), said.append)
     assert not network.compiled
-    assert said == ["train.compile auto: not compiled; it takes 60 s and saves nothing here"]
+    assert said == ["runtime.compile auto: not compiled; it takes 60 s and saves nothing here"]
 
 
 def test_where_there_is_no_compiler_training_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +97,7 @@ def test_where_there_is_no_compiler_training_goes_on_without(tmp_path: Path, mon
     compile_where_it_pays([network], True, CPU, 1, nothing, Crew(), said.append)
     assert not network.compiled
     (line,) = said
-    assert line.startswith("train.compile: going on uncompiled, because compiling fails here: ")
+    assert line.startswith("runtime.compile: going on uncompiled, because compiling fails here: ")
     assert "\n" not in line
 
 
@@ -130,8 +132,9 @@ def run_small(folder: Path, recipe: Recipe, photos: MadePhotos, compiled: bool) 
     """A run of small networks, which are compiled in a second or two, and what it said."""
     networks = GeneratorParams(filters=1, downs=2, dropout=0.5), DiscriminatorParams(filters=1, downs=1)
     said = list[str]()
-    params = settings(compile=compiled, epochs=3)
-    return train(photos, params, *networks, recipe, 1, Checkpoints(folder), said.append), said
+    runtime = RuntimeParams(device="cpu", precision="fp32", compile=compiled)
+    checkpoints = Checkpoints(folder)
+    return train(photos, settings(epochs=3), runtime, AUGMENT, *networks, recipe, checkpoints, said.append), said
 
 
 def test_where_compiling_a_network_fails_the_run_is_one_that_was_never_compiled(
@@ -154,7 +157,7 @@ def test_where_compiling_a_network_fails_the_run_is_one_that_was_never_compiled(
     assert graphs[0] > 4
     for refused in (0, graphs[0] - 1):  # the generator forwards, and backwards while the critic is to get no gradients
         trained, said, _ = compiled(BackEnd(refused))
-        assert said[0] == "train.compile: going on uncompiled, because compiling fails here: no convolutions here"
+        assert said[0] == "runtime.compile: going on uncompiled, because compiling fails here: no convolutions here"
         assert_identical(trained, eager)
 
 
@@ -165,7 +168,9 @@ def test_compiled_networks_have_the_losses_of_the_others(
     # aot_eager captures forward and backward graphs as the default back end does, and generates no code: seconds less.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
     monkeypatch.setattr(compiling, "_compile_something_small", lambda device: None)
-    compiled = run(tmp_path / "compiled", RECIPES[name], MadePhotos(4), compile=True, epochs=3).history
+    compiled = run(
+        tmp_path / "compiled", RECIPES[name], MadePhotos(4), RUNTIME.model_copy(update={"compile": True}), epochs=3
+    ).history
     for row, reference in zip(
         compiled, run(tmp_path / "not", RECIPES[name], MadePhotos(4), epochs=3).history, strict=True
     ):

@@ -68,7 +68,7 @@ def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_here_is_told_by_the_settings_own_name() -> None:
     for device in ("auto", "cpu"):
-        check_device(device, "train.device")
+        check_device(device, "runtime.device")
     with pytest.raises(UserError) as caught:
-        Machine.find("cuda", key="train.device")
-    assert str(caught.value).startswith("train.device: got cuda, which this machine does not have; it has cpu")
+        Machine.find("cuda", key="runtime.device")
+    assert str(caught.value).startswith("runtime.device: got cuda, which this machine does not have; it has cpu")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from test_loop import DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
+from test_loop import AUGMENT, DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
 from torch import nn
 
 from benchmarks.ours import make_photos
@@ -20,6 +20,7 @@ from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.models.checkpoint import Checkpoints, save_generator
 from recolor.models.networks import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
+from recolor.runtime.devices import RuntimeParams
 from recolor.runtime.distributed import Crew
 from recolor.training.loop import Trained, _seed, train
 from recolor.training.objectives import Recipe
@@ -29,16 +30,18 @@ from stages.launching import launch
 
 # Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
 RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan": WGAN}
-EVALUATION = EvaluateParams(
-    batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2, device="cpu", processes=1
-)
+CPU = RuntimeParams(device="cpu", precision="fp32", compile=False)
+EVALUATION = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2)
 SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.json")
 STILL = GENERATOR.model_copy(update={"dropout": 0.0})
 
 
 def train_in(folder: Path, recipe: Recipe, precision: str = "fp32") -> Trained:
-    params = settings(epochs=3, precision=precision)
-    return train(MadePhotos(12), params, STILL, DISCRIMINATOR, recipe, 1, Checkpoints(folder), lambda line: None)
+    runtime, checkpoints = CPU.model_copy(update={"precision": precision}), Checkpoints(folder)
+    networks = STILL, DISCRIMINATOR
+    return train(
+        MadePhotos(12), settings(epochs=3), runtime, AUGMENT, *networks, recipe, checkpoints, lambda line: None
+    )
 
 
 def after_batch_norm(crew: Crew) -> dict[str, list[Any]]:
@@ -60,10 +63,16 @@ def after_batch_norm(crew: Crew) -> dict[str, list[Any]]:
 
 def write_node(folder: Path, cache: Path) -> None:
     """What a stage needs: settings and a cache, on a disk of its own."""
-    sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "train": settings(processes=2), "gan": GAN}
-    params = {name: section.model_dump() for name, section in sections.items()}
+    sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "augment": AUGMENT, "train": settings(), "gan": GAN}
+    params = {
+        "recipe": "paper",
+        "data": {"mine": {}},
+        "overrides": {"mine": {}},
+        "paper": {name: section.model_dump() for name, section in sections.items()},
+        "runtime": CPU.model_dump() | {"processes": 2},
+    }
     shutil.copytree(cache, folder / "data" / "cache" / "mine")
-    (folder / "params.yaml").write_text(json.dumps({"seed": 1, "data": {"mine": {"overrides": {}}}, **params}))
+    (folder / "params.yaml").write_text(json.dumps(params))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +160,7 @@ def test_one_process_writes_the_stages_outputs(told: list[dict[str, Any]]) -> No
 
 
 def test_two_processes_score_what_one_scores_byte_for_byte(told: list[dict[str, Any]], work: Path) -> None:
-    evaluate(work / "cache", {"gan": work / "model"}, work / "alone", EVALUATION, 1)
+    evaluate(work / "cache", {"gan": work / "model"}, work / "alone", EVALUATION, CPU, 1)
     for name in SCORED:
         assert (work / "alone" / name).read_bytes() == (work / "node0" / "data" / "metrics" / name).read_bytes(), name
 
@@ -171,19 +180,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-@pytest.mark.parametrize(("section", "stage"), [("train", "train_gan"), ("evaluate", "evaluate")])
+@pytest.mark.parametrize("stage", ["train_gan", "evaluate"])
 def test_the_setting_starts_the_processes_unless_a_launcher_did(
-    section: str, stage: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    stage: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch(section, 1, "auto", stage, "mine")
+    launch(RuntimeParams(), stage, "mine")
     assert not started
-    launch(section, 2, "cpu", stage, "mine")
+    launch(RuntimeParams(device="cpu", processes=2), stage, "mine")
     (command,) = started
     assert command[1:3] == ["-m", "torch.distributed.run"]
     assert command[-4:] == ["--nproc-per-node=2", "-m", f"stages.{stage}", "mine"]
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, torch.get_num_threads() // 2))
     monkeypatch.setenv("LOCAL_RANK", "0")
-    launch(section, 2, "cpu", stage, "mine")
+    launch(RuntimeParams(device="cpu", processes=2), stage, "mine")
     assert len(started) == 1
 
 
@@ -192,10 +201,10 @@ def test_the_processes_share_the_threads_of_one_unless_the_user_has_said_how_man
     processes: int, threads: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    launch("train", processes, "cpu", "train_gan", "mine")
+    launch(RuntimeParams(device="cpu", processes=processes), "train_gan", "mine")
     assert os.environ["OMP_NUM_THREADS"] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    launch("train", processes, "cpu", "train_gan", "mine")
+    launch(RuntimeParams(device="cpu", processes=processes), "train_gan", "mine")
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
@@ -204,11 +213,10 @@ def test_there_are_no_more_processes_than_gpus_but_on_cpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for section in ("train", "evaluate"):
-        with pytest.raises(UserError, match=rf"{section}\.processes: got 2, takes at most the 1 GPUs here"):
-            launch(section, 2, "auto", "evaluate", "mine")
+    with pytest.raises(UserError, match=r"runtime\.processes: got 2"):
+        launch(RuntimeParams(processes=2), "evaluate", "mine")
     assert not started
-    launch("train", 2, "cpu", "train_gan", "mine")
+    launch(RuntimeParams(device="cpu", processes=2), "train_gan", "mine")
     assert len(started) == 1
 
 
@@ -233,8 +241,8 @@ def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
 def test_the_evaluate_stage_asks_for_its_processes(
     monkeypatch: pytest.MonkeyPatch, params_file: Path, set_param
 ) -> None:
-    set_param("evaluate.processes", 2)
-    set_param("evaluate.device", "cpu")
+    set_param("runtime.processes", 2)
+    set_param("runtime.device", "cpu")
     started: list[list[str]] = []
 
     def started_instead(program: str, arguments: list[str]) -> None:

@@ -32,8 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos = write_photos(tmp_path_factory.mktemp("photos"))
     folder.mkdir()
     shutil.copy(ROOT / "params.yaml", folder)
-    every_step = {"train.checkpoint_minutes": 1e-9}
-    set_params(folder, {**TINY, "data.mine.path": str(photos), "train.batch_size": 7, **every_step})
+    every_step = {"runtime.checkpoint_minutes": 1e-9}
+    set_params(folder, {**TINY, "data.mine.path": str(photos), "paper.train.batch_size": 7, **every_step})
     cache = CacheParams(size=32, train_fraction=0.85, min_chroma=2)
     build(listing_of(photos, walk(photos)), photos, folder / "data/cache/mine", cache, 42, processes=1)
     return folder
@@ -116,7 +116,7 @@ def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_rig
 
 
 def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path) -> None:
-    set_params(work, {"train.epochs": 100_000, "train.checkpoint_minutes": 10})
+    set_params(work, {"paper.train.epochs": 100_000, "runtime.checkpoint_minutes": 10})
     with running(work) as first:
         second = stage(work)
         assert (second.returncode, second.stderr) == (
@@ -139,14 +139,14 @@ def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path
     assert told.startswith("error: stopped by SIGINT at step ")
     assert int(told.split("at step ")[1].split(",")[0]) > step
 
-    set_params(work, {"train.epochs": 2})
+    set_params(work, {"paper.train.epochs": 2})
     other = stage(work)
     assert other.returncode == 0
     assert "going on" not in other.stdout
     assert len((work / "data/models/mine/gan/history.csv").read_text().splitlines()) == 3
     stopped = {path.name for path in (work / "data/checkpoints").iterdir()}
     assert len(stopped) == 2  # what a run has not ended with stays,
-    set_params(work, {"train.epochs": 1})
+    set_params(work, {"paper.train.epochs": 1})
     assert stage(work).returncode == 0
     kept = {path.name for path in (work / "data/checkpoints").iterdir()}
     assert len(kept) == 2  # and what one of other settings has ended with goes
@@ -252,7 +252,11 @@ def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothi
     for package in ("recolor", "stages"):
         shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__pycache__"))
     edits = {
-        "params.yaml": ("epochs: 30", "epochs: 31", "params.yaml: train was changed while this ran; run it again"),
+        "params.yaml": (
+            "epochs: 30",
+            "epochs: 31",
+            "params.yaml: paper.train was changed while this ran; run it again",
+        ),
         "recolor/training/history.py": (
             "CHECK_EVERY = 16",
             "CHECK_EVERY = 15",
@@ -260,7 +264,7 @@ def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothi
         ),
     }
     for model, (name, (before, after, line)) in zip(("train_gan", "train_wgan"), edits.items(), strict=True):
-        set_params(work, {"train.epochs": 30, "train.checkpoint_minutes": 10})
+        set_params(work, {"paper.train.epochs": 30, "runtime.checkpoint_minutes": 10})
         text = (work / name).read_text()
         assert before in text
         with running(work, model) as process:

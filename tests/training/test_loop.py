@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from recolor.core.errors import UserError
+from recolor.dataset.augment import AugmentParams
 from recolor.models.checkpoint import Checkpoints
 from recolor.models.networks import DiscriminatorParams, GeneratorParams
-from recolor.runtime.devices import Machine
+from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
 from recolor.training import loop as training
 from recolor.training.history import Diverged
@@ -55,17 +56,26 @@ class MadePhotos:
         return self.lab[indices].half() * (1 if len(self.asked) <= self.spoilt_after else math.nan)
 
 
+AUGMENT = AugmentParams(flip=True, crop=1, tone=0)
+RUNTIME = RuntimeParams(device="cpu", precision="fp32", compile=False, data_on_device=False)
+
+
 def settings(**changes: Any) -> TrainParams:
-    defaults = {"epochs": 2, "batch_size": 4, "flip": True, "decay_epochs": 0, "device": "cpu", "precision": "fp32"}
-    speed = {"compile": False, "deterministic": False, "data_on_device": False, "processes": 1}
-    return TrainParams(**{**defaults, **speed, "checkpoint_minutes": 10, **changes})
+    return TrainParams(**{"seed": 1, "epochs": 2, "batch_size": 4, "decay_epochs": 0, **changes})
 
 
-def run(folder: Path, recipe: Recipe = GAN, photos: MadePhotos | None = None, **changes: Any) -> Trained:
+def run(
+    folder: Path,
+    recipe: Recipe = GAN,
+    photos: MadePhotos | None = None,
+    runtime: RuntimeParams = RUNTIME,
+    augment: AugmentParams = AUGMENT,
+    **changes: Any,
+) -> Trained:
+    """A run of tiny networks; `changes` are those of section `train`."""
+    networks, checkpoints = (GENERATOR, DISCRIMINATOR), Checkpoints(folder)
     photos = photos or MadePhotos(12)
-    return train(
-        photos, settings(**changes), GENERATOR, DISCRIMINATOR, recipe, 1, Checkpoints(folder), lambda line: None
-    )
+    return train(photos, settings(**changes), runtime, augment, *networks, recipe, checkpoints, lambda line: None)
 
 
 def weights(trained: Trained) -> dict[str, Tensor]:
@@ -203,7 +213,7 @@ def test_half_of_the_photos_are_mirrored_when_asked(tmp_path: Path, monkeypatch:
     for flip, share in [(True, 0.5), (False, 0.0)]:
         seen.clear()
         photos.asked.clear()
-        run(tmp_path / str(flip), photos=photos, epochs=4, flip=flip)
+        run(tmp_path / str(flip), photos=photos, epochs=4, augment=AUGMENT.model_copy(update={"flip": flip}))
         original = photos.lab[photos.asked]
         shown = torch.cat(seen)
         mirrored = (shown == original.flip(-1)).flatten(1).all(dim=1)
@@ -231,9 +241,7 @@ def test_the_rate_decays_over_the_last_epochs(tmp_path: Path) -> None:
 def test_two_runs_are_identical_and_another_seed_is_not(tmp_path: Path) -> None:
     one, two = run(tmp_path / "1"), run(tmp_path / "2")
     assert_identical(one, two)
-    other = train(
-        MadePhotos(12), settings(), GENERATOR, DISCRIMINATOR, GAN, 2, Checkpoints(tmp_path / "3"), lambda line: None
-    )
+    other = run(tmp_path / "3", seed=2)
     assert other.history != one.history
 
 
@@ -331,7 +339,7 @@ def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last
     written = run(tmp_path / "1", epochs=3).timings
     assert [path.stem for path in (tmp_path / "1").glob("*.json")] == ["000000009"]
     assert [row["checkpoints"] > 0 for row in written] == [False, False, True]
-    often = run(tmp_path / "2", epochs=3, checkpoint_minutes=1e-9).timings
+    often = run(tmp_path / "2", epochs=3, runtime=RUNTIME.model_copy(update={"checkpoint_minutes": 1e-9})).timings
     assert all(row["checkpoints"] > 0 for row in often)
 
 
@@ -368,7 +376,7 @@ def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
     monkeypatch.setattr(training, "train_step", step)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to be put back as it was
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    trained = run(tmp_path / "1", epochs=1, deterministic=wanted)
+    trained = run(tmp_path / "1", epochs=1, runtime=RUNTIME.model_copy(update={"deterministic": wanted}))
     assert seen == [(wanted, not wanted)] * 3
     assert not torch.are_deterministic_algorithms_enabled()
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if wanted else None)
@@ -381,7 +389,9 @@ def test_bf16_stays_near_fp32_over_200_steps(name: str, tmp_path: Path) -> None:
     photos = MadePhotos(20)
     photos.lab[:, 1:] = 0.5 * photos.lab[:, :1].sign()  # colours that L gives away, so that there is something to learn
     full = run(tmp_path / "fp32", RECIPES[name], photos, epochs=40)
-    half = run(tmp_path / "bf16", RECIPES[name], photos, epochs=40, precision="bf16")
+    half = run(
+        tmp_path / "bf16", RECIPES[name], photos, epochs=40, runtime=RUNTIME.model_copy(update={"precision": "bf16"})
+    )
     assert half.history[-1]["critic_steps"] == 200
     assert half.history != full.history
     losses, reference = ([row["generator_l1"] for row in trained.history] for trained in (half, full))
