@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recolor.core.downloads import DownloadError, Patience, RemoteFile, download
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
-from recolor.sources.downloads import DownloadError, Patience, RemoteFile, download
 
 CLEAN_FID = "inception-2015-12-05.pt"
 TORCH_FIDELITY = "weights-inception-2015-12-05-6726825d.pth"

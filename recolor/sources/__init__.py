@@ -1,1 +1,1 @@
-"""Where photos come from: listings, downloads, archives. May import core and images."""
+"""Where photos come from: listings and archives. May import core and images."""

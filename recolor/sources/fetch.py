@@ -15,13 +15,13 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import AfterValidator, Field
 
+from recolor.core.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.core.errors import UserError
 from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.images.decoding import SUFFIXES, decode, is_photo, listed_name
 from recolor.images.folders import walk
 from recolor.sources import archives
-from recolor.sources.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.sources.listing import listing_of
 
 # The colour photos that scikit-image installs, in every version since 0.24. Left out: drawings, logos, grey pictures, one

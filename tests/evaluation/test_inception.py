@@ -22,6 +22,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchmetrics.image.inception import InceptionScore
 
+from recolor.core.downloads import Patience
 from recolor.core.storage import DiskFull
 from recolor.evaluation import inception
 from recolor.evaluation.inception import (
@@ -39,7 +40,6 @@ from recolor.evaluation.inception import (
     kernel_distance,
     set_scores,
 )
-from recolor.sources.downloads import Patience
 
 PICTURES = 20
 CPU = torch.device("cpu")

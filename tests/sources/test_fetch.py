@@ -17,10 +17,10 @@ from conftest import ROOT, photos_in
 from pydantic import TypeAdapter
 from server import Server
 
+from recolor.core.downloads import DownloadError, Patience, RemoteFile
 from recolor.core.errors import UserError
 from recolor.dataset.shards import read_table
 from recolor.images.decoding import decode
-from recolor.sources.downloads import DownloadError, Patience, RemoteFile
 from recolor.sources.fetch import (
     SAMPLE,
     CocoParams,

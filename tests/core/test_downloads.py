@@ -14,9 +14,9 @@ import server as web
 from conftest import ordinary_user
 from server import Server
 
+from recolor.core import downloads
+from recolor.core.downloads import DownloadError, Patience, RemoteFile, download
 from recolor.core.storage import DiskFull, room_for
-from recolor.sources import downloads
-from recolor.sources.downloads import DownloadError, Patience, RemoteFile, download
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
 IMPATIENT = Patience(timeout=20, attempts=3, wait=0.01)
