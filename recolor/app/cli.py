@@ -1,5 +1,6 @@
 """The `recolor` command for people. What a command needs is imported when it runs: `recolor --help` waits for nothing."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -85,7 +86,8 @@ def colorize(
     at the end, and the exit status is 1.
     """
     from recolor.inference.colorizer import Colorizer
-    from recolor.inference.files import colorize_files, plan
+    from recolor.inference.files import colorize_files
+    from recolor.inference.plan import plan
 
     jobs = plan(photos, out, force)
     folder = _folder(model)
@@ -243,21 +245,22 @@ def _scores(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _report(jobs: Iterable[Any], total: int) -> None:
-    """Says what becomes of each job as it is done, and what could not be done at the end, then with exit status 1."""
+    """Prints what becomes of each job as it is done. The exit status is 1 where one failed."""
     from tqdm import tqdm
 
     from recolor.core.progress import progress
     from recolor.images.decoding import listed_name
 
-    failed = []
+    failed = skipped = 0
     for job in progress(jobs, total, "colorize"):
+        source = listed_name(str(job.source))
         if job.problem:
-            failed.append(job)
+            failed, skipped = failed + (not job.skipped), skipped + job.skipped
+            tqdm.write(f"{'skipped' if job.skipped else 'error'}: {source}: {job.problem}", file=sys.stderr)
         else:
             note = f" ({job.note})" if job.note else ""
-            tqdm.write(f"{listed_name(str(job.source))} -> {listed_name(str(job.target))}{note}")
-    for job in failed:
-        typer.echo(f"error: {listed_name(str(job.source))}: {job.problem}", err=True)
-    typer.echo(f"{total - len(failed)} coloured" + (f", {len(failed)} failed" if failed else ""))
+            tqdm.write(f"{source} -> {listed_name(str(job.target))}{note}")
+    counts = {"coloured": total - failed - skipped, "failed": failed, "skipped": skipped}
+    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
     if failed:
         raise typer.Exit(1)

@@ -23,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recolor.core.errors import UserError
 from recolor.images.decoding import decode, opened, to_srgb
 from recolor.inference.colorizer import Colorizer
-from recolor.inference.files import colorize_files, plan
+from recolor.inference.files import colorize_files
+from recolor.inference.plan import plan
 from recolor.models.checkpoint import read_card
 
 MAX_MEGAPIXELS = 40

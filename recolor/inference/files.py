@@ -1,14 +1,10 @@
-"""Photos on disk to coloured photos on disk: which file becomes which, what it keeps, and what is never done to a file.
+"""Photos on disk to coloured photos on disk. Reading, the network, and painting with writing work at the same time."""
 
-Nothing is written onto a photo that was named, nor over another file unless that is asked for. A coloured photo appears under
-its name when it is whole.
-"""
-
-import contextlib
-import errno
+import functools
 import os
-import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,83 +12,41 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recolor.core.errors import UserError
-from recolor.images.decoding import SUFFIXES, PhotoError, is_photo, opened, to_srgb
+from recolor.images.decoding import PhotoError, opened, to_srgb
 from recolor.images.metadata import save_options
 from recolor.inference.colorizer import Colorizer
+from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
+from recolor.inference.plan import EXISTS, Job, page_count
+from recolor.inference.threads import single_core_threads
 from recolor.inference.upsampling import Upsampling
+from recolor.inference.writing import appearing, unwritable
 
 T = TypeVar("T")
+Notify = Callable[[Job, str], None]
 
-MARK = "-recolor"  # at the end of a result's name; folders are searched for photos without it
-BATCH = 16  # photos in memory at a time
-BATCH_PIXELS = 16_000_000  # no further photo is read when those in memory have as many: the last one may be of any size
-
-# What each format is written with; photos in others (GIF, HEIC) become PNG. 4:4:4 is colour at full resolution: at half of it,
-# all that lossy WebP has, lightness moves too, by several units where colours are strong.
-_WRITTEN: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
-    "PNG": {},
-    "WEBP": {"lossless": True, "quality": 20, "method": 1},  # a fourth of the default's time, and as small
-    "TIFF": {},  # uncompressed: Pillow cannot put EXIF's directories into a compressed one
-    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
-    "BMP": {},
-    "PPM": {},
-}
-_OPAQUE = {"JPEG", "BMP", "PPM"}
-_SUFFIX = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "BMP": ".bmp", "PPM": ".ppm"}  # else .png
-_COLOURLESS = {".pgm"}  # a name for grey photos
-_EXISTS = "{} exists already; --force overwrites it"
+BATCH = 16  # photos in one batch
+BATCH_PIXELS = 16_000_000  # a batch ends with the photo that reaches as many; while one has more, no other is in memory
 _TOO_LARGE = "needs more memory than there is"
-
-# Formats hold so many pixels a side.
-_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "memory object")  # in a RuntimeError of torch
-
-
-class Job(NamedTuple):
-    """A photo and its result's place.
-
-    `problem`: why it cannot be done, empty if it can. `note`: what the result does not keep. `force`: may replace a file.
-    """
-
-    source: Path
-    target: Path
-    problem: str = ""
-    note: str = ""
-    force: bool = False
+_UNCOMPRESSED = (None, "raw")
 
 
 class _Loaded(NamedTuple):
     job: Job
     image: Image.Image
-    options: dict[str, Any]
+    metadata: dict[str, Any]
     modified: int
 
 
-def plan(photos: Sequence[Path], out: Path | None = None, force: bool = False) -> list[Job]:
-    """What is to be done for `photos`, files and folders, the latter with all their subfolders.
+class _Painting(NamedTuple):
+    """How photos are painted and written; see `colorize_files`."""
 
-    The results, NAME-recolor.SUFFIX, go next to their photos, or into the folder `out`, where a folder's tree is kept. SUFFIX
-    is the photo's own, unless its content is in another format or nothing can be written under it. With one photo, `out` may
-    be a file. A folder without photos is a job with a problem. Raises UserError for an `out` that cannot be written.
-    """
-    found: list[tuple[Path, Path]] = []
-    empty: list[Job] = []
-    for path in photos:
-        inside = _search(path) if path.is_dir() else [path]
-        if not inside:
-            empty.append(Job(path, path, "no photos in this folder"))
-        found += [(file, file.relative_to(path) if path.is_dir() else Path(file.name)) for file in inside]
-    if out is not None and not out.is_dir() and out.suffix.lower() in {*SUFFIXES, *_suffixes()}:
-        if len(found) > 1:
-            raise UserError(f"{out}: one file cannot hold {len(found)} photos; name a folder")
-        if out.suffix.lower() not in _suffixes():
-            raise UserError(f"{out}: cannot write {out.suffix}; takes {', '.join(sorted(_suffixes()))}")
-        targets = [out] * len(found)
-    else:
-        targets = [_marked(file if out is None else out / below, file) for file, below in found]
-    return empty + _checked([file for file, _ in found], targets, force)
+    colorizer: Colorizer
+    upsampling: Upsampling
+    strength: float
+    side_by_side: bool
+    quality: int | None
+    notify: Notify
 
 
 def colorize_files(
@@ -103,49 +57,133 @@ def colorize_files(
     upsampling: Upsampling = "guided",
     strength: float = 1.0,
     side_by_side: bool = False,
+    quality: int | None = None,
+    notify: Notify = lambda job, state: None,
 ) -> Iterator[Job]:
     """Does the jobs, in order, and yields each when it is done or, with its `problem`, when it could not be.
 
     A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, and says so
-    if the photo named its colour space. `side_by_side`: the photo as it was, left of the result. A photo that needs more
-    memory than there is has that as its problem. Raises UserError for what `colorizer` does not take.
+    if the photo named its colour space. `side_by_side`: the photo as it was, left of the result. `quality`: of
+    JPEG, WebP and AVIF (`formats.save`). A photo that needs more
+    memory than there is has that as its problem. `notify` is called, from several threads, with what is done to a job.
+    Raises UserError for what `colorizer` does not take.
     """
+    painting = _Painting(colorizer, upsampling, strength, side_by_side, quality, notify)
+    jobs = list(jobs)
+    refusing = unwritable({job.target.parent for job in jobs if not job.problem})
+    jobs = [
+        job._replace(problem=f"{job.target} cannot be written: {refusing[job.target.parent]}")
+        if not job.problem and job.target.parent in refusing
+        else job
+        for job in jobs
+    ]
+    finishing: list[Future[Job]] = []
+    loading: list[Future[Job | _Loaded]] = []
+    try:
+        # Decoding ignores warnings, and restores the filters afterwards: in several threads at once, to what another has set.
+        with warnings.catch_warnings():
+            batches = list(_batches(jobs))
+            for batch, following in zip(batches, [*batches[1:], []], strict=True):
+                loading = loading or _load_all(batch, painting)
+                loaded, loading = [future.result() for future in loading], []
+                if overlap := sum(job.pixels for job in batch + following) < 2 * BATCH_PIXELS:
+                    loading = _load_all(following, painting)
+                started = _start(loaded, painting, size, finishing)
+                yield from _results(finishing)
+                finishing = started
+                if not overlap:
+                    yield from _results(finishing)
+            yield from _results(finishing)
+    finally:
+        for load in loading:
+            load.cancel()
+        for finish in finishing:
+            finish.cancel()
 
-    def paint(batch: list[_Loaded]) -> Iterator[Job]:
-        """Empties `batch`, so that the memory of each photo is free when it is done."""
-        predicted = _unless_memory_fails(lambda: colorizer.predict([photo.image for photo in batch], size))
-        if predicted is None and len(batch) > 1:
-            while batch:
-                yield from paint([batch.pop(0)])
-        while batch:
-            job = batch[0].job
-            photo = _unless_memory_fails(lambda: finish(batch.pop(0), predicted, len(batch)))
-            yield job._replace(problem=_TOO_LARGE) if photo is None else _written(photo)
 
-    def finish(photo: _Loaded, predicted: Tensor | None, left: int) -> _Loaded | None:
-        if predicted is None:
-            return None
-        start = photo.image.width if side_by_side else 0
-        if side_by_side:
-            photo = photo._replace(image=_twice(photo.image))
-        colorizer.paint(photo.image, predicted[len(predicted) - 1 - left], upsampling, strength, start)
-        return photo
-
-    batch: list[_Loaded] = []
-    pixels = 0
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    batch: list[Job] = []
     for job in jobs:
-        loaded = job if job.problem else _load(job, side_by_side)
-        if isinstance(loaded, Job):
-            yield loaded
-            continue
-        batch.append(loaded)
-        pixels += loaded.image.width * loaded.image.height
-        del loaded
-        if len(batch) == BATCH or pixels >= BATCH_PIXELS:
-            yield from paint(batch)
-            pixels = 0
+        batch.append(job)
+        if len(batch) == BATCH or sum(job.pixels for job in batch) >= BATCH_PIXELS:
+            yield batch
+            batch = []
     if batch:
-        yield from paint(batch)
+        yield batch
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """For reading and writing; the strips of a photo have threads of their own, since these wait for them."""
+    return single_core_threads(torch.get_num_threads())
+
+
+def _load_all(batch: Sequence[Job], painting: _Painting) -> list[Future[Job | _Loaded]]:
+    return [_threads().submit(_load, job, painting) for job in batch]
+
+
+def _start(
+    loaded: list[Job | _Loaded], painting: _Painting, size: int | None, finishing: list[Future[Job]]
+) -> list[Future[Job]]:
+    """Colours the photos among `loaded` and starts to paint and write them. Empties `loaded`, so that memory is free early."""
+    predicted = _unless_memory_fails(lambda: _predict(loaded, painting.colorizer, size))
+    if predicted is None and len(loaded) > 1:  # one photo after the other, and nothing beside it
+        wait(finishing)
+        return [_done(future.result()) for item in _emptied(loaded) for future in _start([item], painting, size, [])]
+    rows = iter(predicted or [])
+    futures: list[Future[Job]] = []
+    for item in _emptied(loaded):
+        if isinstance(item, Job):
+            futures.append(_done(item))
+        elif predicted is None:
+            futures.append(_done(item.job._replace(problem=_TOO_LARGE)))
+        else:
+            futures.append(_threads().submit(_finish, [item], next(rows), painting))
+        del item
+    return futures
+
+
+def _predict(loaded: list[Job | _Loaded], colorizer: Colorizer, size: int | None) -> list[Tensor]:
+    images = [item.image for item in loaded if isinstance(item, _Loaded)]
+    return list(colorizer.predict(images, size)) if images else []
+
+
+def _emptied(items: list[T]) -> Iterator[T]:
+    """Yields the items and drops each of them, so that its memory is free as soon as its user drops it too."""
+    while items:
+        yield items.pop(0)
+
+
+def _results(futures: list[Future[Job]]) -> Iterator[Job]:
+    for future in _emptied(futures):
+        yield future.result()
+
+
+def _done(job: Job) -> Future[Job]:
+    future: Future[Job] = Future()
+    future.set_result(job)
+    return future
+
+
+def _finish(photos: list[_Loaded], predicted: Tensor, painting: _Painting) -> Job:
+    """Paints and writes the one photo in `photos`, a list so that nobody else holds its memory."""
+    job = photos[0].job
+    done = _unless_memory_fails(lambda: _paint_and_write(photos.pop(), predicted, painting))
+    return done or job._replace(problem=_TOO_LARGE)
+
+
+def _paint_and_write(photo: _Loaded, predicted: Tensor, painting: _Painting) -> Job:
+    job, image, metadata, modified = photo
+    del photo
+    start = image.width if painting.side_by_side else 0
+    if painting.side_by_side:
+        image = _twice(image)
+    painting.colorizer.paint(
+        *(image, predicted, painting.upsampling, painting.strength, start),
+        progress=lambda share: painting.notify(job, f"painting {share:.0%}"),
+    )
+    painting.notify(job, "writing")
+    return _write(job, image, metadata, modified, painting.quality)
 
 
 def _unless_memory_fails(work: Callable[[], T]) -> T | None:
@@ -160,89 +198,58 @@ def _unless_memory_fails(work: Callable[[], T]) -> T | None:
         return None
 
 
-def _search(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if is_photo(path.relative_to(folder).as_posix()) and not path.stem.endswith(MARK) and path.is_file()
-    )
-
-
-def _suffixes() -> dict[str, str]:
-    """The format of each suffix that can be written."""
-    known = Image.registered_extensions()
-    return {
-        suffix: kind
-        for suffix, kind in known.items()
-        if kind in _WRITTEN and kind in Image.SAVE and suffix in SUFFIXES - _COLOURLESS
-    }
-
-
-def _marked(path: Path, source: Path) -> Path:
-    """The name of the result for a photo called `path`, whose file is `source`."""
-    named = _suffixes().get(path.suffix.lower())
-    try:
-        with opened(source) as file:
-            kind = "JPEG" if file.format == "MPO" else file.format  # several JPEGs in one, the first of them the photo
-    except PhotoError:  # told when its turn comes
-        kind = named or ""
-    suffix = path.suffix if named and named == kind else _SUFFIX.get(str(kind), ".png")
-    return path.with_name(f"{path.stem}{MARK}{suffix}")
-
-
-def _checked(sources: Sequence[Path], targets: Sequence[Path], force: bool) -> list[Job]:
-    # Unlike pathlib, realpath and lexists answer for links in a circle and names that are too long: told when their turn comes.
-    originals = {os.path.realpath(source) for source in sources}
-    taken: dict[str, Path] = {}
-    jobs = []
-    for source, target in zip(sources, targets, strict=True):
-        place = os.path.realpath(target)
-        first = taken.setdefault(place, source)
-        problem = ""
-        if os.path.realpath(first) != os.path.realpath(source):
-            problem = f"{target} is to hold {first} already"
-        elif place in originals:
-            problem = f"{target} is one of the photos to colour, and these stay as they are"
-        elif os.path.lexists(target) and not force:
-            problem = _EXISTS.format(target)
-        jobs.append(Job(source, target, problem, force=force))
-    return list(dict.fromkeys(jobs))
-
-
-def _load(job: Job, side_by_side: bool) -> _Loaded | Job:
+def _load(job: Job, painting: _Painting) -> Job | _Loaded:
     """The photo, or the job with its problem."""
-    kind = _suffixes()[job.target.suffix.lower()]
+    if job.problem:
+        return job
+    painting.notify(job, "reading")
+    kind = writable_suffixes()[job.target.suffix.lower()]
+    notes = []
     try:
         with opened(job.source) as file:
+            pages = page_count(file)
+            if job.page is not None:
+                file.seek(job.page)
+            elif pages > 1 and (page := _photo_page(file, pages)):
+                file.seek(page)
+                notes.append(f"page {page + 1} of {pages}, the largest")
+            elif pages > 1:
+                notes.append(f"the first of {pages} pages or frames")
             deep = _is_deep(file)
-            image = to_srgb(file, keep_alpha=kind not in _OPAQUE)
-            options, notes = save_options(file, kind)
-            if (frames := _frames(file)) > 1:
-                notes.append(f"the first of {frames} pages or frames")
-            if deep:
-                notes.append("in 8 bits, the photo has more")
+            image = to_srgb(file, keep_alpha=kind not in OPAQUE)
+            metadata, missing = save_options(file, kind)
+            if kind == "TIFF" and (compression := file.info.get("compression")) not in _UNCOMPRESSED:
+                metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
+            notes = missing + notes + ["in 8 bits, the photo has more"] * deep
             modified = job.source.stat().st_mtime_ns
     except PhotoError as error:
         return job._replace(problem=str(error))
-    size, most = (image.width * (1 + side_by_side), image.height), _SIDES.get(kind)
+    size, most = (image.width * (1 + painting.side_by_side), image.height), MAX_SIDE.get(kind)
     if most and max(size) > most:
         large = f"{size[0]}x{size[1]} pixels; {kind} holds {most:,} a side, .png or .tif more"
         return job._replace(problem=f"{job.target} cannot be written: {large}")
-    return _Loaded(job._replace(note="; ".join(notes)), image, options, modified)
+    return _Loaded(job._replace(note="; ".join(notes)), image, metadata, modified)
+
+
+def _photo_page(file: Image.Image, pages: int) -> int:
+    """The page that is the photo: 0, or the largest one of a TIFF whose first page is a thumbnail of it, of the same shape."""
+    if file.format != "TIFF":
+        return 0
+    sizes = []
+    for page in range(pages):
+        file.seek(page)
+        sizes.append(file.size)
+    file.seek(0)
+    largest = max(range(pages), key=lambda page: sizes[page][0] * sizes[page][1])
+    (width, height), (wide, high) = sizes[0], sizes[largest]
+    is_thumbnail = wide >= 2 * width and abs(wide * height - high * width) <= max(wide, high)
+    return largest if is_thumbnail else 0
 
 
 def _is_deep(file: Image.Image) -> bool:
-    """Whether a photo that is not decoded yet has more than 8 bits a channel: Pillow tells its decoders so."""
+    """Whether a photo that is not decoded yet has more than 8 bits a channel, by what Pillow passes to its decoders."""
     tiles = getattr(file, "tile", [])
     return file.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
-
-
-def _frames(file: Image.Image) -> int:
-    """Of a TIFF, GIF, WebP or APNG; the other pictures in an MPO are a camera's previews."""
-    try:
-        return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
-    except Exception:  # whatever is wrong with a later page, the first one is done
-        return 1
 
 
 def _twice(image: Image.Image) -> Image.Image:
@@ -252,54 +259,15 @@ def _twice(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _written(photo: _Loaded) -> Job:
-    job, image, options, modified = photo
-    target = job.target
-    kind = _suffixes()[target.suffix.lower()]
+def _write(job: Job, image: Image.Image, metadata: dict[str, Any], modified: int, quality: int | None) -> Job:
+    target: Path = job.target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _appearing(target, job.force) as temporary:
-            image.save(temporary, kind, **_WRITTEN[kind], **options)
+        with appearing(target, job.force) as temporary:
+            save(image, temporary, writable_suffixes()[target.suffix.lower()], metadata, quality)
             os.utime(temporary, ns=(modified, modified))
     except FileExistsError:
-        return job._replace(problem=_EXISTS.format(target))
-    except MemoryError:
-        return job._replace(problem=_TOO_LARGE)
+        return job._replace(problem=EXISTS.format(target))
     except (OSError, ValueError) as error:  # no room, no permission; more pixels than the format can hold
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         return job._replace(problem=f"{target} cannot be written: {reason}")
     return job
-
-
-@contextlib.contextmanager
-def _appearing(target: Path, force: bool) -> Iterator[Path]:
-    """A hidden path of its own that becomes `target` when the block ends well, and goes away when it does not.
-
-    Raises FileExistsError where `target` is there by then and not `force`: a long run is not alone in a folder.
-    """
-    temporary = target.with_name(f".recolor-{uuid.uuid4().hex}.part")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        if force:
-            temporary.replace(target)
-        else:
-            _link(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _link(temporary: Path, target: Path) -> None:
-    """Makes `target` a name of `temporary`. Where there are no links (FAT, some network disks) an empty file holds it first."""
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        target.open("xb").close()
-        try:
-            temporary.replace(target)
-        except OSError:
-            target.unlink()
-            raise

@@ -77,9 +77,10 @@ def test_colorize_takes_its_settings(repository: Path) -> None:
 
 
 def test_failures_are_told_and_the_others_done(repository: Path) -> None:
+    Path("empty").mkdir()
     Path("text.jpg").write_text("not a photo")
     battery.picture(0).save("pages.tif", save_all=True, append_images=[battery.picture(1)])
-    result = recolor("colorize", "text.jpg", "photo.jpg", "data", "missing.png", "pages.tif", "-o", "out")
+    result = recolor("colorize", "text.jpg", "photo.jpg", "empty", "missing.png", "pages.tif", "-o", "out")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1:] == [
         "photo.jpg -> out/photo-recolor.jpg",
@@ -87,7 +88,7 @@ def test_failures_are_told_and_the_others_done(repository: Path) -> None:
         "2 coloured, 3 failed",
     ]
     assert result.stderr.splitlines() == [
-        "error: data: no photos in this folder",
+        "error: empty: no photos in this folder",
         "error: text.jpg: not a photo, or in a format that is not supported",
         "error: missing.png: no such file (any more)",
     ]

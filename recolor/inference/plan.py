@@ -1,0 +1,139 @@
+"""Which photo becomes which file, decided before the first one is coloured."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from recolor.core.errors import UserError
+from recolor.images.decoding import PhotoError, is_photo, locate, opened
+from recolor.images.folders import walk
+from recolor.inference.formats import result_suffix, writable_suffixes
+
+MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it
+EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over it"
+
+
+class Job(NamedTuple):
+    """A photo and its result's place.
+
+    `problem`: why there is no result, empty while there may be one; `skipped`: that is no failure. `note`: what differs
+    from the photo. `page`: of a file with several, None for the one that is the photo. `force`: may replace a file.
+    """
+
+    source: Path
+    target: Path
+    problem: str = ""
+    note: str = ""
+    force: bool = False
+    skipped: bool = False
+    page: int | None = None
+    pixels: int = 0  # by the file's header; 0 where it cannot be read
+
+
+class _Photo(NamedTuple):
+    file: Path
+    name: Path  # below the folder that results go to
+    kind: str | None  # None: cannot be opened
+    pixels: int
+    pages: int
+
+
+def plan(
+    photos: Sequence[Path],
+    out: Path | None = None,
+    force: bool = False,
+    skip_existing: bool = False,
+    all_pages: bool = False,
+) -> list[Job]:
+    """What is to be done for `photos`, files and folders, the latter with all their subfolders and linked folders.
+
+    The results, NAME-recolor.SUFFIX, go next to their photos, or into the folder `out`, where a folder's tree is kept. With one
+    photo, `out` may be a file. In a folder a file is a photo by its content; one that is no photo by name and content is a
+    job that is skipped. A folder without photos is a job with a problem. Raises UserError for an `out` that cannot be written.
+    """
+    found: list[_Photo] = []
+    other: list[Job] = []
+    for path in photos:
+        if path.is_dir():
+            inside, skipped = _search(path, all_pages)
+            found += inside
+            other += skipped
+            if not inside:
+                other.append(Job(path, path, "no photos in this folder"))
+        else:
+            found.append(_look(path, Path(path.name), all_pages)[0])
+    named = [(photo, page) for photo in found for page in (range(photo.pages) if photo.pages > 1 else [None])]
+    if out is not None and not out.is_dir() and out.suffix.lower() in Image.registered_extensions():
+        if len(named) > 1:
+            raise UserError(f"{out}: one file cannot hold {len(named)} photos; name a folder")
+        if out.suffix.lower() not in writable_suffixes():
+            known = ", ".join(sorted(writable_suffixes()))
+            raise UserError(f"{out}: cannot write {out.suffix}; takes {known}, or a folder")
+        targets = [out] * len(named)
+    else:
+        targets = [_target(photo, page, out) for photo, page in named]
+    jobs = [
+        Job(photo.file, target, force=force, page=page, pixels=photo.pixels)
+        for (photo, page), target in zip(named, targets, strict=True)
+    ]
+    return other + _checked(jobs, skip_existing)
+
+
+def _search(folder: Path, all_pages: bool) -> tuple[list[_Photo], list[Job]]:
+    """The photos in `folder`, and a job for each other file."""
+    photos, skipped = [], []
+    for name in sorted(walk(folder)):
+        path = locate(folder, name)
+        if path.stem.endswith(MARK) or path.is_dir():  # a result; a folder that may not be looked into
+            continue
+        photo, problem = _look(path, path.relative_to(folder), all_pages)
+        if problem and not is_photo(name):
+            skipped.append(Job(path, path, problem, skipped=True))
+        else:
+            photos.append(photo)
+    return photos, skipped
+
+
+def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
+    """What the file's header says, and why it cannot be read."""
+    try:
+        with opened(path) as file:
+            kind = "JPEG" if file.format == "MPO" else file.format  # several JPEGs in one, the first of them the photo
+            return _Photo(path, name, kind, file.width * file.height, page_count(file) if all_pages else 1), ""
+    except PhotoError as error:  # reported when its turn comes
+        return _Photo(path, name, None, 0, 1), str(error)
+
+
+def page_count(file: Image.Image) -> int:
+    """Of a TIFF, GIF, WebP or APNG; the other pictures in an MPO are a camera's previews."""
+    try:
+        return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
+    except Exception:  # whatever is wrong with a later page, the first one can be coloured
+        return 1
+
+
+def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:
+    place = photo.file if out is None else out / photo.name
+    number = "" if page is None else f"-{page + 1:0{len(str(photo.pages))}d}"
+    return place.with_name(f"{place.stem}{number}{MARK}{result_suffix(photo.file, photo.kind)}")
+
+
+def _checked(jobs: list[Job], skip_existing: bool) -> list[Job]:
+    # realpath and lexists, unlike pathlib, answer for links in a circle and names that are too long: those are reported later.
+    originals = {os.path.realpath(job.source) for job in jobs}
+    taken: dict[str, Job] = {}
+    checked = []
+    for job in jobs:
+        place = os.path.realpath(job.target)
+        first = taken.setdefault(place, job)
+        if (os.path.realpath(first.source), first.page) != (os.path.realpath(job.source), job.page):
+            job = job._replace(problem=f"{job.target} is the result of {first.source} already")
+        elif place in originals:
+            job = job._replace(problem=f"{job.target} is one of the photos to colour, and these stay as they are")
+        elif os.path.lexists(job.target) and not job.force:
+            job = job._replace(problem=EXISTS.format(job.target), skipped=skip_existing)
+        checked.append(job)
+    return list(dict.fromkeys(checked))
