@@ -7,20 +7,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measuring import Row, Sizes
+from benchmarks.measuring import NO_TIME, Budget, Sizes
+from benchmarks.table import Row
 
 
-def rows(sizes: Sizes) -> list[Row]:
-    """Small photos in small tensors: what is measured is what each photo takes beside its pixels. One process for each."""
-    found = []
+def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
+    """Small photos in small tensors: the cost of a photo beside its pixels. A process for each size, while time is left."""
+    budget = Budget(seconds, len(sizes.grown))
     for count in sizes.grown:
+        if budget.left() <= 0:
+            yield Row(f"{count:,} photos", "", None, "", note=NO_TIME)
+            continue
         command = [sys.executable, "-m", "benchmarks.growth", str(count)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         for what, (value, unit) in json.loads(done.stdout).items():
-            found.append(Row(f"{count:,} photos", what, value, unit))
-    return found
+            yield Row(f"{count:,} photos", what, value, unit)
 
 
 def _measure(count: int) -> dict[str, tuple[float | None, str]]:
@@ -59,7 +63,7 @@ def _measure(count: int) -> dict[str, tuple[float | None, str]]:
 
 
 def _anonymous() -> float | None:
-    """MB of memory that this process holds now and that no file backs; Linux alone tells."""
+    """MB of memory that this process holds now and that no file backs; None elsewhere than on Linux."""
     status = Path("/proc/self/status")
     found = re.search(r"RssAnon:\s+(\d+)", status.read_text()) if status.exists() else None
     return int(found[1]) / 1000 * 1.024 if found else None

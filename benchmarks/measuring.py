@@ -1,27 +1,27 @@
-"""Rows of the table, and how they are measured: in turn, by the median."""
+"""How candidates are measured: in turn, each side in a process of its own, within a budget of seconds."""
 
-import json
+import functools
+import gc
 import multiprocessing
-import os
-import platform
+import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 
 K = TypeVar("K")
+NO_TIME = "no time left: a larger --seconds measures it"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured: the paper's networks, or something small to try the benchmark itself."""
+    """What is measured: the paper's networks, or something small to test the benchmark itself."""
 
     photos: int = 1024  # for preprocess and training
     scored: int = 64  # for evaluate
@@ -30,157 +30,159 @@ class Sizes:
     batch: int = 16
     filters: int = 64
     downs: int = 8
-    grown: tuple[int, ...] = (1_000, 10_000, 100_000)  # datasets of small photos, to see what grows how
+    grown: tuple[int, ...] = (1_000, 10_000, 100_000)  # datasets of small photos: what grows how
     repeats: int = 5
-    matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; a GPU's are four times as long
+    matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; four times as long on a GPU
     compiled: bool = True
     inception: bool = True
-    children: bool = True  # whether sides have processes of their own, and start-up and peak memory are measured
+    children: bool = True  # whether each side has its own process, and start-up and peak memory are measured
 
 
 QUICK = Sizes(photos=128, scored=16, batch=4, repeats=2, compiled=False)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `gain` is against the textbook's row, `share` of the machine's ceiling."""
+@dataclass
+class Budget:
+    """Seconds for a number of measurements, shared out equally among those that are left."""
 
-    part: str
-    what: str
-    value: float | None
-    unit: str
-    gain: float | None = None
-    share: float | None = None
+    seconds: float
+    measurements: int
+    start: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        return self.seconds - (time.monotonic() - self.start)
+
+    def share(self) -> float:
+        """Seconds for the next measurement; 0 or less when the time is over."""
+        self.measurements -= 1
+        return self.left() / (self.measurements + 1)
 
 
-def in_turn(candidates: Mapping[K, Callable[[], Any]], repeats: int) -> dict[K, float]:
-    """Median seconds of each candidate over `repeats` rounds, in which each has its turn; one round more, to warm up, first."""
+class Timings(NamedTuple):
+    """Median seconds of each candidate, and of how many rounds."""
+
+    medians: dict[Any, float]
+    rounds: int
+
+    def note(self, repeats: int) -> str:
+        """What a row has to add where the budget left fewer rounds than `repeats`."""
+        return "" if self.rounds >= repeats else "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
+
+
+def in_turn(
+    candidates: Mapping[K, Callable[[], Any]],
+    repeats: int,
+    seconds: float = float("inf"),
+    warm: Collection[K] = (),
+) -> Timings:
+    """Times each candidate once a round: `repeats` rounds, or as many as fit into `seconds`, at least one.
+
+    Those that are not `warm` run once untimed before.
+    """
     taken: dict[K, list[float]] = {name: [] for name in candidates}
-    for round_ in range(repeats + 1):
+    begun = time.monotonic()
+    for name, candidate in candidates.items():
+        if name not in warm:
+            candidate()
+    for _ in range(repeats):
+        round_begun = time.monotonic()
         for name, candidate in candidates.items():
             synchronise()
             start = time.perf_counter()
             candidate()
             synchronise()
-            if round_:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+            taken[name].append(time.perf_counter() - start)
+        now = time.monotonic()
+        if now - begun + (now - round_begun) > seconds:
+            break
+    rounds = len(next(iter(taken.values())))
+    return Timings({name: statistics.median(values) for name, values in taken.items()}, rounds)
 
 
-@contextmanager
-def apart(
-    sizes: Sizes,
-    make: Callable[..., Mapping[K, Callable[[], Any]]],
-    *settings: Any,
-    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> Iterator[dict[K, Callable[[], Any]]]:
-    """`make(sizes, *settings)`, candidates by name, in a process of their own, and there in the block `within`.
+class Worker:
+    """A process that makes candidates and runs them when asked, so that one side's settings do not affect another's.
 
-    What one side sets for its process is so not the other's. Where `sizes` allows no children, all stay in this one.
+    Everything in it happens in the block `within`. Where `sizes` allows no children, everything runs in this process. Close it,
+    or use it as a context manager.
     """
-    if not sizes.children:
-        with within():
-            yield dict(make(sizes, *settings))
-        return
-    here, there = multiprocessing.Pipe()
-    serving = (there, within, make, (sizes, *settings))
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=serving)
-    process.start()
-    there.close()
-    try:
-        yield {name: _Asked(here, name) for name in _answer(here, make.__name__)}
-    finally:
-        here.close()
+
+    def __init__(self, sizes: Sizes, within: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self.sizes = sizes
+        self._stack = ExitStack()
+        if not sizes.children:
+            self._stack.enter_context(within())
+            return
+        self._connection, there = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, within))
+        process.start()
+        there.close()
+        self._stack.callback(self._end, process)
+
+    def make(
+        self, make: Callable[..., Mapping[str, Callable[[], Any]]], *settings: Any
+    ) -> dict[str, Callable[[], Any]]:
+        """`make(sizes, *settings)`, candidates by name, instead of those that were made before."""
+        if not self.sizes.children:
+            return dict(make(self.sizes, *settings))
+        names = self._ask((make, (self.sizes, *settings)), make.__name__)
+        return {name: functools.partial(self._ask, name, name) for name in names}
+
+    def _ask(self, message: Any, name: str) -> Any:
+        self._connection.send(message)
+        try:
+            return self._connection.recv()
+        except EOFError:
+            reason = "out of memory, or for the reason above"
+            raise RuntimeError(f"the process that ran {name} has ended: {reason}") from None
+
+    def _end(self, process: Any) -> None:
+        self._connection.close()
+        process.join(timeout=2)  # it ends when it finds the pipe closed,
+        process.terminate()  # or is in the middle of a step when this process was interrupted
         process.join()
 
+    def __enter__(self) -> Self:
+        return self
 
-@dataclass(frozen=True)
-class _Asked:
-    """A candidate in another process, which answers when it has run."""
-
-    process: Connection
-    name: Any
-
-    def __call__(self) -> Any:
-        self.process.send(self.name)
-        return _answer(self.process, self.name)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
 
-def _answer(process: Connection, asked: Any) -> Any:
-    try:
-        return process.recv()
-    except EOFError:
-        raise RuntimeError(
-            f"the process that was asked for {asked} has ended: for want of memory, or as told above"
-        ) from None
-
-
-def _serve(
-    asked: Connection,
-    within: Callable[[], AbstractContextManager[Any]],
-    make: Callable[..., Mapping[Any, Callable[[], Any]]],
-    settings: tuple[Any, ...],
-) -> None:
+def _serve(connection: Connection, within: Callable[[], AbstractContextManager[Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
+    candidates: Mapping[str, Callable[[], Any]] = {}
     with within():
-        candidates = make(*settings)
-        asked.send(list(candidates))
         while True:
             try:
-                name = asked.recv()
-            except EOFError:  # all has been measured
+                message = connection.recv()
+            except EOFError:  # the parent has finished
                 return
-            result = candidates[name]()
-            synchronise()
-            asked.send(result)
+            if isinstance(message, str):
+                result = candidates[message]()
+                synchronise()
+            else:
+                make, settings = message
+                candidates = {}  # frees the memory of what was made before
+                gc.collect()
+                candidates = make(*settings)
+                result = list(candidates)
+            connection.send(result)
 
 
 def synchronise() -> None:
-    """Waits for the GPU: what was asked of it may not have been done yet."""
+    """Waits until the GPU has finished what was queued."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def peak_memory() -> int:
-    """Bytes that this process has held at most. Linux's ru_maxrss would do, but a child takes over its parent's."""
+def peak_memory() -> float:
+    """GB that this process has held at most, on the GPU where there is one. Linux's ru_maxrss would include the parent's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
     status = Path("/proc/self/status")
     if status.exists():
         (kilobytes,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(kilobytes) * 1024
+        return int(kilobytes) * 1024 / 1e9
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def machine() -> str:
-    """The machine in a line."""
-    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    units = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(name)]
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    cpu = f"{names[0] if names else platform.processor()}, {cores} cores ({', '.join(units)})"
-    return (
-        f"{cpu}, {gpu}; Python {platform.python_version()}, torch {version('torch')}, {torch.get_num_threads()} threads"
-    )
-
-
-def markdown(rows: list[Row]) -> str:
-    """The table, with the machine above it."""
-    lines = [machine(), "", "| | | | against textbook | of the ceiling |", "| --- | --- | ---: | ---: | ---: |"]
-    part = ""
-    for row in rows:
-        value = "" if row.value is None else f"{row.value:.3g}" if row.value < 1000 else f"{row.value:,.0f}"
-        gain = "" if row.gain is None else f"{row.gain:.2f}x"
-        share = "" if row.share is None else f"{row.share:.0%}"
-        lines.append(f"| {row.part if row.part != part else ''} | {row.what} | {value} {row.unit} | {gain} | {share} |")
-        part = row.part
-    return "\n".join(lines)
-
-
-def as_json(rows: list[Row]) -> str:
-    return json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=2)
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9

@@ -15,24 +15,24 @@ from torch import Tensor
 
 from benchmarks.measuring import Sizes
 from recolor.core.params import Params
-from recolor.models import convolutions
 from recolor.models import networks as networks_module
 from recolor.models.networks import DiscriminatorParams, GeneratorParams
-from recolor.runtime.devices import Machine, determinism, memory_kept
+from recolor.runtime.devices import Machine, Precision, determinism, memory_kept
 from recolor.runtime.distributed import Crew
 from recolor.training.loop import Players, train_step
 from recolor.training.objectives import GANParams, Recipe, WGANParams
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
+retain_heap = memory_kept
 
 
-def recipe(name: str) -> Recipe:
+def objective_params(model: str) -> Recipe:
     kinds: dict[str, type] = {"gan": GANParams, "wgan": WGANParams}
-    return Params(PARAMS).section(name, kinds[name])
+    return Params(PARAMS, recipe="paper").section(model, kinds[model])
 
 
 def networks(sizes: Sizes) -> tuple[GeneratorParams, DiscriminatorParams]:
-    params = Params(PARAMS)
+    params = Params(PARAMS, recipe="paper")
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     return (
@@ -41,26 +41,30 @@ def networks(sizes: Sizes) -> tuple[GeneratorParams, DiscriminatorParams]:
     )
 
 
-def precision() -> str:
-    """What `train.precision: auto` comes to here."""
+def device() -> torch.device:
+    return Machine.find().device
+
+
+def precision() -> Precision:
+    """What `runtime.precision: auto` chooses here."""
     return "bf16" if Machine.find(precision="auto").bf16 else "fp32"
 
 
 @contextmanager
 def as_in_training() -> Iterator[None]:
     """What recolor.training.loop.train sets for its process."""
-    with determinism(False), memory_kept():
+    with determinism(False), retain_heap():
         yield
 
 
 class Trainer:
-    """One step after another, as recolor.training.loop takes them; to be used within `as_in_training`."""
+    """One step after another, as in recolor.training.loop; to be used within `as_in_training`."""
 
-    def __init__(self, sizes: Sizes, model: str, compiled: bool = False) -> None:
-        self.machine = Machine.find(precision="auto")
-        self.recipe = recipe(model)
-        self.players = Players(*networks(sizes), self.recipe, self.machine.device)
-        self.objective = self.recipe.objective()
+    def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
+        self.machine = Machine.find(precision=precision)
+        self.params = objective_params(model)
+        self.players = Players(*networks(sizes), self.params, self.machine.device)
+        self.objective = self.params.objective()
         self.steps = 0
         if compiled:
             self.players.generator.compile()
@@ -68,37 +72,21 @@ class Trainer:
 
     def step(self, real: Tensor) -> None:
         self.steps += 1
-        generator_turn = self.steps % self.recipe.n_critic == 0
+        generator_turn = self.steps % self.params.n_critic == 0
         real = real.to(self.machine.device, non_blocking=True)
-        train_step(self.players, self.recipe, self.objective, real, generator_turn, self.machine, Crew())
-
-
-SWITCHES = ("dense gradients at the skips", "activations in place", "convolutions as products")
+        train_step(self.players, self.params, self.objective, real, generator_turn, self.machine, Crew())
 
 
 @contextmanager
-def without(switch: str, trainer: Trainer) -> Iterator[None]:
-    """One of SWITCHES off for `trainer` within the block."""
-    if switch == SWITCHES[0]:
-        plain = SimpleNamespace(apply=lambda one, other: torch.cat([one, other], dim=1))
-        with mock.patch.object(networks_module, "_Beside", plain):
-            yield
-    elif switch == SWITCHES[1]:
-        both = [trainer.players.generator, trainer.players.critic]
-        layers = [layer for network in both for layer in network.modules() if hasattr(layer, "inplace")]
-        activations = [layer for layer in layers if layer.inplace]
-        for layer in activations:
-            layer.inplace = False
+def with_views() -> Iterator[None]:
+    """As in training, but skip connections are joined with torch.cat alone, whose gradients are views."""
+    plain = SimpleNamespace(apply=lambda one, other: torch.cat([one, other], dim=1))
+    with as_in_training(), mock.patch.object(networks_module, "_Beside", plain):
         yield
-        for layer in activations:
-            layer.inplace = True
-    else:
-        with mock.patch.object(convolutions, "_as_product", lambda *_: False):
-            yield
 
 
 def random_batch(sizes: Sizes) -> Tensor:
-    """(B, 3, H, W) in the layout of the feed, the same in every process."""
+    """(B, 3, H, W) in the layout of training batches, the same in every process."""
     random = torch.Generator().manual_seed(1)
     batch = torch.rand(sizes.batch, 3, sizes.size, sizes.size, generator=random) * 2 - 1
     return batch.contiguous(memory_format=torch.channels_last)

@@ -1,9 +1,7 @@
-"""The rest of the pipeline: the whole training loop with its photos, preprocess and evaluate."""
+"""The rest of the pipeline: batches, the whole training loop with its photos, preprocess and evaluate."""
 
 import contextlib
-import os
 import runpy
-import statistics
 import tempfile
 import time
 import warnings
@@ -18,7 +16,8 @@ from torch import Tensor
 from torchmetrics.image import fid
 
 from benchmarks import ours, textbook
-from benchmarks.measuring import Row, Sizes, apart, in_turn, synchronise
+from benchmarks.measuring import Budget, Sizes, Worker, in_turn, synchronise
+from benchmarks.table import Row, cores
 from recolor.core.params import Params
 from recolor.dataset.batches import Feed
 from recolor.dataset.shards import CachedPhotos
@@ -27,120 +26,106 @@ from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.models.checkpoint import save_generator
 from recolor.models.networks import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
-from recolor.runtime.devices import Machine, RuntimeParams
+from recolor.runtime.devices import RuntimeParams
 from recolor.runtime.distributed import Crew
 
 WORKERS = 2  # of the textbook's DataLoader
-ROUNDS = 2  # of evaluations, which take half a minute each
 
 
-def rows(sizes: Sizes) -> list[Row]:
+def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
+    budget = Budget(seconds, 5)  # two for evaluate
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         listing = ours.make_photos(folder / "photos", sizes.photos, sizes.photo_size)
-        found = _preprocess(sizes, folder, listing)
-        photos = CachedPhotos(folder / "cache", "train")
-        found += _data(sizes, folder, photos) + _loop(sizes, folder)
+        yield from _preprocess(sizes, folder, listing, budget.share())
+        yield from _batches(sizes, folder, CachedPhotos(folder / "cache", "train"), budget.share())
+        yield from _loop(sizes, folder, budget.share())
         build(listing[: sizes.scored], folder / "photos", folder / "scored", _cache(sizes), 1)
-        return found + _evaluate(sizes, folder)
+        yield from _evaluate(sizes, folder, budget.left())
 
 
 def _cache(sizes: Sizes) -> CacheParams:
     return CacheParams(size=sizes.size, train_fraction=0.5, min_chroma=0)
 
 
-def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame) -> list[Row]:
-    """The usual way has no such stage: it does the same work whenever a photo is opened."""
-    usual = textbook.PhotoFolder(folder / "photos", sizes.size)
-    some = range(min(64, sizes.photos))
+def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: float) -> Iterator[Row]:
+    """The textbook has no such stage: it does the same work whenever it opens a photo."""
+    part, photos = "preprocess", textbook.PhotoFolder(folder / "photos", sizes.size)
+    some, quarter = range(min(64, sizes.photos)), listing[: sizes.photos // 4]
 
-    def own(processes: int | None) -> Callable[[], Any]:
-        return lambda: build(listing, folder / "photos", folder / "cache", _cache(sizes), 1, processes)
+    def own(photos: pd.DataFrame, processes: int) -> Callable[[], Any]:
+        return lambda: build(photos, folder / "photos", folder / "cache", _cache(sizes), 1, processes)
 
-    candidates: dict[str, tuple[int, Callable[[], Any]]] = {
-        "textbook, opening photos": (len(some), lambda: [usual[index] for index in some]),
-        "recolor, one process": (sizes.photos, own(1)),
+    sides: dict[str, tuple[int, Callable[[], Any]]] = {
+        "textbook, opening photos": (len(some), lambda: [photos[index] for index in some]),
+        "recolor, one process": (len(listing), own(listing, 1)),
     }
     if sizes.children:
-        candidates["recolor, a process for each core"] = (sizes.photos, own(_processors()))
-    seconds = in_turn({name: work for name, (_, work) in candidates.items()}, max(1, sizes.repeats // 2))
-    speeds = {name: count / seconds[name] for name, (count, _) in candidates.items()}
-    first = next(iter(speeds.values()))
-    found = [Row("preprocess", name, speed, "photos/s", speed / first) for name, speed in speeds.items()]
-    return found + (_start_and_slope(sizes, folder, listing, seconds) if sizes.children else [])
+        processes = max(2, cores())  # for a part of the photos too, for which `build` would use fewer
+        sides["recolor, a process for each core, a quarter of the photos"] = (len(quarter), own(quarter, processes))
+        sides["recolor, a process for each core"] = (len(listing), own(listing, processes))
+    timings = in_turn({name: work for name, (_, work) in sides.items()}, max(1, sizes.repeats // 2), seconds)
+    speeds = {name: count / timings.medians[name] for name, (count, _) in sides.items()}
+    first, note = next(iter(speeds.values())), timings.note(sizes.repeats // 2)
+    for name, speed in speeds.items():
+        yield Row(part, name, speed, "photos/s", speed / first, note=note)
+    if sizes.children:
+        *_, part_of_it, whole = timings.medians.values()
+        slope = (whole - part_of_it) / (len(listing) - len(quarter))
+        yield Row(part, "recolor, a process for each core, a photo", 1000 * slope, "ms")
+        yield Row(part, "recolor, a process for each core, to start", whole - slope * len(listing), "s")
 
 
-def _start_and_slope(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: dict[str, float]) -> list[Row]:
-    """What a build with processes takes before its first photo, and for each: from the whole and from a quarter of it."""
-    some = listing[: sizes.photos // 4]
-    quarter = in_turn(
-        {"quarter": lambda: build(some, folder / "photos", folder / "quarter", _cache(sizes), 1, _processors())},
-        max(1, sizes.repeats // 2),
-    )["quarter"]
-    whole = seconds["recolor, a process for each core"]
-    slope = (whole - quarter) / (sizes.photos - len(some))
-    return [
-        Row("preprocess", "recolor, a process for each core, a photo", 1000 * slope, "ms"),
-        Row("preprocess", "recolor, a process for each core, to start", whole - slope * sizes.photos, "s"),
-    ]
-
-
-def _processors() -> int:
-    """As many for a part of the photos as for all, where `build` would take fewer."""
-    return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _feed(sizes: Sizes, photos: CachedPhotos) -> Generator[Tensor]:
-    """For ever."""
-    source = Feed(photos, sizes.batch, True, 1, Machine.find().device, Crew(), "auto")
+def _own_batches(sizes: Sizes, photos: CachedPhotos) -> Generator[Tensor]:
+    """Endless."""
+    source = Feed(photos, sizes.batch, True, 1, ours.device(), Crew(), "auto")
     epoch = 0
     while True:
         yield from source.epoch(epoch)
         epoch += 1
 
 
-def _data(sizes: Sizes, folder: Path, photos: CachedPhotos) -> list[Row]:
+def _batches(sizes: Sizes, folder: Path, photos: CachedPhotos, seconds: float) -> Iterator[Row]:
     """Batches alone, without a step to hide behind; eight of them each time.
 
     One side after the other: in turn, the textbook's workers would read ahead while ours are timed.
     """
     sides = {
         f"textbook, {WORKERS} workers": textbook.batches(folder / "photos", sizes.size, sizes.batch, WORKERS),
-        "recolor": _feed(sizes, photos),
+        "recolor": _own_batches(sizes, photos),
     }
-    speeds: dict[str, float] = {}
+    first = None
     for name, batches in sides.items():
-        seconds = in_turn({name: lambda batches=batches: [next(batches) for _ in range(8)]}, sizes.repeats)[name]
+        eight = {name: lambda batches=batches: [next(batches) for _ in range(8)]}
+        timings = in_turn(eight, sizes.repeats, seconds / 2)
         batches.close()  # ends the workers
-        speeds[name] = 8 * sizes.batch / seconds
-    first = next(iter(speeds.values()))
-    return [Row("batches of photos", name, speed, "photos/s", speed / first) for name, speed in speeds.items()]
+        speed = 8 * sizes.batch / timings.medians[name]
+        first = first or speed
+        yield Row("batches of photos", name, speed, "photos/s", speed / first, note=timings.note(sizes.repeats))
 
 
-def _loop(sizes: Sizes, folder: Path) -> list[Row]:
+def _loop(sizes: Sizes, folder: Path, seconds: float) -> Iterator[Row]:
     """Step and photos together: what a user waits for."""
-    with (
-        apart(sizes, _usual_loop, folder) as usual,
-        apart(sizes, _own_loop, folder, within=ours.as_in_training) as own,
-    ):
-        seconds = in_turn({"textbook": usual["step"], "recolor": own["step"]}, sizes.repeats)
+    part, names = "training, GAN", {"textbook": "textbook, fp32", "recolor": f"recolor, {ours.precision()}"}
+    with Worker(sizes) as usually, Worker(sizes, ours.as_in_training) as ourselves:
+        usual, own = usually.make(_usual_loop, folder), ourselves.make(_own_loop, folder)
+        timings = in_turn({"textbook": usual["step"], "recolor": own["step"]}, sizes.repeats, seconds)
         waiting = own["waiting"]()
-    gain = seconds["textbook"] / seconds["recolor"]
-    return [
-        Row("training, GAN", "textbook, fp32", sizes.batch / seconds["textbook"], "photos/s", 1),
-        Row("training, GAN", f"recolor, {ours.precision()}", sizes.batch / seconds["recolor"], "photos/s", gain),
-        Row("training, GAN", "recolor, waiting for photos", 100 * waiting, "% of the time"),
-    ]
+    for side, name in names.items():
+        speed, gain = (value / timings.medians[side] for value in (sizes.batch, timings.medians["textbook"]))
+        yield Row(part, name, speed, "photos/s", gain, note=timings.note(sizes.repeats))
+    yield Row(part, "recolor, waiting for photos", 100 * waiting, "% of the time")
 
 
 def _usual_loop(sizes: Sizes, folder: Path) -> dict[str, Callable[[], Any]]:
-    trainer = textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device)
+    networks = textbook.unet(sizes.filters, sizes.downs), textbook.patchgan(sizes.filters, 3)
+    trainer = textbook.Trainer(*networks, ours.device())
     batches = textbook.batches(folder / "photos", sizes.size, sizes.batch, WORKERS)
     return {"step": lambda: trainer.step(*next(batches))}
 
 
 def _own_loop(sizes: Sizes, folder: Path) -> dict[str, Callable[[], Any]]:
-    trainer, batches = ours.Trainer(sizes, "gan"), _feed(sizes, CachedPhotos(folder / "cache", "train"))
+    trainer, batches = ours.Trainer(sizes, "gan"), _own_batches(sizes, CachedPhotos(folder / "cache", "train"))
     waits, whole = [], []
 
     def step() -> None:
@@ -154,49 +139,45 @@ def _own_loop(sizes: Sizes, folder: Path) -> dict[str, Callable[[], Any]]:
     return {"step": step, "waiting": lambda: sum(waits[1:]) / sum(whole[1:])}
 
 
-def _evaluate(sizes: Sizes, folder: Path) -> list[Row]:
-    """Two models on all photos, Inception included, with random weights in all networks: they take as long as any."""
+def _evaluate(sizes: Sizes, folder: Path, seconds: float) -> Iterator[Row]:
+    """Two models on all photos, Inception included, with random weights in all networks, which take as long as any."""
     generator = UNetGenerator(ours.networks(sizes)[0])
-    for name in ("gan", "wgan"):
-        save_generator(folder / name, generator, {})
-    params = Params(ours.PARAMS).section("evaluate", EvaluateParams)
     models = {name: folder / name for name in ("gan", "wgan")}
+    for model in models.values():
+        save_generator(model, generator, {})
+    settings = Params(ours.PARAMS).section("evaluate", EvaluateParams)
     with _random_inception(folder) if sizes.inception else contextlib.nullcontext() as weights:
         wanted = "required" if sizes.inception else "off"
-        params = params.model_copy(update={"inception": wanted, "inception_weights": weights})
-        forward, resize = (
-            UNetGenerator.forward,
-            fid.interpolate_bilinear_2d_like_tensorflow1x,
-        )  # untimed, for the textbook
-        inside: list[float] = []
-        resizing: list[float] = []  # to 299x299, which Inception's part holds
-        with (
-            _timed(UNetGenerator, "forward", inside),
-            _timed(inception.Inception, "__call__", inside),
-            _timed(inception, "clean_resize", resizing),
-            _timed(fid, "interpolate_bilinear_2d_like_tensorflow1x", resizing),
-        ):
-            own, usual = [], []
-            for _ in range(ROUNDS):  # in turn
-                start = time.perf_counter()
-                evaluate(folder / "scored", models, folder / "metrics", params, RuntimeParams(), 1)
-                own.append(time.perf_counter() - start)
-                start = time.perf_counter()
-                with (
-                    mock.patch.object(UNetGenerator, "forward", forward),
-                    mock.patch.object(fid, "interpolate_bilinear_2d_like_tensorflow1x", resize),
-                ):
-                    file = weights / inception.TORCH_FIDELITY if weights else None
-                    textbook.evaluate(folder / "photos", sizes.size, sizes.scored, [generator.eval()] * 2, file)
-                usual.append(time.perf_counter() - start)
-    speed, usual_speed = (sizes.scored / statistics.median(seconds) for seconds in (own, usual))
+        settings = settings.model_copy(update={"inception": wanted, "inception_weights": weights})
+        file = weights / inception.TORCH_FIDELITY if weights else None
+        inside: list[float] = []  # the networks
+        resizing: list[float] = []  # to 299x299, which is inside Inception's calls
+
+        def own() -> None:
+            inside.clear()
+            resizing.clear()
+            with (
+                _timed(UNetGenerator, "forward", inside),
+                _timed(inception.Inception, "__call__", inside),
+                _timed(inception, "clean_resize", resizing),
+                _timed(fid, "interpolate_bilinear_2d_like_tensorflow1x", resizing),
+            ):
+                evaluate(folder / "scored", models, folder / "metrics", settings, RuntimeParams(), 1)
+
+        def usual() -> None:
+            textbook.evaluate(folder / "photos", sizes.size, sizes.scored, [generator.eval()] * 2, file)
+
+        timings = in_turn({"textbook": usual, "recolor": own}, 1, seconds)
     what = "FID, KID and IS" if sizes.inception else "no Inception"
-    share = 100 * (1 - (sum(inside) - sum(resizing)) / sum(own))
-    return [
-        Row("evaluate", "textbook, 2 models, a photo at a time, FID's passes alone", usual_speed, "photos/s", 1.0),
-        Row("evaluate", f"recolor, 2 models, {what}", speed, "photos/s", speed / usual_speed),
-        Row("evaluate", "recolor, outside the networks", share, "% of the time"),
-    ]
+    speeds = {side: sizes.scored / taken for side, taken in timings.medians.items()}
+    names = {
+        "textbook": "textbook, 2 models, a photo at a time, FID's passes alone",
+        "recolor": f"recolor, 2 models, {what}",
+    }
+    for side, name in names.items():
+        yield Row("evaluate", name, speeds[side], "photos/s", speeds[side] / speeds["textbook"])
+    outside = 1 - (sum(inside) - sum(resizing)) / timings.medians["recolor"]
+    yield Row("evaluate", "recolor, outside the networks", 100 * outside, "% of the time")
 
 
 @contextlib.contextmanager
@@ -217,7 +198,7 @@ def _timed(kind: Any, method: str, seconds: list[float]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _random_inception(folder: Path) -> Iterator[Path]:
-    """The tests' random weights, which pass for the published ones within the block."""
+    """Random weights from the tests, accepted as the published ones within the block."""
     script = Path(__file__).parent.parent / "tests" / "helpers" / "random_inception.py"
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript, clean-fid's format
         runpy.run_path(str(script), run_name="random_inception")["write"](folder)

@@ -1,135 +1,130 @@
-"""The training step: textbook's, each switch on its own, ours; the machine's ceiling; peak memory."""
+"""The training step: the textbook's, with torch's switches, and recolor's; the machine's ceiling; peak memory."""
 
-import json
-import statistics
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ours, textbook
-from benchmarks.measuring import Row, Sizes, apart, in_turn, peak_memory, synchronise
-from recolor.runtime.compiling import flops_per_photo
-from recolor.runtime.devices import Machine, Precision, memory_kept
+from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn, peak_memory
+from benchmarks.table import Row
 
-PART = "training step"
-TURN = 20 if torch.cuda.is_available() else 1  # steps between two looks at the clock: on a GPU the host runs ahead
-REPEATS = 3  # of each product of matrices: the quickest of them is taken by its median, not by one lucky timing
-TEXTBOOK = ("textbook", "fp32")
-Variants = dict[tuple[str, str], Callable[[], None]]  # by name and precision
+GPU = torch.cuda.is_available()
+TURN = 20 if GPU else 1  # steps between two looks at the clock: on a GPU the host runs ahead
+CEILING_REPEATS = 3  # of each matrix product: the median of each, so that no lucky timing is the ceiling
+SMALL_BATCH = 4
+NO_UNITS = "no bf16 units here"
+FIRST = "first"  # the side that all others of a group are compared with
+Candidates = Mapping[str, Callable[[], Any]]
+Workers = Callable[
+    [int, Any], Worker
+]  # 0 for the first side, which keeps its process, and 1; and the block they run in
 
 
-def rows(sizes: Sizes) -> list[Row]:
-    """Speeds on a batch that is in memory already: GAN steps, and WGAN steps in rounds that hold one generator step."""
-    speeds, ceilings = _gan(sizes)
-    flops = flops_per_photo(*ours.networks(sizes), ours.recipe("gan"), sizes.size)
-    found = [
-        Row("ceiling", f"products of large matrices, {name}", value / 1e12, "TFLOP/s")
-        for name, value in ceilings.items()
+@dataclass(frozen=True)
+class Side:
+    """One way of taking a step; `missing` is why it is not measured here."""
+
+    name: str
+    precision: str
+    make: Callable[..., Candidates]
+    settings: tuple[Any, ...] = ()
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sides that take the same step. The first is the textbook's; the others are measured in turn with it."""
+
+    name: str
+    steps: int  # in a round
+    flops: float | None  # a photo
+    sides: list[Side]
+
+
+def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
+    """Speeds on a batch that is in memory already; a WGAN's round holds one generator step."""
+    budget = Budget(seconds, sum(len(group.sides) for group in groups(sizes)))
+    device = ours.device()
+    ceilings: dict[str, float] = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        if name == "bf16" and ours.precision() == "fp32":
+            yield Row("ceiling", "products of large matrices, bf16", None, "TFLOP/s", note=NO_UNITS)
+            continue
+        with ours.as_in_training():
+            ceilings[name] = ceiling(device, dtype, sizes.matrices)
+        yield Row("ceiling", f"products of large matrices, {name}", ceilings[name] / 1e12, "TFLOP/s")
+
+    expected = sizes.batch * gan_flops(sizes) / (ceilings["fp32"] / 2)  # of the textbook's step, in seconds
+    if expected > seconds / 40 and sizes.batch > SMALL_BATCH:
+        sizes = dataclasses.replace(sizes, batch=SMALL_BATCH)
+    with ExitStack() as stack:
+        workers: Workers = functools.cache(lambda _, within: stack.enter_context(Worker(sizes, within)))
+        for group in groups(sizes):
+            yield from measure(group, sizes, budget, ceilings, workers)
+
+
+def groups(sizes: Sizes) -> list[Group]:
+    """What is measured, the comparisons before the switches."""
+    auto, own = ours.precision(), ours.as_in_training
+    no_units = "" if auto == "bf16" else NO_UNITS
+    gan = [Side("textbook", "fp32", _textbook_gan), Side("recolor", auto, _own, ("gan", auto), own)]
+    wgan = [Side("textbook", "fp32", _textbook_wgan), Side("recolor", auto, _own, ("wgan", auto), own)]
+    switches = [
+        Side("textbook", "fp32", _textbook_gan),
+        Side("recolor", "fp32", _own, ("gan", "fp32"), own, "measured above" if auto == "fp32" else ""),
+        Side("textbook, channels_last", "fp32", _textbook_gan, (True,)),
+        Side("textbook, channels_last", "bf16", _textbook_gan, (True, True), missing=no_units),
+        Side("recolor, gradients at the skips as views", auto, _own, ("gan", auto), ours.with_views),
     ]
-    for (name, precision), speed in speeds.items():
-        share = flops * speed / ceilings[precision]
-        found.append(Row(PART, f"GAN, {name}, {precision}", speed, "photos/s", speed / speeds[TEXTBOOK], share))
-    minutes = 100 * 4250 / speeds["recolor", ours.precision()] / 60
-    found.append(Row(PART, "so the GAN of the paper's COCO run, 100 epochs of 4,250 photos, takes", minutes, "minutes"))
-    return found + _wgan(sizes) + _memory(sizes)
+    if GPU:
+        missing = "" if sizes.compiled else "not in a quick run"
+        switches.append(Side("recolor, compiled", auto, _own, ("gan", auto, True), own, missing))
+    else:
+        switches.append(Side("recolor, heap not retained", auto, _own, ("gan", auto)))
+        switches.append(Side("textbook, heap retained", "fp32", _textbook_gan, (), ours.retain_heap))
+    return [
+        Group("GAN step", TURN, gan_flops(sizes), gan),
+        Group("WGAN step", TURN * ours.objective_params("wgan").n_critic, None, wgan),
+        Group("GAN step, switches", TURN, gan_flops(sizes), switches),
+    ]
 
 
-def _gan(sizes: Sizes) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
-    """Photos a second by variant and precision, and FLOP/s of the ceiling by precision, all measured in turn."""
-    device, ceilings = Machine.find().device, {"fp32": [], "bf16": []}  # type: ignore[var-annotated]
-
-    @memory_kept()
-    def measure_ceilings() -> None:
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            ceilings[name].append(ceiling(device, dtype, sizes.matrices))
-
-    with (
-        apart(sizes, _usual_gan) as usual,
-        apart(sizes, _usual_gan_keeping, within=memory_kept) as keeping,
-        apart(sizes, _own_gan, within=ours.as_in_training) as own,
-    ):
-        variants = {**usual, **keeping, **own}
-        seconds = in_turn({**variants, "ceilings": measure_ceilings}, sizes.repeats)
-    speeds = {variant: TURN * sizes.batch / seconds[variant] for variant in variants}
-    return speeds, {
-        name: statistics.median(measured[1:]) for name, measured in ceilings.items()
-    }  # the first: to warm up
-
-
-def _usual_gan(sizes: Sizes) -> Variants:
-    plain, last = (_textbook(sizes, channels_last) for channels_last in (False, True))
-    return {
-        TEXTBOOK: _usual(sizes, plain),
-        ("textbook with channels_last", "fp32"): _usual(sizes, last),
-        ("textbook with autocast", "bf16"): _usual(sizes, plain, bf16=True),
-        ("textbook with both", "bf16"): _usual(sizes, last, bf16=True),
-    }
-
-
-def _usual_gan_keeping(sizes: Sizes) -> Variants:
-    plain, last = (_textbook(sizes, channels_last) for channels_last in (False, True))
-    return {
-        ("textbook with freed memory kept", "fp32"): _usual(sizes, plain),
-        ("textbook with freed memory kept and channels_last", "fp32"): _usual(sizes, last),
-        ("textbook with all three", "bf16"): _usual(sizes, last, bf16=True),
-    }
-
-
-def _textbook(sizes: Sizes, channels_last: bool = False) -> textbook.Trainer:
-    return textbook.Trainer(sizes.filters, sizes.downs, Machine.find().device, channels_last)
-
-
-def _usual(sizes: Sizes, trainer: textbook.Trainer, bf16: bool = False) -> Callable[[], None]:
-    lightness, ab = _halves(sizes)
-
-    def step() -> None:
-        trainer.bf16 = bf16
-        for _ in range(TURN):
-            trainer.step(lightness, ab)
-
-    return step
-
-
-def _own_gan(sizes: Sizes) -> Variants:
-    trainer = ours.Trainer(sizes, "gan")
-    variants = {("recolor", "fp32"): _own(sizes, trainer, "fp32"), ("recolor", ours.precision()): _own(sizes, trainer)}
-    for switch in ours.SWITCHES:
-        variants[f"recolor without {switch}", ours.precision()] = _own(sizes, trainer, switch=switch)
-    if sizes.compiled:
-        variants["recolor, compiled", ours.precision()] = _own(sizes, ours.Trainer(sizes, "gan", compiled=True))
-    return variants
-
-
-def _own(sizes: Sizes, trainer: ours.Trainer, precision: Precision = "auto", switch: str = "") -> Callable[[], None]:
-    machine = Machine.find(precision=precision)
-    real = ours.random_batch(sizes).to(machine.device)
-
-    def step() -> None:
-        trainer.machine = machine
-        with ours.without(switch, trainer) if switch else nullcontext():
-            for _ in range(TURN):
-                trainer.step(real)
-
-    return step
-
-
-def _halves(sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """L and ab of the batch, on the device."""
-    real = ours.random_batch(sizes).to(Machine.find().device)
-    return real[:, :1].contiguous(), real[:, 1:].contiguous()
+def measure(group: Group, sizes: Sizes, budget: Budget, ceilings: dict[str, float], workers: Workers) -> Iterator[Row]:
+    """The rows of a group, each as soon as it is known."""
+    part, photos = f"{group.name}, batch {sizes.batch}", group.steps * sizes.batch
+    peaks: list[Row] = []
+    first: Candidates = {}
+    for number, side in enumerate(group.sides):
+        share, what = budget.share(), f"{side.name}, {side.precision}"
+        if missing := side.missing or ("" if share > 0 else NO_TIME):
+            yield Row(part, what, None, "photos/s", note=missing)
+            continue
+        candidates = workers(min(number, 1), side.within).make(side.make, *side.settings)
+        first = first or candidates
+        both = {FIRST: first["steps"], what: candidates["steps"]} if number else {FIRST: first["steps"]}
+        timings = in_turn(both, sizes.repeats, share, warm=[FIRST] if number else [])
+        seconds = timings.medians[what if number else FIRST]
+        speed, gain = photos / seconds, timings.medians[FIRST] / seconds
+        ceiling = group.flops * speed / ceilings[side.precision] if group.flops else None
+        yield Row(part, what, speed, "photos/s", gain, ceiling, timings.note(sizes.repeats))
+        if sizes.children and group.name == "GAN step":
+            peaks.append(Row(f"{part}, peak memory", what, candidates["peak"](), "GB"))
+    yield from peaks
 
 
 def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...]) -> float:
     """FLOP/s of the quickest matrix product found: in several sizes, as matmul and as 1x1 convolution.
 
-    On CPUs those are two libraries: on one maker's processors the same, on another's the second is twice as quick in float32.
+    On CPUs those are two libraries, and which one is quicker depends on the processor's maker.
     """
     speeds = []
     for side in matrices if device.type == "cpu" else [4 * side for side in matrices]:
@@ -139,54 +134,49 @@ def ceiling(device: torch.device, dtype: torch.dtype, matrices: tuple[int, ...])
         times = max(1, max(matrices) ** 3 // side**3)
         for product in (lambda: one @ other, lambda: F.conv2d(pixels, kernel)):  # noqa: B023
             with torch.no_grad():
-                taken = in_turn({"product": lambda: [product() for _ in range(times)]}, REPEATS)["product"]  # noqa: B023
-            speeds.append(2 * side**3 * times / taken)
+                taken = in_turn({"": lambda: [product() for _ in range(times)]}, CEILING_REPEATS)  # noqa: B023
+            speeds.append(2 * side**3 * times / taken.medians[""])
     return max(speeds)
 
 
-def _wgan(sizes: Sizes) -> list[Row]:
-    with apart(sizes, _usual_wgan) as usual, apart(sizes, _own_wgan, within=ours.as_in_training) as own:
-        seconds = in_turn({**usual, **own}, max(1, sizes.repeats // 2))
-    photos, first = TURN * sizes.batch * ours.recipe("wgan").n_critic, next(iter(seconds.values()))
-    return [Row(PART, f"WGAN, {name}", photos / taken, "photos/s", first / taken) for name, taken in seconds.items()]
+def gan_flops(sizes: Sizes) -> float:
+    """Of a GAN step, a photo: 86 G for the default networks. A backward pass takes twice the forward pass."""
+
+    def forward(network: nn.Module, channels: int) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.eval()(torch.empty(1, channels, sizes.size, sizes.size))
+        return counter.get_total_flops()
+
+    with torch.device("meta"):  # shapes without numbers
+        generator = forward(textbook.unet(sizes.filters, sizes.downs), 1)
+        critic = forward(textbook.patchgan(sizes.filters, 3), 3)
+    return 3 * generator + 8 * critic  # the critic: real and fake with weights' gradients, and the generator's fake
 
 
-def _usual_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
-    trainer = textbook.WassersteinTrainer(sizes.filters, sizes.downs, Machine.find().device)
+def _textbook_gan(sizes: Sizes, channels_last: bool = False, bf16: bool = False) -> Candidates:
+    networks = textbook.unet(sizes.filters, sizes.downs), textbook.patchgan(sizes.filters, 3)
+    return _textbook(sizes, textbook.Trainer(*networks, ours.device(), channels_last, bf16), TURN)
+
+
+def _textbook_wgan(sizes: Sizes) -> Candidates:
+    networks = textbook.unet(sizes.filters, sizes.downs), textbook.patchgan(sizes.filters, 3)
+    trainer = textbook.WassersteinTrainer(*networks, ours.device())
+    return _textbook(sizes, trainer, TURN * trainer.n_critic)
+
+
+def _textbook(sizes: Sizes, trainer: textbook.Trainer, steps: int) -> Candidates:
     lightness, ab = _halves(sizes)
-    return {"textbook, fp32": lambda: [trainer.step(lightness, ab) for _ in range(TURN * trainer.n_critic)]}
+    return {"steps": lambda: [trainer.step(lightness, ab) for _ in range(steps)], "peak": peak_memory}
 
 
-def _own_wgan(sizes: Sizes) -> dict[str, Callable[[], Any]]:
-    trainer = ours.Trainer(sizes, "wgan")
-    real = ours.random_batch(sizes).to(trainer.machine.device)
-    return {f"recolor, {ours.precision()}": lambda: [trainer.step(real) for _ in range(TURN * trainer.recipe.n_critic)]}
+def _own(sizes: Sizes, model: str, precision: str, compiled: bool = False) -> Candidates:
+    trainer = ours.Trainer(sizes, model, precision, compiled)
+    real = ours.random_batch(sizes).to(ours.device())
+    steps = TURN * trainer.params.n_critic
+    return {"steps": lambda: [trainer.step(real) for _ in range(steps)], "peak": peak_memory}
 
 
-def _memory(sizes: Sizes) -> list[Row]:
-    """Each in a process of its own: a process's peak cannot be set back."""
-    if not sizes.children:
-        return []
-    peaks = {}
-    for side in ("textbook", "recolor"):
-        command = [sys.executable, "-m", "benchmarks.step", side, json.dumps(asdict(sizes))]
-        peaks[side] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    precisions = {"textbook": "fp32", "recolor": ours.precision()}
-    return [
-        Row("peak memory", f"of GAN steps, {side}, {precisions[side]}", peak, "GB", peak / peaks["textbook"])
-        for side, peak in peaks.items()
-    ]
-
-
-def _peak(side: str, sizes: Sizes) -> float:
-    """GB that three GAN steps take: the GPU's where there is one, or else the process's."""
-    with nullcontext() if side == "textbook" else ours.as_in_training():
-        step = _usual(sizes, _textbook(sizes)) if side == "textbook" else _own(sizes, ours.Trainer(sizes, "gan"))
-        for _ in range(3):
-            step()
-    synchronise()
-    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_memory() / 1e9
-
-
-if __name__ == "__main__":
-    print(_peak(sys.argv[1], Sizes(**json.loads(sys.argv[2]))))
+def _halves(sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """L and ab of the batch, on the device."""
+    real = ours.random_batch(sizes).to(ours.device())
+    return real[:, :1].contiguous(), real[:, 1:].contiguous()

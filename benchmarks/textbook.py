@@ -1,7 +1,7 @@
-"""The textbook way to colour photos with a GAN: few lines, written as most people write them, to measure ours against.
+"""The textbook way to colour photos with a GAN, in few lines, as most people write it: what recolor is measured against.
 
-A nested U-Net and a PatchGAN as in pix2pix, the same in weights and arithmetic as recolor/models/networks.py; a Dataset that
-opens, resizes and converts the file in `__getitem__`, every epoch anew; float32, channels first, eager.
+A nested U-Net and a PatchGAN as in pix2pix, with the same weights and arithmetic as recolor's; a Dataset that opens, resizes
+and converts the file in `__getitem__`, again in every epoch; float32, channels first, eager.
 """
 
 from collections.abc import Generator
@@ -39,7 +39,7 @@ class PhotoFolder(Dataset):
 
 
 class Level(nn.Module):
-    """A level of the U-Net, with the levels below inside it."""
+    """A level of the U-Net, which contains the levels below it."""
 
     def __init__(self, channels: int, width: int, inside: nn.Module | None, dropout: float = 0) -> None:
         super().__init__()
@@ -80,13 +80,20 @@ def initialise(layer: nn.Module) -> None:
 
 
 class Trainer:
-    """The GAN's step, or five of the WGAN's, with the two switches that many people know of."""
+    """The GAN's step, with the two switches that many people know of."""
 
-    def __init__(self, filters: int, downs: int, device: torch.device, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        critic: nn.Module,
+        device: torch.device,
+        channels_last: bool = False,
+        bf16: bool = False,
+    ) -> None:
         form = torch.channels_last if channels_last else torch.contiguous_format
-        self.device, self.form, self.bf16 = device, form, False
-        self.generator = unet(filters, downs).to(device, memory_format=form)
-        self.critic = patchgan(filters, 3).to(device, memory_format=form)
+        self.device, self.form, self.bf16 = device, form, bf16
+        self.generator = generator.to(device, memory_format=form)
+        self.critic = critic.to(device, memory_format=form)
         self.bce, self.l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
         self.of_generator = torch.optim.Adam(self.generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
         self.of_critic = torch.optim.Adam(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -116,12 +123,12 @@ class Trainer:
 
 
 class WassersteinTrainer(Trainer):
-    """The WGAN's: weights clipped, and a generator step after every five of the critic."""
+    """The WGAN's step: weights clipped, and a generator step after every five of the critic."""
 
     steps, n_critic = 0, 5
 
-    def __init__(self, filters: int, downs: int, device: torch.device) -> None:
-        super().__init__(filters, downs, device)
+    def __init__(self, generator: nn.Module, critic: nn.Module, device: torch.device) -> None:
+        super().__init__(generator, critic, device)
         self.of_generator = torch.optim.RMSprop(self.generator.parameters(), lr=5e-5)
         self.of_critic = torch.optim.RMSprop(self.critic.parameters(), lr=5e-5)
 
@@ -148,7 +155,7 @@ class WassersteinTrainer(Trainer):
 
 
 def batches(folder: Path, size: int, batch: int, workers: int) -> Generator[tuple[Tensor, Tensor]]:
-    """For ever."""
+    """Endless batches of L and ab."""
     loader = DataLoader(
         PhotoFolder(folder, size),
         batch_size=batch,
