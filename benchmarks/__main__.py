@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import growth, pipeline, startup, step, table
+from benchmarks import colorize, growth, pipeline, startup, step, table
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.table import Row
 
 PARTS: dict[str, Callable[[Sizes, float], Iterator[Row]]] = {
     "step": step.rows,
     "pipeline": pipeline.rows,
+    "colorize": colorize.rows,
     "startup": startup.rows,
 }
 ON_REQUEST = {"growth": growth.rows}

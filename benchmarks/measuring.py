@@ -31,6 +31,8 @@ class Sizes:
     filters: int = 64
     downs: int = 8
     grown: tuple[int, ...] = (1_000, 10_000, 100_000)  # datasets of small photos: what grows how
+    megapixels: tuple[float, float] = (12, 60)  # of the photos for colorize
+    small_photos: int = 100
     repeats: int = 5
     matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; four times as long on a GPU
     compiled: bool = True
@@ -38,7 +40,7 @@ class Sizes:
     children: bool = True  # whether each side has its own process, and start-up and peak memory are measured
 
 
-QUICK = Sizes(photos=128, scored=16, batch=4, repeats=2, compiled=False)
+QUICK = Sizes(photos=128, scored=16, batch=4, megapixels=(3, 12), small_photos=32, repeats=2, compiled=False)
 
 
 @dataclass

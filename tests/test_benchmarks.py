@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import growth, measuring, ours, pipeline, step, textbook
+from benchmarks import colorize, growth, measuring, ours, pipeline, step, textbook
 from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn
 from benchmarks.table import Row
 from recolor.models.networks import PatchDiscriminator, UNetGenerator, parameter_count
@@ -27,6 +27,8 @@ TINY = Sizes(
     batch=2,
     filters=2,
     downs=4,
+    megapixels=(0.01, 0.02),
+    small_photos=2,
     repeats=1,
     matrices=(64,),
     compiled=False,
@@ -37,12 +39,21 @@ TINY = Sizes(
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return [*step.rows(TINY, 60), *pipeline.rows(TINY, 60)]
+    return [*step.rows(TINY, 60), *pipeline.rows(TINY, 60), *colorize.rows(TINY, 60)]
 
 
 def test_every_row_has_a_value_or_a_reason(rows: list[Row]) -> None:
     parts = {row.part.partition(",")[0] for row in rows}
-    assert parts >= {"ceiling", "GAN step", "WGAN step", "preprocess", "batches of photos", "training", "evaluate"}
+    assert parts >= {
+        "ceiling",
+        "GAN step",
+        "WGAN step",
+        "preprocess",
+        "batches of photos",
+        "training",
+        "evaluate",
+        "colorize",
+    }
     assert all(row.note if row.value is None else math.isfinite(row.value) and row.value >= 0 for row in rows)
 
 
