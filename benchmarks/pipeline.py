@@ -21,7 +21,7 @@ from benchmarks.table import Row, cores
 from recolor.core.params import Params
 from recolor.dataset.batches import Feed
 from recolor.dataset.shards import CachedPhotos
-from recolor.evaluation import inception
+from recolor.evaluation import features, inception
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.models.checkpoint import save_generator
 from recolor.models.networks import UNetGenerator
@@ -159,7 +159,8 @@ def _evaluate(sizes: Sizes, folder: Path, seconds: float) -> Iterator[Row]:
             with (
                 _timed(UNetGenerator, "forward", inside),
                 _timed(inception.Inception, "__call__", inside),
-                _timed(inception, "clean_resize", resizing),
+                _timed(features.Lite0, "__call__", inside),
+                _timed(inception, "resize", resizing),
                 _timed(fid, "interpolate_bilinear_2d_like_tensorflow1x", resizing),
             ):
                 evaluate(folder / "scored", models, folder / "metrics", settings, RuntimeParams(), 1)

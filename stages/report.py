@@ -4,11 +4,11 @@ from stages import paths, read_params, run
 
 
 def main() -> None:
-    """Tells what came out: every dataset's scores, figures and origin, into reports/.
+    """Writes every dataset's scores, figures and settings into reports/.
 
-    results.md is for people, results.json and results.csv for programs, metrics.json for `dvc metrics diff`: the scores of the
-    model that `loss` names. timings.md stands apart, because times differ from run to run. No score is computed here, so
-    `dvc exp run -S loss=wgan` is a matter of seconds.
+    results.md is for people, results.json and results.csv are for programs, metrics.json for `dvc metrics diff`: the scores of
+    the model that `loss` names. timings.md is a file of its own, because times differ from run to run. No score is computed
+    here, so `dvc exp run -S loss=wgan` takes seconds.
     """
     from recolor.core.params import Datasets
     from recolor.reporting.report import write

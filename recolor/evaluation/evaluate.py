@@ -1,18 +1,19 @@
-"""Scores the models of a dataset: one walk over every photo of its cache, and the tables and pictures that it leaves.
+"""Scores the models of a dataset: one pass over every photo of its cache, then tables and example pictures.
 
-Beside the models stands `grey`, the do-nothing row: ab = 0. PSNR and SSIM reward it, colourfulness and FID show what it lacks.
+`grey`, the do-nothing row (ab = 0), is scored beside the models: PSNR and SSIM reward it, the other scores do not.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
@@ -20,27 +21,20 @@ from recolor.core.errors import UserError
 from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.core.storage import whole_folder
-from recolor.dataset.shards import CachedPhotos, Split, write_table
-from recolor.evaluation.examples import Examples, write_examples
-from recolor.evaluation.image_metrics import bootstrap, colourfulness, psnr, squared_error, ssim
-from recolor.evaluation.inception import (
-    SET_SCORES,
-    FeatureSet,
-    Inception,
-    WeightsUnavailableError,
-    find_weights,
-    set_scores,
-)
-from recolor.images.color import into_gamut, lab_to_rgb
+from recolor.dataset.shards import CachedPhotos, write_table
+from recolor.evaluation.examples import choose_examples, write_examples
+from recolor.evaluation.features import FeatureNetwork, Lite0
+from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
+from recolor.evaluation.inception import Inception, WeightsUnavailableError, find_weights
+from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
+from recolor.evaluation.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
+from recolor.evaluation.set_metrics import Features
 from recolor.models.checkpoint import load_generator, read_card, weights_sha256
 from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
 from recolor.runtime.distributed import Crew
 
-SPLITS: tuple[Split, ...] = ("train", "test")
-TRUTH, GREY = "truth", "grey"
-PER_PHOTO = ["psnr", "ssim", "colourfulness", "colourfulness_distance"]
-MEASURED = ["squared_error", "ssim", "colourfulness", "colourfulness_true"]
-PIECE = 8  # photos that a CPU's caches hold while their pixels are gone over again and again: three times as fast as 64
+AHEAD = 2  # batches that threads read while one is measured
+KEPT = 16  # batches whose results stay on the device: every copy to the host waits for the device
 
 
 class EvaluateParams(Section, frozen=True):
@@ -48,8 +42,7 @@ class EvaluateParams(Section, frozen=True):
 
     batch_size: int = Field(ge=1, le=4096)
     inception: Literal["auto", "required", "off"]
-    # Strictly, text would not do.
-    inception_weights: Annotated[Path, Field(strict=False), AfterValidator(expandable)] | None
+    inception_weights: Annotated[Path, Field(strict=False), AfterValidator(expandable)] | None  # a string in YAML
     bootstrap: int = Field(ge=100, le=1_000_000)
     examples: int = Field(ge=1, le=64)
 
@@ -60,68 +53,64 @@ def evaluate(
 ) -> pd.DataFrame:
     """Scores grey and `models` (name: folder) on both splits of `cache`, writes the folder `out` and returns the scores.
 
-    `scores.csv` has a row for each split and model, its intervals drawn alike for every model, and nothing where something was
-    not measured; `photos.csv` has one for each photo as well; `examples.csv` and `examples.npz` are `write_examples`'s;
-    `notes.json` says why set scores are missing (`inception`), the `device`, and whose scores they are: the SHA-256 of each
-    model's weights (`models`). Colourfulness's distance is the mean over photos of the difference from the true photo's. Run
-    again on the same machine it writes the same, byte for byte; on a GPU as far as torch has deterministic algorithms (a
-    warning names an operation that has none).
-    Several processes (crew.py) take turns at the batches; the main one takes the scores and writes, and the others return an
-    empty table.
+    `scores.csv` has a row for each split and model, with nothing where a score was not measured; the intervals are drawn
+    alike for every model. `photos.csv` has a row for each split, model and photo. `examples.csv` and `examples.npz` are
+    `write_examples`'s. `notes.json` holds the reason for missing set scores (`inception`), the `device`, and the SHA-256 of
+    each model's weights (`models`). A rerun on the same machine writes the same bytes; on a GPU with `runtime.deterministic`.
+    Several processes share the batches; the main one computes the scores and writes, the others return an empty table.
 
-    Raises UserError where the cache is not exactly its manifest's, a model or a weight file cannot be used, or
+    Raises UserError where the cache does not match its manifest, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
     """
     machine, crew = Machine.find(runtime.device), Crew.find()
     inception, why_not = _load_inception(params, machine.device, crew)
+    networks = [Lite0(machine.device), *inception]
     generators = {
         name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)
         for name, folder in models.items()
     }
     weights = {name: weights_sha256(folder) for name, folder in models.items()}
-    splits = [CachedPhotos(cache, split) for split in SPLITS]
+    splits: dict[str, CachedPhotos] = {split: CachedPhotos(cache, split) for split in SPLITS}
     _check_trained_on(cache, models)
 
-    tables, scores, examples = [], [], []
-    for photos in splits:
-        shown = Examples(photos.manifest, params.examples, seed)
-        with determinism(True, strict=False):
-            table, features = _walk(photos, generators, inception, shown, params.batch_size, machine.device, crew)
-        values_each = int(np.prod(photos.shape))
-        models_rows = table.groupby("model", sort=False) if crew.main else ()
-        scores += [_score(rows, features, values_each, params, seed) for _, rows in models_rows]
-        tables.append(table.drop(columns=["group", "squared_error"]))
-        examples.append(shown)
-
-    summary = pd.DataFrame(scores)
-    if crew.main:
-        summary = summary.astype(dict.fromkeys(SET_SCORES, float))  # None, not measured, becomes NaN
-        notes = {"inception": why_not, "device": str(machine), "models": weights}
-        _write(out, summary, pd.concat(tables), examples, notes)
+    tables, scores = [], []
+    with determinism(runtime.deterministic, strict=False):
+        for photos in splits.values():
+            measured = _Measured(photos, generators, networks)
+            starts = range(0, len(photos), params.batch_size)[crew.rank :: crew.size]
+            for start, lab in _batches(photos, starts, params.batch_size, machine.device, quiet=not crew.main):
+                measured.add(start, lab)
+            measured.flush()
+            crew.add_up(measured.arrays)  # each process has filled its own rows and left 0 in the others'
+            if crew.main:
+                tables.append(measured.table())
+                by_model = tables[-1].groupby("model", sort=False)
+                scores += [_score(rows, measured.features, params, seed) for _, rows in by_model]
+        if not crew.main:
+            return pd.DataFrame()
+        summary, table = pd.DataFrame(scores), pd.concat(tables, ignore_index=True)
+        with whole_folder(out, "the scores") as folder:
+            summary.to_csv(folder / "scores.csv", index=False)
+            write_table(table.drop(columns="group"), folder / "photos.csv")
+            examples = choose_examples(table, params.examples, seed)
+            write_examples(examples, splits, generators, machine.device, params.batch_size, folder)
+            notes = {"inception": why_not, "device": str(machine), "models": weights}
+            (folder / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
     return summary
 
 
-def _write(
-    out: Path, summary: pd.DataFrame, table: pd.DataFrame, examples: list[Examples], notes: dict[str, Any]
-) -> None:
-    with whole_folder(out, "the scores") as folder:
-        summary.to_csv(folder / "scores.csv", index=False)
-        write_table(table, folder / "photos.csv")
-        write_examples(examples, folder)
-        (folder / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
-
-
-def _load_inception(params: EvaluateParams, device: torch.device, crew: Crew) -> tuple[Inception | None, str | None]:
-    """The networks, or why there are none: what one process lacks, none of them uses."""
+def _load_inception(
+    params: EvaluateParams, device: torch.device, crew: Crew
+) -> tuple[list[FeatureNetwork], str | None]:
+    """[Inception], or [] and the reason. Where one process has no weights, none uses them."""
     weights, why_not = _find_inception(params)
     missing = [reason for reason in crew.gather(why_not) if reason]
     if weights is None or missing:
-        return None, missing[0]
-    return Inception(weights, device), None
+        return [], missing[0]
+    return [Inception(weights, device)], None
 
 
 def _find_inception(params: EvaluateParams) -> tuple[dict[str, Path] | None, str | None]:
-    """The networks' weights, or why there are none."""
     if params.inception == "off":
         where = "in params.yaml or in the dataset's overrides"
         return None, f"evaluate.inception is off for this dataset, {where}; auto or required fills them"
@@ -131,50 +120,6 @@ def _find_inception(params: EvaluateParams) -> tuple[dict[str, Path] | None, str
         if params.inception == "required":
             raise
         return None, str(error)
-
-
-def _walk(
-    photos: CachedPhotos,
-    generators: Mapping[str, nn.Module],
-    inception: Inception | None,
-    shown: Examples,
-    batch_size: int,
-    device: torch.device,
-    crew: Crew,
-) -> tuple[pd.DataFrame, dict[str, FeatureSet]]:
-    """Every photo once through everything. Returns a row for each photo and model, and the features of truth and models.
-
-    Each tensor is held to the manifest as it is read: CacheError.
-    """
-    count, values_each = len(photos), int(np.prod(photos.shape))
-    models = [GREY, *generators]
-    measured = np.zeros((len(models), count, len(MEASURED)))
-    features = {name: FeatureSet.zeros(count) for name in (TRUTH, *models)} if inception else {}
-    starts: Iterable[int] = range(0, count, batch_size)[crew.rank :: crew.size]
-    if crew.main:
-        starts = progress(starts, desc=f"evaluate {photos.split}")
-    for start in starts:
-        batch = slice(start, min(start + batch_size, count))
-        pictures = _pictures(photos.verified(range(count)[batch]).to(device).float(), generators)
-        if inception:
-            for name, picture in pictures.items():
-                features[name].put(start, inception(picture))
-        measured[:, batch] = _measure([pictures[model] for model in models], pictures[TRUTH])
-        for model, values in zip(models[1:], measured[1:, batch], strict=True):
-            quality = psnr(values[:, 0], values_each)
-            shown.offer(model, start, quality, pictures[GREY], pictures[model], pictures[TRUTH])
-    # Each process has filled its own rows and left 0 in the others'.
-    crew.add_up([measured, *(part for name in features for part in vars(features[name]).values())])
-    for others in crew.gather(shown.held):
-        shown.take(others)
-
-    known = photos.manifest[["split", "row", "path", "crop", "group"]]
-    tables = []
-    for model, values in zip(models, measured, strict=True):
-        own = pd.DataFrame(values, columns=MEASURED)
-        own["colourfulness_distance"] = (own["colourfulness"] - own["colourfulness_true"]).abs()
-        tables.append(known.assign(model=model, psnr=psnr(values[:, 0], values_each)).join(own))
-    return pd.concat(tables, ignore_index=True), features
 
 
 def _check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
@@ -187,53 +132,124 @@ def _check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
             )
 
 
-@torch.inference_mode()
-def _pictures(lab: Tensor, generators: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """The 8-bit RGB pictures of truth, grey and each generator, (B, 3, H, W), on `lab`'s device."""
-    lightness = lab[:, :1].contiguous(memory_format=torch.channels_last)
-    coloured = {TRUTH: lab, GREY: torch.cat([lightness, torch.zeros_like(lab[:, 1:])], dim=1)}
-    for name, generator in generators.items():
-        ab = generator(lightness)
-        if not ab.isfinite().all():
-            raise UserError(f"model {name} gives colours that are not numbers: train it again")
-        coloured[name] = into_gamut(torch.cat([lightness, ab], dim=1))  # as Colorizer does
-    return {name: _in_pieces(lab_to_rgb, picture.contiguous()) for name, picture in coloured.items()}
+def _batches(
+    photos: CachedPhotos, starts: Iterable[int], size: int, device: torch.device, quiet: bool
+) -> Iterator[tuple[int, Tensor]]:
+    """(start, (B, 3, H, W) float32 on `device`) for each start. Threads read ahead and compare each tensor with the manifest.
+
+    float16 goes to the device, out of pinned memory for a GPU, and is widened there. Raises CacheError.
+    """
+
+    def read(start: int) -> Tensor:
+        half = photos.verified(range(start, min(start + size, len(photos))))
+        return half.pin_memory() if device.type == "cuda" else half
+
+    def ready(waiting: tuple[int, Future[Tensor]]) -> tuple[int, Tensor]:
+        start, reading = waiting
+        return start, reading.result().to(device, non_blocking=device.type == "cuda").float()
+
+    with ThreadPoolExecutor(AHEAD) as readers:
+        queue: deque[tuple[int, Future[Tensor]]] = deque()
+        for start in starts if quiet else progress(starts, desc=f"evaluate {photos.split}"):
+            queue.append((start, readers.submit(read, start)))
+            if len(queue) > AHEAD:
+                yield ready(queue.popleft())
+        while queue:
+            yield ready(queue.popleft())
 
 
-def _in_pieces(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """`function` of the batches, a few photos at a time on a CPU."""
-    piece = PIECE if batches[0].device.type == "cpu" else len(batches[0])
-    return torch.cat([function(*pieces) for pieces in zip(*(batch.split(piece) for batch in batches), strict=True)])
+class _Measured:
+    """Scores of every photo of a split and features of its pictures, for truth, grey and each model."""
 
+    def __init__(
+        self, photos: CachedPhotos, generators: Mapping[str, nn.Module], networks: list[FeatureNetwork]
+    ) -> None:
+        self.photos, self.generators, self.networks = photos, generators, networks
+        self.metrics = image_metrics_in_use()
+        self.columns = [column for metric in self.metrics for column in metric.columns]
+        self.models = [GREY, *generators]
+        self.values = np.zeros((len(self.models), len(photos), len(self.columns)))
+        self.features: dict[str, dict[str, Features]] = {
+            name: {
+                key: np.zeros((len(photos), size), np.float32)
+                for network in networks
+                for key, size in network.sizes.items()
+            }
+            for name in (TRUTH, *self.models)
+        }
+        self._kept: list[tuple[slice, Tensor, Tensor, dict[tuple[str, str], Tensor]]] = []
 
-def _measure(outputs: list[Tensor], truth: Tensor) -> NDArray[np.float64]:
-    """(models, B, len(MEASURED)) values of (B, 3, H, W) 8-bit pictures, which leave the device together."""
-    true = _in_pieces(colourfulness, truth)
-    values = [
-        torch.stack(
-            [
-                _in_pieces(squared_error, output, truth),
-                _in_pieces(ssim, output, truth),
-                _in_pieces(colourfulness, output),
-                true,
-            ],
-            dim=1,
-        )
-        for output in outputs
-    ]
-    return torch.stack(values).cpu().numpy()
+    @property
+    def arrays(self) -> list[np.ndarray[Any, Any]]:
+        return [self.values, *(array for features in self.features.values() for array in features.values())]
+
+    def add(self, start: int, lab: Tensor) -> None:
+        """Measures the batch `lab` of true photos, (B, 3, H, W), from row `start` of the split on."""
+        coloured = colourings(lab, self.generators)
+        finite = torch.stack([coloured[model].isfinite().all() for model in self.models])
+        pictures = {name: to_rgb(coloured[name]) for name in coloured}
+        values = self._scores(pictures)
+        features = {
+            (name, key): values
+            for name, picture in pictures.items()
+            for network in self.networks
+            for key, values in network(picture).items()
+        }
+        self._kept.append((slice(start, start + len(lab)), finite, values, features))
+        if len(self._kept) == KEPT:
+            self.flush()
+
+    def _scores(self, pictures: Mapping[str, Tensor]) -> Tensor:
+        """(models, B, columns)."""
+        truth = pictures[TRUTH]
+        true = {m.name: in_pieces(m.compute, truth, truth) for m in self.metrics if len(m.columns) > 1}
+        rows = []
+        for model in self.models:
+            columns = []
+            for metric in self.metrics:
+                columns.append(in_pieces(metric.compute, pictures[model], truth))
+                columns += [true[metric.name]] if metric.name in true else []
+            rows.append(torch.stack(columns, dim=1))
+        return torch.stack(rows)
+
+    def flush(self) -> None:
+        """Copies the kept results to the host. Raises UserError for a model whose colours are not finite."""
+        for rows, finite, values, features in self._kept:
+            for model, fine in zip(self.models, finite.tolist(), strict=True):
+                if not fine:
+                    raise UserError(f"model {model} gives colours that are not numbers: train it again")
+            self.values[:, rows] = values.cpu().numpy()
+            for (name, key), part in features.items():
+                self.features[name][key][rows] = part.cpu().numpy()
+        self._kept.clear()
+
+    def table(self) -> pd.DataFrame:
+        """The rows of photos.csv, and each photo's group."""
+        known = self.photos.manifest[["split", "row", "path", "crop", "group"]]
+        tables = [
+            known.assign(model=model).join(pd.DataFrame(values, columns=self.columns))
+            for model, values in zip(self.models, self.values, strict=True)
+        ]
+        return pd.concat(tables, ignore_index=True)
 
 
 def _score(
-    rows: pd.DataFrame, features: dict[str, FeatureSet], values_each: int, params: EvaluateParams, seed: int
+    rows: pd.DataFrame, features: Mapping[str, Mapping[str, Features]], params: EvaluateParams, seed: int
 ) -> dict[str, Any]:
-    """The row of scores.csv that one model's rows on one split make."""
+    """The row of scores.csv of one model on one split, from its rows of photos.csv."""
     split, model = rows[["split", "model"]].iloc[0]
     score: dict[str, Any] = {"split": split, "model": model, "photos": len(rows)}
-    score |= set_scores(features[model], features[TRUTH], seed) if features else dict.fromkeys(SET_SCORES)
-    low, high = bootstrap(rows[PER_PHOTO].to_numpy(), rows["group"].to_numpy(), params.bootstrap, seed)
-    for metric, low_end, high_end in zip(PER_PHOTO, low, high, strict=True):
-        score |= {metric: rows[metric].mean(), f"{metric}_low": low_end, f"{metric}_high": high_end}
-    score["psnr_pooled"] = psnr(rows["squared_error"].sum(), values_each * len(rows))
-    score["colourfulness_true"] = rows["colourfulness_true"].mean()
+    metrics = image_metrics_in_use()
+    names = [metric.name for metric in metrics]
+    low, high = bootstrap(rows[names].to_numpy(), rows["group"].to_numpy(), params.bootstrap, seed)
+    for metric, low_end, high_end in zip(metrics, low, high, strict=True):
+        score |= {column: rows[column].mean() for column in metric.columns}
+        score |= {f"{metric.name}_low": low_end, f"{metric.name}_high": high_end}
+    score["psnr_pooled"] = pooled_psnr(rows["psnr"])
+    for of_set in set_metrics_in_use():
+        value, deviation = np.nan, None
+        if of_set.features in features[model] and len(rows) >= of_set.minimum:
+            output, truth = (features[name][of_set.features] for name in (model, TRUTH))
+            value, deviation = of_set.compute(output, truth, seed)
+        score |= {of_set.name: value, f"{of_set.name}_std": np.nan if deviation is None else deviation}
     return score

@@ -1,8 +1,8 @@
-"""How close each photo's colours come to the true ones: PSNR, SSIM, colourfulness, and how sure their means are.
+"""Scores of single pictures (PSNR, SSIM, colourfulness), and bootstrap intervals of their means.
 
 Pictures are (B, 3, H, W) 8-bit RGB tensors on any device, up to 8,000 pixels wide: what a user gets is what is measured.
-Every metric gives one value a photo, float64 on the pictures' device (of MPS, which has none, on the CPU), and no value
-depends on the other photos of its batch. FID, KID and IS, which are of whole sets, are in `inception`.
+Every metric has the signature that `metrics.ImageMetric` needs: (output, truth) to (B,) float64 values on the pictures'
+device (on the CPU for MPS, which has no float64). No value depends on the other photos of its batch.
 """
 
 import numpy as np
@@ -19,29 +19,30 @@ _SSIM_C1 = (0.01 * PEAK) ** 2
 _SSIM_C2 = (0.03 * PEAK) ** 2
 
 
-def squared_error(output: Tensor, truth: Tensor) -> Tensor:
-    """(B,) sums of the squared differences over a photo's pixels and channels, in 8-bit levels: whole numbers, exact."""
-    difference = output.int() - truth.int()
-    return _double(difference.square().sum(-1, dtype=torch.int32).sum((1, 2)))
+def psnr(output: Tensor, truth: Tensor) -> Tensor:
+    """(B,) peak signal-to-noise ratios in dB, over all pixels and channels of a photo.
 
-
-def psnr(squared_error: ArrayLike, count: int) -> NDArray[np.float64]:
-    """Peak signal-to-noise ratio, dB, from summed squared errors over `count` values each (for one photo 3 * H * W).
-
-    Of a whole set pooled into one picture where both are its totals. Identical pictures have infinite PSNR and keep it: a
-    cap would be an invented number, and the mean over a set with such a photo is infinite as well.
+    The squared errors are summed exactly, as integers. Identical pictures have an infinite PSNR, and so has the mean over a
+    set with such a picture: a cap would be an invented number.
     """
+    difference = output.int() - truth.int()
+    squared_error = _double(difference.square().sum(-1, dtype=torch.int32).sum((1, 2)))
+    return 10 * torch.log10(PEAK**2 * difference[0].numel() / squared_error)
+
+
+def pooled_psnr(psnr: ArrayLike) -> float:
+    """PSNR of the mean squared error of all pictures of one size together, from each picture's PSNR. Lower than their mean."""
     with np.errstate(divide="ignore"):
-        return 10 * np.log10(PEAK**2 * count / np.asarray(squared_error, dtype=np.float64))
+        return float(-10 * np.log10(np.mean(10 ** (np.asarray(psnr, dtype=np.float64) / -10))))
 
 
 def ssim(output: Tensor, truth: Tensor) -> Tensor:
     """(B,) structural similarity (Wang et al. 2004, eq. 13), the mean over RGB and over every 11x11 window inside the photo.
 
     Gaussian weights of sigma 1.5, population covariance, K1 0.01, K2 0.03: scikit-image's `gaussian_weights=True,
-    use_sample_covariance=False`, whose borders of 5 pixels do not count either. torchmetrics averages over mirrored borders
-    as well, and its two-dimensional filter takes 50 times as long on a CPU. This one is separable, and works on sum and
-    difference: with s = x + y and d = x - y, 4 mean(x) mean(y) = mean(s)^2 - mean(d)^2 and 4 cov(x, y) = var(s) - var(d).
+    use_sample_covariance=False`, which leaves out the borders of 5 pixels too. torchmetrics includes mirrored borders, and its
+    two-dimensional filter is 50 times slower on a CPU. This filter is separable and works on sum and difference: with s = x + y
+    and d = x - y, 4 mean(x) mean(y) = mean(s)^2 - mean(d)^2 and 4 cov(x, y) = var(s) - var(d).
     """
     x, y = output.float(), truth.float()
     s, d = x + y, x - y
@@ -65,20 +66,25 @@ def _blur(channels: Tensor) -> Tensor:
     return channels
 
 
-def colourfulness(rgb: Tensor) -> Tensor:
+def colourfulness(output: Tensor, truth: Tensor | None = None) -> Tensor:
     """(B,) Hasler and Suesstrunk's M3 (2003, eq. 1): sqrt(var(rg) + var(yb)) + 0.3 * sqrt(mean(rg)^2 + mean(yb)^2).
 
-    Signed, as in the paper: rg = R - G and yb = (R + G) / 2 - B, where some code takes absolute values. 0 is grey; the paper's
-    viewers called 15 slightly, 45 averagely and 82 highly colourful.
+    Signed, as in their paper: rg = R - G and yb = (R + G) / 2 - B; some code uses absolute values. 0 is grey; viewers called
+    15 slightly, 45 averagely and 82 highly colourful. `truth` is not used.
     """
-    r, g, b = rgb.int().unbind(1)
+    r, g, b = output.int().unbind(1)
     mean_rg, var_rg = _mean_and_variance(r - g)
-    mean_yb, var_yb = _mean_and_variance(r + g - 2 * b)  # twice yb, to stay with whole numbers
+    mean_yb, var_yb = _mean_and_variance(r + g - 2 * b)  # twice yb, to keep integers
     return (var_rg + var_yb / 4).sqrt() + 0.3 * (mean_rg**2 + mean_yb**2 / 4).sqrt()
 
 
+def colourfulness_distance(output: Tensor, truth: Tensor) -> Tensor:
+    """(B,) absolute differences from the true photos' colourfulness."""
+    return (colourfulness(output) - colourfulness(truth)).abs()
+
+
 def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each photo's whole numbers (B, H, W), from their exact sums: alike for every batch and device."""
+    """Of each photo's integers (B, H, W), from exact sums: the same for every batch and device."""
     total, squares = (_double(v.sum(-1, dtype=torch.int32).sum(-1)) for v in (values, values.square()))
     count = values[0].numel()
     return total / count, (squares * count - total**2) / count**2
@@ -91,12 +97,11 @@ def _double(values: Tensor) -> Tensor:
 def bootstrap(
     values: NDArray[np.float64], groups: NDArray[np.object_], resamplings: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Low and high ends (K,) of the 95% percentile intervals of K means, `values` being (N, K) and `groups` (N,).
+    """Low and high ends (K,) of the 95% percentile intervals of K means; `values` is (N, K) and `groups` (N,).
 
-    Groups are drawn, not photos (Efron and Tibshirani 1993, chapter 13; for clusters, Davison and Hinkley 1997, section
-    3.8): the crops of one photo resemble each other, and drawn on their own would make the intervals far too narrow. Where
-    every photo is a group of its own this is the ordinary bootstrap. NaN where there are fewer than two groups. The ends are
-    means that were drawn, never something between two, so that infinite ones stay infinite.
+    Draws groups, not photos (Efron and Tibshirani 1993, chapter 13; for clusters, Davison and Hinkley 1997, section 3.8): the
+    crops of one photo resemble each other, and drawing them one by one would make the intervals far too narrow. NaN where there
+    are fewer than two groups. An end is always a drawn mean, never interpolated, so infinite ends stay infinite.
     """
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1

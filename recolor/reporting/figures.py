@@ -1,14 +1,12 @@
-"""What people look at: grids of photos, training curves, bars of scores.
+"""Figures: grids of photos, training curves, bars of scores, and PSNR against colourfulness.
 
-Every function returns a PIL picture and touches no file. Grids are pasted, so that each photo stands there pixel for pixel,
-as it was measured. Charts are matplotlib's, in its default style, whatever the user's own, with the font that it ships: the
-same input gives the same bytes. Everything is on white, which reads in a light and in a dark page; colours are Okabe and
-Ito's, which colour-blind readers tell apart.
+Every function returns a PIL picture and writes no file. Grids are pasted, so every photo is shown pixel for pixel. Charts use
+matplotlib's default style, whatever the user's own, and its own font: the same input gives the same bytes. Everything is on
+white; the colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -23,11 +21,16 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from recolor.evaluation.metrics import METRICS, SPLITS, Metric
+
 Photos = NDArray[np.uint8]  # (N, H, W, 3), RGB
 
-NAMES = {"grey": "grey", "gan": "GAN", "wgan": "WGAN"}
-COLORS = {"grey": "#9a9a9a", "gan": "#0072b2", "wgan": "#d55e00"}
-INK = "#24292f"
+NAMES = {"grey": "grey", "l1": "L1", "gan": "GAN", "wgan": "WGAN"}
+COLORS = {"grey": "#9a9a9a", "l1": "#cc79a7", "gan": "#0072b2", "wgan": "#d55e00"}
+INK, QUIET, PENALTY = "#24292f", "#8c959f", "#009e73"
+BETTER = {"higher": "higher is better", "lower": "lower is better", "truth": "near the line is better"}
+RATIO = "balance"  # column of history.csv
+EMPTY = pd.Series(dtype=float)
 STYLE = {
     "figure.dpi": 160,
     "font.size": 8,
@@ -36,7 +39,7 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#8c959f",
+    "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "text.color": INK,
@@ -55,27 +58,16 @@ STYLE = {
     "legend.borderpad": 0,
 }
 
-# A column of scores.csv, its title, and how a bar is lettered.
-BARS = [
-    ("psnr", "PSNR (dB), higher is better", ".1f"),
-    ("ssim", "SSIM, higher is better", ".3f"),
-    ("colourfulness", "Colourfulness, near the line", ".0f"),
-    ("fid", "FID, lower is better", ".0f"),
-    ("fid64", "FID-64, lower is better", ".3f"),
-    ("kid", "KID, lower is better", ".3f"),
-    ("is", "IS, higher is better", ".1f"),
-]
-
 
 def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Image.Image:
-    """One row of photos for each entry of `rows`, its key written up the side, a caption under each column.
+    """One row of photos for each entry of `rows`, with its key at the left and a caption below each column.
 
-    The rows hold equally many photos of one size, and there is a caption for each column or none. No photo is scaled.
+    All rows hold equally many photos of one size; `captions` has one entry for each column, or none. No photo is scaled.
     """
     first = next(iter(rows.values()))
     count, height, width = first.shape[:3]
     if any(photos.shape != first.shape for photos in rows.values()) or len(captions) not in (0, count):
-        raise ValueError("a grid takes rows of one shape, and a caption for each column or none")
+        raise ValueError("image_grid: rows of one shape, and one caption for each column or none")
     font = _font(max(9, height // 13))
     line = sum(font.getmetrics()) + 6
     gap = max(2, height // 64)
@@ -96,44 +88,55 @@ def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Imag
 
 @matplotlib.style.context(["default", STYLE])
 def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
-    """Training curves of the models `gan` and `wgan` (those that are there), from their history.csv.
+    """Training curves of each model from its history.csv.
 
-    L1 has one panel for both, since it means the same for both. The games have a panel each: a critic's cross-entropy and a
-    Wasserstein estimate share no unit.
+    One panel shows L1 of all models, where pretraining (`l1`) ends at epoch 0. A panel for each adversarial model shows its
+    losses, which share no unit. The last panel shows the adversarial gradient as a multiple of L1's, where it was measured.
     """
-    figure = Figure(figsize=(9.6, 2.8), layout="constrained")
-    l1, *games = figure.subplots(1, 1 + len(histories))
-    for model, history in histories.items():
-        _line(l1, history, "generator_l1", NAMES[model], COLORS[model])
+    adversarial = {name: history for name, history in histories.items() if name != "l1"}
+    balanced = {name: history for name, history in adversarial.items() if history.get(RATIO, EMPTY).notna().any()}
+    count = 1 + len(adversarial) + bool(balanced)
+    figure = Figure(figsize=(3.2 * count, 2.8), layout="constrained")
+    l1, *panels = figure.subplots(1, count, squeeze=False).ravel()
+    for name, history in histories.items():
+        shift = len(history) if name == "l1" else 0
+        _line(l1, history.assign(epoch=history["epoch"] - shift), "generator_l1", NAMES[name], COLORS[name])
     _finish(l1, "L1 (ab / 110)")
-    for panel, (model, history) in zip(games, histories.items(), strict=True):
-        if model == "gan":
-            panel.axhline(np.log(2), color="#8c959f", linewidth=0.8, linestyle=":", label="ln 2: guessing")
-            _line(panel, history, "critic_loss", "critic", COLORS[model])
-        else:
-            _line(panel, history, "critic_estimate", "critic's estimate", COLORS[model])
-            if history["critic_penalty"].fillna(0).any():
-                _line(panel, history, "critic_penalty", "gradient penalty", "#009e73")
-        _line(panel, history, "generator_adversarial", "generator", INK, "--")
-        _finish(panel, f"{NAMES[model]}: adversarial losses")
+    for panel, (name, history) in zip(panels, adversarial.items(), strict=False):
+        _losses(panel, name, history)
+    for name, history in balanced.items():
+        _line(panels[-1], history, RATIO, NAMES[name], COLORS[name])
+    if balanced:
+        _finish(panels[-1], "Adversarial / L1 gradient")
     return _render(figure)
+
+
+def _losses(panel: Axes, name: str, history: pd.DataFrame) -> None:
+    if name == "gan":
+        panel.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=":", label="ln 2: guessing")
+        _line(panel, history, "critic_loss", "critic", COLORS[name])
+    else:
+        _line(panel, history, "critic_estimate", "critic's estimate", COLORS[name])
+        if history["critic_penalty"].fillna(0).any():
+            _line(panel, history, "critic_penalty", "gradient penalty", PENALTY)
+    _line(panel, history, "generator_adversarial", "generator", INK, "--")
+    _finish(panel, f"{NAMES[name]}: adversarial losses")
 
 
 @matplotlib.style.context(["default", STYLE])
 def bars(scores: pd.DataFrame) -> Image.Image:
-    """Scores of each model on each split (rows of scores.csv), a panel for each score that was measured.
+    """Scores of each model on each split (rows of scores.csv), with a panel for each metric that was measured.
 
-    Lines on the bars are 95% intervals, for KID and IS one standard deviation either way; a black line is the true photos'.
+    Lines on the bars are 95% intervals; for KID and IS one standard deviation up and down. A black line is the true photos'.
     """
     scores = scores.replace(np.inf, np.nan)  # the PSNR of a perfect copy has no bar
-    measured = [bar for bar in BARS if scores[bar[0]].notna().any()]
+    measured = [metric for metric in METRICS.values() if scores[metric.name].notna().any()]
     columns = min(4, len(measured))
     rows = -(-len(measured) // columns)
     figure = Figure(figsize=(9.6, 0.35 + 2.1 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, (column, title, letters) in zip(panels, measured, strict=False):
-        _bar_panel(panel, scores, column, letters)
-        panel.set_title(title)
+    for panel, metric in zip(panels, measured, strict=False):
+        _bar_panel(panel, scores, metric)
     for panel in panels[len(measured) :]:
         panel.set_axis_off()
     handles = [Patch(color=COLORS[model], label=NAMES[model]) for model in scores["model"].unique()]
@@ -142,36 +145,57 @@ def bars(scores: pd.DataFrame) -> Image.Image:
     return _render(figure)
 
 
-def _bar_panel(panel: Axes, scores: pd.DataFrame, column: str, letters: str) -> None:
+def _bar_panel(panel: Axes, scores: pd.DataFrame, metric: Metric) -> None:
     models, splits = list(scores["model"].unique()), list(scores["split"].unique())
     width = 0.8 / len(models)
     for _, row in scores.iterrows():
-        value = row[column]
+        value = row[metric.name] * metric.scale
         x = splits.index(row["split"]) + (models.index(row["model"]) - (len(models) - 1) / 2) * width
         panel.bar(x, value, width * 0.94, color=COLORS[row["model"]])
-        low, high = _interval(row, column)
+        low, high = metric.interval(row)
         if low < high:
             panel.plot([x, x], [low, high], color=INK, linewidth=1)
         if pd.notna(value):
             above = (x, max(value, high, 0))
-            panel.annotate(format(value, letters), above, (0, 2), textcoords="offset points", ha="center", fontsize=6)
-        if column == "colourfulness":
+            text = metric.shown(row[metric.name])
+            panel.annotate(text, above, (0, 2), textcoords="offset points", ha="center", fontsize=5)
+        if metric.better == "truth":
             middle = splits.index(row["split"])
-            panel.plot([middle - 0.42, middle + 0.42], [row["colourfulness_true"]] * 2, color="black", linewidth=1.5)
+            true = row[f"{metric.name}_true"] * metric.scale
+            panel.plot([middle - 0.42, middle + 0.42], [true, true], color="black", linewidth=1.5)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    panel.set_title(f"{metric.label}{unit}\n{BETTER[metric.better]}")
     panel.set_xticks(range(len(splits)), splits)
     panel.tick_params(axis="x", length=0)
     panel.margins(x=0.02, y=0.12)
 
 
-def _interval(row: "pd.Series[Any]", column: str) -> tuple[float, float]:
-    if f"{column}_low" in row:
-        return row[f"{column}_low"], row[f"{column}_high"]
-    deviation = row.get(f"{column}_std", 0.0)
-    return row[column] - deviation, row[column] + deviation
+@matplotlib.style.context(["default", STYLE])
+def tradeoff(scores: pd.DataFrame) -> Image.Image:
+    """PSNR against colourfulness on the test split: a point for each model, with 95% intervals. The line is the true photos."""
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    panel = figure.subplots()
+    test = scores.replace(np.inf, np.nan)[scores["split"] == SPLITS[0]]
+    x, y = METRICS["colourfulness"], METRICS["psnr"]
+    for _, row in test.iterrows():
+        point, name = (row[x.name], row[y.name]), NAMES[row["model"]]
+        for metric, axis in ((x, 0), (y, 1)):
+            low, high = metric.interval(row)
+            ends = [(low, point[1]), (high, point[1])] if axis == 0 else [(point[0], low), (point[0], high)]
+            panel.plot(*zip(*ends, strict=True), color=COLORS[row["model"]], linewidth=1)
+        panel.plot(*point, "o", color=COLORS[row["model"]], markersize=5)
+        panel.annotate(name, point, (5, 5), textcoords="offset points", color=COLORS[row["model"]], weight="bold")
+    panel.axvline(test[f"{x.name}_true"].iloc[0], color="black", linewidth=1.5, label="true photos")
+    panel.set_title(f"{y.label} against {x.label}, test split", pad=18)
+    panel.set_xlabel(x.label)
+    panel.set_ylabel(f"{y.label} ({y.unit})")
+    panel.margins(0.1)
+    panel.legend(loc="lower left", bbox_to_anchor=(0, 1))
+    return _render(figure)
 
 
 def _line(panel: Axes, history: pd.DataFrame, column: str, label: str, color: str, style: str = "-") -> None:
-    points = history[["epoch", column]].dropna()  # no adversary: no adversarial losses
+    points = history[["epoch", column]].dropna()  # without an adversary there are no adversarial losses
     marker = "o" if len(points) < 12 else ""
     panel.plot(points["epoch"], points[column], style, color=color, label=label, marker=marker, markersize=3)
 
@@ -190,12 +214,12 @@ def _render(figure: Figure) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of the charts, out of matplotlib's own package."""
+    """The font of the charts, from matplotlib's package."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _sideways(label: str, font: ImageFont.FreeTypeFont, size: tuple[int, int]) -> Image.Image:
-    """`label` from bottom to top in the middle of a white strip of `size` (width, height)."""
+    """`label`, written upwards in the middle of a white strip of `size` (width, height)."""
     strip = Image.new("RGB", size[::-1], "white")
     ImageDraw.Draw(strip).text((size[1] / 2, size[0] / 2), label, INK, font, anchor="mm")
     return strip.transpose(Image.Transpose.ROTATE_90)

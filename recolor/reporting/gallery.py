@@ -1,6 +1,6 @@
-"""A page of a dataset's test photos, for looking: input, what each model made of it, truth; to sort by what was measured.
+"""A page of a dataset's test photos: input, each model's output and truth, to be sorted by any measured score.
 
-One HTML file with pictures beside it. It opens from disk and asks nothing of anybody.
+One HTML file with its pictures in a folder. It opens from disk and loads nothing else.
 """
 
 import importlib.resources
@@ -14,40 +14,37 @@ import jinja2
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import nn
 
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
 from recolor.core.storage import whole_folder
 from recolor.dataset.shards import CachedPhotos, read_table
-from recolor.images.color import into_gamut, lab_to_rgb
+from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
+from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.models.checkpoint import load_generator
 from recolor.models.export import check_evaluated
+from recolor.reporting.figures import NAMES
 from recolor.runtime.devices import Device, Machine
 
 PAGE, PICTURES = "index.html", "pictures"
-INPUT, TRUTH = "input", "truth"
-GREY = "grey"  # what the evaluation calls the input: doing nothing
-NAMES = {INPUT: "Input", "gan": "GAN", "wgan": "WGAN", TRUTH: "Truth"}
+TITLES = NAMES | {GREY: "Input", TRUTH: "Truth"}  # the input is what evaluation calls grey
 BATCH = 16
-MEASURED = ("psnr", "colourfulness", "colourfulness_true")
-QUALITY: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"}  # of JPEG: the pictures are there for their colours
+QUALITY: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"}  # of JPEG, for the colours
 
-
-Rows = Sequence[Mapping[Any, Any]]  # of photos.csv, of one model, in the order of the split
+Rows = Sequence[Mapping[Any, Any]]  # of photos.csv, for one model, in the order of the split
 
 
 class Picture(NamedTuple):
-    """One version of a photo; `psnr` and `colourfulness` are None where they were not measured."""
+    """One version of a photo, with its scores as text."""
 
     name: str
     file: str
-    psnr: float | None
-    colourfulness: float | None
+    scores: str
 
 
 class Photo(NamedTuple):
-    """A photo of the test split: its place there, its versions, and the value of each key that it can be sorted by."""
+    """A photo of the test split: its row, its versions, and the value of each key that it can be sorted by."""
 
     row: int
     name: str
@@ -64,11 +61,11 @@ def write_gallery(
     limit: int = 200,
     device: Device = "auto",
 ) -> int:
-    """Writes the gallery of `cache`'s test photos into the folder `out`, and returns how many it shows.
+    """Writes the gallery of `cache`'s test photos into the folder `out`, and returns the number of photos.
 
-    Of more than `limit` photos it shows as many, from all over the split. `models` are folders by name, `metrics` is the
-    folder of their evaluation. A gallery in `out` is replaced; raises UserError where anything else is in it, for scores
-    of other photos or models, and for what is missing.
+    Of more than `limit` photos it shows `limit`, evenly spaced in the split. `models` are folders by name, `metrics` is the
+    folder of their evaluation. Replaces a gallery in `out`. Raises UserError where `out` holds anything else, for scores of
+    other photos or models, and for a missing file.
     """
     if out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= {PAGE, PICTURES}):
         raise UserError(f"{out}: holds something else than a gallery; name another folder with --out")
@@ -76,82 +73,76 @@ def write_gallery(
     measured = _measured(metrics / "photos.csv", photos, list(models))
     for folder in models.values():
         check_evaluated(metrics, folder)
-    rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int))
+    rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
     where = Machine.find(device).device
     generators = {name: load_generator(folder, where) for name, folder in models.items()}
     with whole_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
-        for row, pictures in _coloured(photos, rows.tolist(), generators, where):
+        for row, pictures in _coloured(photos, rows, generators, where):
             for name, picture in pictures.items():
                 Image.fromarray(picture).save(folder / _file(row, name), **QUALITY)
-        shown = [_photo(row, measured, list(models)) for row in rows.tolist()]
+        shown = [_photo(row, measured, list(models)) for row in rows]
         (folder / PAGE).write_text(_page(dataset, shown, len(photos), photos.shape[-1]), "utf-8")
     return len(shown)
 
 
+def _shown_metrics() -> list[ImageMetric]:
+    return [metric for metric in image_metrics_in_use() if metric.headline]
+
+
 def _measured(file: Path, photos: CachedPhotos, models: Sequence[str]) -> dict[str, Rows]:
-    """The rows of `file` for each model, held against the photos that are to be shown."""
+    """The rows of `file` for grey and each model, which must be those of `photos`."""
     if not file.is_file():
         raise UserError(f"{file} is missing: `dvc repro` makes it")
+    columns = [column for metric in _shown_metrics() for column in metric.columns]
     table = read_table(file)
-    table = table[table["split"] == "test"].astype(dict.fromkeys(MEASURED, float))
+    table = table[table["split"] == "test"].astype(dict.fromkeys(columns, float))
     measured = {model: table[table["model"] == model].sort_values("row") for model in (*models, GREY)}
     for model, rows in measured.items():
         if list(rows["path"]) != list(photos.manifest["path"]):
-            raise UserError(f"{file}: does not speak of {model} on the photos of {photos.directory}; run `dvc repro`")
+            raise UserError(f"{file}: its rows of {model} are not the photos of {photos.directory}; run `dvc repro`")
     return {model: rows.to_dict("records") for model, rows in measured.items()}
 
 
-@torch.inference_mode()
 def _coloured(
-    photos: CachedPhotos, rows: Sequence[int], generators: Mapping[str, torch.nn.Module], device: torch.device
+    photos: CachedPhotos, rows: Sequence[int], generators: Mapping[str, nn.Module], device: torch.device
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Each row with its pictures, (H, W, 3) 8-bit RGB, by name."""
-
-    def rgb(lab: Tensor) -> np.ndarray:
-        picture: np.ndarray = lab_to_rgb(lab).permute(0, 2, 3, 1).cpu().numpy()
-        return picture
-
     for start in progress(range(0, len(rows), BATCH), desc="gallery"):
         batch = rows[start : start + BATCH]
-        lab = photos[batch].to(device)
-        lightness = lab[:, :1]
-        pictures = {INPUT: rgb(torch.cat([lightness, torch.zeros_like(lab[:, 1:])], dim=1))}
-        for name, generator in generators.items():
-            pictures[name] = rgb(into_gamut(torch.cat([lightness, generator(lightness)], dim=1)))
-        pictures[TRUTH] = rgb(lab)
+        coloured = colourings(photos[batch].to(device), generators)
+        pictures = {name: to_rgb(lab).permute(0, 2, 3, 1).cpu().numpy() for name, lab in coloured.items()}
         for place, row in enumerate(batch):
             yield row, {name: several[place] for name, several in pictures.items()}
 
 
 def _file(row: int, name: str) -> str:
-    return f"{PICTURES}/{row:05d}-{name}.jpg"
+    return f"{PICTURES}/{row:05d}-{'input' if name == GREY else name}.jpg"
 
 
 def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> Photo:
-    """What the page says of one row."""
-    first = measured[models[0]][row]
+    first = measured[GREY][row]
     name = f"{first['path']} [{first['crop']}]" if first["crop"] else first["path"]
-    grey = measured[GREY][row]
-    psnr = {model: measured[model][row]["psnr"] for model in models} | {INPUT: grey["psnr"]}
-    coloured = {model: measured[model][row]["colourfulness"] for model in models} | {TRUTH: first["colourfulness_true"]}
-    colourfulness = coloured | {INPUT: grey["colourfulness"]}
-    versions = [INPUT, *models, TRUTH]
-    pictures = [Picture(_title(name), _file(row, name), psnr.get(name), colourfulness.get(name)) for name in versions]
-    keys = _keys("PSNR", psnr) | _keys("Colourfulness", coloured)
-    return Photo(row, name, pictures, {"Order of the split": row} | keys)
+    keys: dict[str, float | None] = {"Order of the split": row}
+    captions: dict[str, list[str]] = {version: [] for version in (GREY, *models, TRUTH)}
+    for metric in _shown_metrics():
+        values = {model: measured[model][row][metric.name] for model in (*models, GREY)}
+        if metric.better == "truth":
+            values[TRUTH] = first[f"{metric.name}_true"]
+        for version, value in values.items():
+            captions[version].append(" ".join(filter(None, (metric.label, metric.shown(value), metric.unit))))
+        reference = TRUTH if metric.better == "truth" else GREY
+        keys |= _keys(metric, {version: values[version] for version in (*models, reference)})
+    pictures = [Picture(TITLES[name], _file(row, name), ", ".join(scores)) for name, scores in captions.items()]
+    return Photo(row, name, pictures, keys)
 
 
-def _keys(metric: str, values: Mapping[str, float]) -> dict[str, float | None]:
-    """`values` and the differences of each two; None, which JSON has and infinity not, where there is no finite one."""
-    keys = {f"{metric}: {_title(name)}": value for name, value in values.items()}
+def _keys(metric: ImageMetric, values: Mapping[str, float]) -> dict[str, float | None]:
+    """`values` and the differences of each two, scaled; None, for JSON, where one is not finite."""
+    scaled = {f"{metric.label}: {TITLES[name]}": value * metric.scale for name, value in values.items()}
     for (one, first), (other, second) in combinations(values.items(), 2):
-        keys[f"{metric}: {_title(one)} - {_title(other)}"] = first - second
-    return {key: value if math.isfinite(value) else None for key, value in keys.items()}
-
-
-def _title(name: str) -> str:
-    return NAMES.get(name, name)
+        scaled[f"{metric.label}: {TITLES[one]} - {TITLES[other]}"] = (first - second) * metric.scale
+    return {key: value if math.isfinite(value) else None for key, value in scaled.items()}
 
 
 def _page(dataset: str, photos: Sequence[Photo], total: int, size: int) -> str:

@@ -1,4 +1,4 @@
-"""Writes the report: text, tables and figures of what was measured. Computes nothing."""
+"""Writes the report: text, tables and figures of measured scores. Computes nothing."""
 
 import json
 import math
@@ -17,20 +17,20 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.core.storage import room_for, synchronise
-from recolor.reporting.figures import NAMES, bars, curves, image_grid
+from recolor.evaluation.metrics import METRICS, SPLITS
+from recolor.reporting.figures import NAMES, bars, curves, image_grid, tradeoff
 from recolor.reporting.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
-from recolor.reporting.results import SPLITS, Results
+from recolor.reporting.results import Results
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "clean-fid", "scikit-image", "numpy", "pandas", "dvc")
 FIGURE_PHOTO = 176  # pixels wide
-HEADLINE = ["psnr", "ssim", "colourfulness", "colourfulness_distance", "fid", "fid64", "kid", "is"]
 
 
 def write(results: Sequence[Results], loss: str, out: Path) -> None:
     """Writes the whole report into `out`; `loss` names the headline's model.
 
-    All of it is made in `out/.new` first, so that a failure leaves the report before it whole. Figures of datasets that are no
-    longer among the results go. All but timings.md is byte for byte the same for the same results.
+    Everything is made in `out/.new` first, so a failure leaves the previous report complete. Figures of datasets that are no
+    longer among the results are removed. The same results give the same bytes, except for timings.md.
     """
     models = results[0].models
     if loss not in models:
@@ -68,14 +68,18 @@ def headline(results: Sequence[Results], loss: str) -> dict[str, float]:
         f"{result.dataset}.{split}.{name}": float(value)
         for result in results
         for split in SPLITS
-        for name, value in result.score(split, loss)[HEADLINE].items()
+        for name, value in result.score(split, loss)[list(METRICS)].items()
         if math.isfinite(value)
     }
 
 
 def figures(result: Results) -> dict[str, Image.Image]:
     """Every figure of a dataset, by name."""
-    drawn = {"scores": bars(result.scores), "curves": curves({m: result.model_history(m) for m in result.models})}
+    drawn = {
+        "scores": bars(result.scores),
+        "tradeoff": tradeoff(result.scores),
+        "curves": curves({model: result.model_history(model) for model in result.models}),
+    }
     for model in result.models:
         for split in SPLITS:
             drawn[f"{model}-{split}"] = _grid(result, model, _examples(result, model, split, "fixed"))
@@ -103,7 +107,7 @@ def _grid(result: Results, model: str, examples: pd.DataFrame) -> Image.Image:
 
 
 def _shrunk(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W, 3) photos at the size of a figure: six in a row are as wide as a page, and git keeps every version of them."""
+    """(N, H, W, 3) photos at a figure's size: six in a row fill a page, and git keeps every version of them."""
     if photos.shape[2] <= FIGURE_PHOTO:
         return photos
     size = (FIGURE_PHOTO, round(photos.shape[1] * FIGURE_PHOTO / photos.shape[2]))
@@ -113,6 +117,7 @@ def _shrunk(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _machine_readable(results: Sequence[Results], loss: str, versions: Mapping[str, str]) -> dict[str, Any]:
     return {
         "loss": loss,
+        "recipe": results[0].settings["recipe"],
         "datasets": {
             result.dataset: {
                 "counts": asdict(result.counts),
@@ -132,7 +137,7 @@ def _machine_readable(results: Sequence[Results], loss: str, versions: Mapping[s
 
 
 def _labelled(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """`table` with the columns that tell its rows from other tables' in front."""
+    """`table` with the columns dataset and model in front."""
     rest = table.drop(columns="model")
     return pd.concat([pd.DataFrame({"dataset": dataset, "model": table["model"]}), rest], axis=1)
 
@@ -143,7 +148,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _finite(node: Any) -> Any:
-    """`node` with null for what JSON has no word for: not measured, infinite."""
+    """`node` with null for not measured and infinite, which JSON does not have."""
     if isinstance(node, Mapping):
         return {key: _finite(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -152,7 +157,7 @@ def _finite(node: Any) -> Any:
 
 
 def _replace(new: Path, out: Path) -> None:
-    """Moves every file of `new` to its place under `out`, and removes the figures that were there and are no more."""
+    """Moves every file of `new` to its place under `out`, and removes the figures that are not in `new`."""
     figures = out / "figures"
     figures.mkdir(exist_ok=True)
     for old in figures.iterdir():

@@ -1,4 +1,4 @@
-"""What the stages left behind for one dataset, read for the report. Nothing is computed here but counts."""
+"""What the stages wrote for one dataset, read for the report. Computes nothing but counts."""
 
 import json
 from collections import Counter
@@ -12,21 +12,23 @@ import pandas as pd
 
 from recolor.core.errors import UserError
 from recolor.dataset.shards import kind, read_table
+from recolor.evaluation.metrics import SPLITS
 from recolor.reporting.figures import NAMES, Photos
 
-SPLITS = ("test", "train")  # in the order that they are told: what the model never saw comes first
+# Settings that change no score, and paths, which are a machine's.
+HIDDEN = {"data": {"path"}, "evaluate": {"batch_size", "inception_weights", "examples"}}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a dataset's photos. Groups are the photos that the pieces were cut from: as many, but for crops."""
+    """How many photos a dataset has. Groups are the photos that crops were cut from; without crops, the photos themselves."""
 
     used: int
     groups: int
     test_groups: int
     train: int
     test: int
-    rejected: dict[str, int]  # by kind of reason, most frequent first
+    rejected: dict[str, int]  # by category, most frequent first
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Results:
 
     dataset: str
     settings: dict[str, Any]
-    machines: dict[str, str]  # of each trained model
+    machines: dict[str, str]  # of each trained model that was scored
     counts: Counts
     scores: pd.DataFrame
     photos: pd.DataFrame
@@ -47,7 +49,7 @@ class Results:
 
     @property
     def models(self) -> list[str]:
-        """The trained ones: without grey."""
+        """The trained models: without grey."""
         return list(self.machines)
 
     def score(self, split: str, model: str) -> "pd.Series[Any]":
@@ -66,45 +68,48 @@ def read(
     models: Mapping[str, Path],
     timings: Mapping[str, Path],
 ) -> Results:
-    """The results of `dataset` out of the folders of its stages; `models` and `timings` are by model name.
+    """The results of `dataset` from the folders of its stages; `models` and `timings` are by model name.
 
-    `settings` are those of data and evaluation; those of training are in the models' cards. Raises UserError for a file that
-    is missing.
+    `settings` are those of data and evaluation; those of training are in the models' cards. A model without scores is left
+    out. Raises UserError for a missing file.
     """
-    cards = {name: json.loads(_there(folder / "model.json").read_text()) for name, folder in models.items()}
+    scores = _table(metrics / "scores.csv")
+    models = {name: folder for name, folder in models.items() if name in set(scores["model"])}
+    cards = {name: json.loads(_existing(folder / "model.json").read_text()) for name, folder in models.items()}
     trained: dict[str, Any] = {}
     for card in cards.values():
         trained |= card["params"]
-    scores = _table(metrics / "scores.csv")
     order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(NAMES).index))
-    with np.load(_there(metrics / "examples.npz")) as arrays:
+    with np.load(_existing(metrics / "examples.npz")) as arrays:
         pictures = dict(arrays)
+    notes = json.loads(_existing(metrics / "notes.json").read_text())
     return Results(
         dataset=dataset,
-        settings=that_matter(dataset, trained | dict(settings)),
+        settings=shown_settings(dataset, trained | dict(settings)),
         machines={name: card["machine"] for name, card in cards.items()},
         counts=_count(read_table(cache / "manifest.csv"), read_table(cache / "rejected.csv")),
         scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
         photos=_table(metrics / "photos.csv"),
-        notes=_without({"models"}, json.loads(_there(metrics / "notes.json").read_text())),
+        notes=_without({"models"}, notes),
         examples=_table(metrics / "examples.csv"),
         pictures=pictures,
         history=_by_model({name: folder / "history.csv" for name, folder in models.items()}),
-        timings=_by_model(timings),
+        timings=_by_model({name: timings[name] for name in models}),
     )
 
 
-def that_matter(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` in their order, without those that change no result and without what tells of a machine: paths, devices."""
-    idle = {
-        "wgan": {"penalty_weight" if settings["wgan"]["constraint"] == "clip" else "clip"},
-        "evaluate": {"batch_size", "inception_weights", "examples"},
-    }
-    unset = {key for key, value in settings["data"][dataset].items() if value is None}
-    source = _without({"path"} | unset, settings["data"][dataset])
-    rest = ("generator", "discriminator", "augment", "train", "gan", "wgan", "evaluate")
-    kept = {name: _without(idle.get(name, set()), settings[name]) for name in rest}
-    return {"recipe": settings["recipe"], "data": settings["data"] | {dataset: source}} | kept
+def shown_settings(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings behind a dataset's results: the recipe and the sections in use, without values that change no score."""
+    unused = dict(HIDDEN)
+    if "wgan" in settings:
+        unused["wgan"] = {"penalty_weight" if settings["wgan"]["constraint"] == "clip" else "clip"}
+    data = settings["data"]
+    source = {key: value for key, value in _without(HIDDEN["data"], data[dataset]).items() if value is not None}
+    shown = {"recipe": settings["recipe"], "data": data | {dataset: source}}
+    for name, section in settings.items():
+        if name not in shown and isinstance(section, Mapping) and section.get("epochs") != 0:
+            shown[name] = _without(unused.get(name, set()), section)
+    return shown
 
 
 def _without(keys: set[str], section: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,10 +134,10 @@ def _by_model(paths: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(_there(path))
+    return pd.read_csv(_existing(path))
 
 
-def _there(path: Path) -> Path:
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{path} is missing: `dvc repro` makes it")
     return path

@@ -1,4 +1,4 @@
-"""The walk over a dataset, on a tiny cache of real photos and two untrained generators."""
+"""Evaluation of a tiny cache of real photos with two untrained generators."""
 
 import hashlib
 import json
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import test_loop as test_training
 import torch
 from PIL import Image
 from skimage import data
@@ -17,17 +16,19 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from recolor.core.errors import UserError
 from recolor.dataset.shards import CachedPhotos, CacheError
-from recolor.evaluation import evaluate as evaluation
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
-from recolor.evaluation.examples import Examples
-from recolor.evaluation.inception import SET_SCORES, TORCH_FIDELITY, Inception, WeightsError, WeightsUnavailableError
+from recolor.evaluation.examples import choose_examples
+from recolor.evaluation.features import Lite0
+from recolor.evaluation.inception import TORCH_FIDELITY, Inception, WeightsError, WeightsUnavailableError
+from recolor.evaluation.metrics import METRICS, ImageMetric, SetMetric
 from recolor.images.color import into_gamut, lab_to_rgb
-from recolor.models.checkpoint import WEIGHTS, Checkpoints, load_generator, save_generator
+from recolor.models.checkpoint import WEIGHTS, load_generator, save_generator
 from recolor.models.networks import GeneratorParams, UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
 
 SIZE = 32
+INCEPTION_SCORES = ["fid", "fid64", "kid", "kid_std", "is", "is_std"]
 CPU = RuntimeParams(device="cpu")
 PARAMS = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=200, examples=2)
 
@@ -91,8 +92,7 @@ def pictures_of(cache: Path, split: str, model: Path | None) -> list[tuple[np.nd
     return pairs
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("model", ["grey", "gan", "wgan"])
+@pytest.mark.parametrize(("split", "model"), [("train", "grey"), ("train", "gan"), ("test", "wgan")])
 def test_each_photo_has_scikit_images_scores(out: Path, cache: Path, models, split: str, model: str) -> None:
     table = read(out, "photos.csv").query("split == @split and model == @model")
     pairs = pictures_of(cache, split, models.get(model))
@@ -106,9 +106,9 @@ def test_each_photo_has_scikit_images_scores(out: Path, cache: Path, models, spl
 
 def test_scores_are_the_means_of_the_photos(out: Path, cache: Path, models) -> None:
     scores, photos = read(out, "scores.csv"), read(out, "photos.csv")
-    order = [(split, model) for split in ("train", "test") for model in ("grey", "gan", "wgan")]
+    order = [(split, model) for split in ("test", "train") for model in ("grey", "gan", "wgan")]
     assert list(scores[["split", "model"]].itertuples(index=False, name=None)) == order
-    assert list(scores["photos"]) == [10, 10, 10, 4, 4, 4]
+    assert list(scores["photos"]) == [4, 4, 4, 10, 10, 10]
     for (split, model), score in zip(order, scores.to_dict("records"), strict=True):
         rows = photos.query("split == @split and model == @model")
         for metric in ("psnr", "ssim", "colourfulness", "colourfulness_true"):
@@ -119,26 +119,17 @@ def test_scores_are_the_means_of_the_photos(out: Path, cache: Path, models) -> N
         assert score["psnr_pooled"] == pytest.approx(peak_signal_noise_ratio(pairs[:, 1], pairs[:, 0]))
         distance = (rows["colourfulness"] - rows["colourfulness_true"]).abs().mean()
         assert score["colourfulness_distance"] == pytest.approx(distance)
+    assert (photos.query("model == 'grey'")["colourfulness"] < 1).all()  # Lab's grey is R = G = B within a level
 
 
-def test_doing_nothing_has_no_colour(out: Path) -> None:
-    grey = read(out, "photos.csv").query("model == 'grey'")
-    assert (grey["colourfulness"] < 1).all()  # Lab's grey is R = G = B within a level
-    assert (grey["colourfulness_true"] > 10).all()
-
-
-def test_switched_off_leaves_the_set_scores_empty_and_says_so(out: Path) -> None:
-    assert read(out, "scores.csv")[list(SET_SCORES)].isna().all(axis=None)
+def test_notes_hold_the_device_the_weights_and_why_inceptions_scores_are_missing(out: Path, models) -> None:
+    assert read(out, "scores.csv")[INCEPTION_SCORES].isna().all(axis=None)
     notes = json.loads((out / "notes.json").read_text())
-    assert notes["inception"].startswith(
-        "evaluate.inception is off for this dataset, in params.yaml or in the dataset's"
-    )
+    assert notes["inception"].startswith("evaluate.inception is off")
     assert notes["device"] == "cpu, fp32"
-
-
-def test_the_scores_name_the_weights_that_they_are_of(out: Path, models) -> None:
-    weights = {name: hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() for name, folder in models.items()}
-    assert json.loads((out / "notes.json").read_text())["models"] == weights
+    assert notes["models"] == {
+        name: hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() for name, folder in models.items()
+    }
 
 
 def test_examples_show_what_the_tables_say(out: Path, cache: Path, models) -> None:
@@ -161,11 +152,32 @@ def test_examples_show_what_the_tables_say(out: Path, cache: Path, models) -> No
 
 def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> None:
     groups = ["a"] * 20 + ["b"] * 20 + ["c"]
-    manifest = pd.DataFrame({"split": "test", "group": groups})
-    assert sorted(groups[row] for row in Examples(manifest, 3, seed=0).fixed) == ["a", "b", "c"]
-    assert sorted(groups[row] for row in Examples(manifest, 5, seed=0).fixed) == ["a", "a", "b", "b", "c"]
-    assert Examples(manifest, 3, seed=0).fixed != Examples(manifest, 3, seed=1).fixed
-    assert len(Examples(manifest, 64, seed=0).fixed) == 41
+    photos = pd.DataFrame({"split": "test", "model": "gan", "row": range(41), "group": groups, "psnr": 20.0})
+
+    def fixed(count: int, seed: int) -> list[int]:
+        return list(choose_examples(photos, count, seed).query("kind == 'fixed'")["row"])
+
+    assert sorted(groups[row] for row in fixed(3, 0)) == ["a", "b", "c"]
+    assert sorted(groups[row] for row in fixed(5, 0)) == ["a", "a", "b", "b", "c"]
+    assert fixed(3, 0) != fixed(3, 1)
+    assert len(fixed(64, 0)) == 41
+
+
+def test_another_metric_is_one_entry(cache, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    red = ImageMetric(
+        name="red", label="red", better="truth", digits=".1f", compute=lambda rgb, _: rgb[:, 0].double().mean((1, 2))
+    )
+    count = SetMetric(
+        name="count", label="N", better="higher", digits=".0f", features="lite0", compute=lambda a, b, _: (len(a), 0.5)
+    )
+    monkeypatch.setitem(METRICS, "red", red)
+    monkeypatch.setitem(METRICS, "count", count)
+    scores = evaluate(cache, {"gan": models["gan"]}, tmp_path, PARAMS, CPU, seed=3)
+    score = scores.query("split == 'test' and model == 'gan'").iloc[0]
+    assert (score["count"], score["count_std"]) == (4, 0.5)
+    pairs = np.array(pictures_of(cache, "test", models["gan"]))
+    assert (score["red"], score["red_true"]) == pytest.approx(tuple(pairs[..., 0].mean(axis=(0, 2, 3))))
+    assert score["red_low"] <= score["red"] <= score["red_high"]
 
 
 def test_the_same_run_writes_the_same_bytes(out: Path, cache: Path, models, tmp_path: Path) -> None:
@@ -199,63 +211,16 @@ def test_photos_that_are_not_the_manifests_are_refused(cache: Path, models, tmp_
     assert not (tmp_path / "metrics").exists()
 
 
-def test_every_tensor_is_read_once_and_by_one_process(
-    cache: Path, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_deterministic_evaluation_on_a_gpu_writes_the_same_bytes_twice(
+    cache: Path, models, random_inception: Path, tmp_path: Path
 ) -> None:
-    read_rows: list[tuple[str, int]] = []
-    half = CachedPhotos.half
-
-    def noted(photos: CachedPhotos, indices) -> torch.Tensor:
-        read_rows.extend((photos.split, int(index)) for index in indices)
-        return half(photos, indices)
-
-    monkeypatch.setattr(CachedPhotos, "half", noted)
-    evaluate(cache, models, tmp_path, PARAMS, CPU, seed=3)
-    assert read_rows == [*(("train", row) for row in range(10)), *(("test", row) for row in range(4))]
-
-
-def test_torch_is_asked_for_the_same_bits_every_time(
-    cache: Path, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-    original = evaluation._pictures
-
-    def noted(*arguments):
-        asked.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
-        return original(*arguments)
-
-    monkeypatch.setattr(evaluation, "_pictures", noted)
-    evaluate(cache, models, tmp_path, PARAMS, CPU, seed=3)
-    assert set(asked) == {(True, False)}
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="takes an NVIDIA GPU")
-def test_trained_and_evaluated_twice_on_a_gpu_the_bytes_are_the_same(
-    cache: Path, random_inception: Path, tmp_path: Path
-) -> None:
-    inception = {"inception": "required", "inception_weights": random_inception}
-    params = PARAMS.model_copy(update=inception)
-    runtime = RuntimeParams(device="cuda", deterministic=True)
+    params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
     for turn in ("first", "second"):
-        trained = test_training.train(
-            CachedPhotos(cache, "train"),
-            test_training.settings(),
-            runtime,
-            test_training.AUGMENT,
-            test_training.GENERATOR,
-            test_training.DISCRIMINATOR,
-            test_training.GAN,
-            Checkpoints(tmp_path / turn / "checkpoints"),
-        )
-        save_generator(tmp_path / turn / "model", trained.generator, {})
-        evaluate(cache, {"gan": tmp_path / turn / "model"}, tmp_path / turn / "metrics", params, runtime, seed=3)
-    files = [
-        "model/generator.safetensors",
-        *(f"metrics/{file.name}" for file in (tmp_path / "first/metrics").iterdir()),
-    ]
-    for file in files:
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+        runtime = RuntimeParams(device="cuda", deterministic=True)
+        evaluate(cache, models, tmp_path / turn, params, runtime, seed=3)
+    for file in (tmp_path / "first").iterdir():
+        assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes(), file.name
 
 
 def test_a_model_that_has_diverged_is_named(cache: Path, models, tmp_path: Path) -> None:
@@ -283,30 +248,35 @@ def test_set_scores_are_of_the_pictures_of_the_split(
         assert row["fid64"] == pytest.approx(metric.compute().item(), rel=1e-3)
 
 
-def test_each_photo_passes_each_network_once(
+def test_each_photo_is_verified_and_passes_each_feature_network_once(
     cache: Path, models, random_inception: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inception too: the features of the true photos serve every row of the table."""
-    generated: Counter[tuple[object, ...]] = Counter()
-    looked_at: Counter[str] = Counter()
-    generate, look = UNetGenerator.forward, Inception.__call__
+    verified: list[tuple[str, int]] = []
+    passes: dict[type, Counter[str]] = {Inception: Counter(), Lite0: Counter()}
+    verify = CachedPhotos.verified
 
-    def counted_generate(self: UNetGenerator, lightness: torch.Tensor) -> torch.Tensor:
-        generated.update((id(self), photo.numpy().tobytes()) for photo in lightness)
-        return generate(self, lightness)
+    def noted(photos: CachedPhotos, rows) -> torch.Tensor:
+        verified.extend((photos.split, row) for row in rows)
+        return verify(photos, rows)
 
-    def counted_look(self: Inception, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        looked_at.update(hashlib.sha256(picture.contiguous().numpy().tobytes()).hexdigest() for picture in pictures)
-        return look(self, pictures)
+    def counted(kind: type):
+        look = kind.__call__
 
-    monkeypatch.setattr(UNetGenerator, "forward", counted_generate)
-    monkeypatch.setattr(Inception, "__call__", counted_look)
+        def call(self, rgb: torch.Tensor) -> dict[str, torch.Tensor]:
+            passes[kind].update(hashlib.sha256(photo.contiguous().numpy().tobytes()).hexdigest() for photo in rgb)
+            return look(self, rgb)
+
+        return call
+
+    monkeypatch.setattr(CachedPhotos, "verified", noted)
+    for kind in passes:
+        monkeypatch.setattr(kind, "__call__", counted(kind))
     params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
     scores = evaluate(cache, models, tmp_path, params, CPU, seed=3)
     assert scores["fid"].notna().all()
-    photos = 10 + 4
-    assert generated.total() == len(generated) == photos * len(models)
-    assert looked_at.total() == len(looked_at) == photos * (2 + len(models))  # truth and grey
+    assert sorted(verified) == [*(("test", row) for row in range(4)), *(("train", row) for row in range(10))]
+    for counts in passes.values():
+        assert counts.total() == len(counts) == 14 * (2 + len(models))  # truth and grey
 
 
 def test_without_weights_auto_says_why_and_required_fails(cache: Path, models, tmp_path: Path, monkeypatch) -> None:
@@ -317,7 +287,7 @@ def test_without_weights_auto_says_why_and_required_fails(cache: Path, models, t
     reason = json.loads((tmp_path / "auto" / "notes.json").read_text())["inception"]
     assert "could not be downloaded" in reason
     assert "evaluate.inception_weights" in reason
-    assert read(tmp_path / "auto", "scores.csv")[list(SET_SCORES)].isna().all(axis=None)
+    assert read(tmp_path / "auto", "scores.csv")[INCEPTION_SCORES].isna().all(axis=None)
     with pytest.raises(WeightsUnavailableError, match="could not be downloaded"):
         evaluate(cache, models, tmp_path / "required", PARAMS.model_copy(update={"inception": "required"}), CPU, seed=3)
     assert not (tmp_path / "required").exists()

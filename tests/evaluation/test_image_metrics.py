@@ -1,12 +1,12 @@
-"""Each metric against scikit-image's, or against an answer that is known; the bootstrap against statistics."""
+"""Each metric against scikit-image's, or against a known value; the bootstrap against statistics."""
 
 import numpy as np
 import pytest
 import torch
 from skimage import data
-from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from recolor.evaluation.image_metrics import bootstrap, colourfulness, psnr, squared_error, ssim
+from recolor.evaluation.image_metrics import bootstrap, colourfulness, colourfulness_distance, pooled_psnr, psnr, ssim
 
 
 @pytest.fixture(scope="module")
@@ -28,25 +28,24 @@ def tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
-def test_squared_error_is_exact(output: np.ndarray, truth: np.ndarray) -> None:
-    expected = [mean_squared_error(*pair) * truth[0].size for pair in zip(output, truth, strict=True)]
-    np.testing.assert_allclose(squared_error(tensor(output), tensor(truth)), expected, rtol=1e-12)
-    black, white = torch.zeros(1, 3, 300, 300, dtype=torch.uint8), torch.full((1, 3, 300, 300), 255, dtype=torch.uint8)
-    assert squared_error(black, white).item() == 255**2 * black.numel()  # more than an int32 or a float32 can count
-
-
 def test_psnr_is_scikit_images_per_photo_and_pooled(output: np.ndarray, truth: np.ndarray) -> None:
-    errors = squared_error(tensor(output), tensor(truth)).numpy()
+    values = psnr(tensor(output), tensor(truth))
     expected = [peak_signal_noise_ratio(*pair) for pair in zip(truth, output, strict=True)]
-    np.testing.assert_allclose(psnr(errors, truth[0].size), expected, rtol=1e-12)
-    pooled = psnr(errors.sum(), truth.size)
-    assert pooled == pytest.approx(peak_signal_noise_ratio(truth, output), rel=1e-12)
-    assert pooled < np.mean(expected)  # Jensen: the logarithm of a mean
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    assert pooled_psnr(values) == pytest.approx(peak_signal_noise_ratio(truth, output), rel=1e-12)
+    assert pooled_psnr(values) < np.mean(expected)  # Jensen: the logarithm of a mean
+
+
+def test_the_largest_error_is_summed_exactly() -> None:
+    black = torch.zeros(1, 3, 300, 300, dtype=torch.uint8)  # its sum is above what int32 and float32 can count
+    assert psnr(black, 255 - black).item() == 0
 
 
 def test_identical_pictures_have_infinite_psnr(truth: np.ndarray) -> None:
     pictures = tensor(truth)
-    assert np.isposinf(psnr(squared_error(pictures, pictures).numpy(), truth[0].size)).all()
+    assert np.isposinf(psnr(pictures, pictures)).all()
+    assert pooled_psnr([np.inf, np.inf]) == np.inf
+    assert pooled_psnr([np.inf, 20.0]) == pytest.approx(20 + 10 * np.log10(2))
     assert ssim(pictures, pictures).tolist() == [1, 1, 1]
 
 
@@ -93,7 +92,7 @@ def test_colourfulness_of_flat_and_striped_pictures() -> None:
     assert colourfulness(red_and_green).item() == pytest.approx(100 + 0.3 * 50)
 
 
-@pytest.mark.parametrize("metric", [squared_error, ssim, lambda output, _: colourfulness(output)])
+@pytest.mark.parametrize("metric", [psnr, ssim, colourfulness, colourfulness_distance])
 def test_a_photos_value_does_not_depend_on_its_batch(metric, output: np.ndarray, truth: np.ndarray) -> None:
     together = metric(tensor(output), tensor(truth))
     alone = torch.cat([metric(tensor(output[i : i + 1]), tensor(truth[i : i + 1])) for i in range(len(truth))])

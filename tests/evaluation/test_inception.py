@@ -1,9 +1,7 @@
-"""Set scores against clean-fid's and torchmetrics' own, end to end on real networks with random weights, offline."""
+"""Inception's features against clean-fid's and torchmetrics' own, on real networks with random weights; its download."""
 
 import hashlib
 import shutil
-import tracemalloc
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +12,11 @@ import server as web
 import torch
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
-from cleanfid.resize import build_resizer
 from conftest import ordinary_user
 from PIL import Image
 from server import Server
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
-from torchmetrics.image.inception import InceptionScore
 
 from recolor.core.downloads import Patience
 from recolor.core.storage import DiskFull
@@ -29,21 +25,16 @@ from recolor.evaluation.inception import (
     CLEAN_FID,
     SHA256,
     TORCH_FIDELITY,
-    FeatureSet,
     Inception,
     WeightsError,
     WeightsUnavailableError,
-    clean_resize,
     find_weights,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    set_scores,
 )
+from recolor.evaluation.set_metrics import frechet_distance, kernel_distance
 
 PICTURES = 20
 CPU = torch.device("cpu")
-PUBLISHED = dict(SHA256)  # before `random_inception` puts the checksums of its own files there
+PUBLISHED = dict(SHA256)  # before `random_inception` replaces the checksums
 
 
 def pictures(seed: int) -> torch.Tensor:
@@ -53,40 +44,21 @@ def pictures(seed: int) -> torch.Tensor:
     return (blocks.repeat_interleave(12, 2).repeat_interleave(12, 3) * 255).to(torch.uint8)
 
 
-def features_of(network: Inception, rgb: torch.Tensor, batch: int) -> FeatureSet:
-    features = FeatureSet.zeros(len(rgb))
-    for start in range(0, len(rgb), batch):
-        features.put(start, network(rgb[start : start + batch]))
-    return features
+OUTPUT, TRUTH = pictures(2), pictures(1)
 
 
 @pytest.fixture(scope="module")
-def truth() -> torch.Tensor:
-    return pictures(1)
-
-
-@pytest.fixture(scope="module")
-def output() -> torch.Tensor:
-    return pictures(2)
-
-
-@pytest.fixture(scope="module")
-def both(random_inception: Path, output: torch.Tensor, truth: torch.Tensor) -> tuple[FeatureSet, FeatureSet]:
-    """Features of output and truth, in batches of different sizes."""
+def both(random_inception: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Features of OUTPUT and TRUTH, in batches of different sizes."""
     network = Inception(find_weights(random_inception), CPU)
-    return features_of(network, output, 8), features_of(network, truth, 20)
+    output = [network(batch) for batch in OUTPUT.split(8)]
+    joined = {name: torch.cat([part[name] for part in output]).numpy() for name in output[0]}
+    return joined, {name: features.numpy() for name, features in network(TRUTH).items()}
 
 
-@pytest.fixture(scope="module")
-def one_answer(both: tuple[FeatureSet, FeatureSet]) -> dict[str, float | None]:
-    return set_scores(*both, seed=5)
-
-
-def test_fid_and_kid_are_clean_fids_on_folders(
-    both, random_inception: Path, output, truth, tmp_path: Path, monkeypatch
-) -> None:
+def test_fid_and_kid_are_clean_fids_on_folders(both, random_inception: Path, tmp_path: Path, monkeypatch) -> None:
     few, columns = 8, 256  # clean-fid's matrix root takes 20 s for all 2048
-    for name, rgb in (("output", output), ("truth", truth)):
+    for name, rgb in (("output", OUTPUT), ("truth", TRUTH)):
         (tmp_path / name).mkdir()
         for number, picture in enumerate(rgb[:few]):
             Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{number}.png")
@@ -96,119 +68,23 @@ def test_fid_and_kid_are_clean_fids_on_folders(
     )
     settings = {"mode": "clean", "num_workers": 0, "device": CPU, "verbose": False}
     folders = (str(tmp_path / "output"), str(tmp_path / "truth"))
-    ours = [features.clean[:few, :columns] for features in both]
-
-    assert frechet_distance(*ours) == pytest.approx(cleanfid.fid.compute_fid(*folders, **settings), rel=1e-4)
-    kid, spread = kernel_distance(*ours, seed=0)
-    assert kid == pytest.approx(cleanfid.fid.compute_kid(*folders, **settings), rel=1e-3)
-    assert kid != 0
-    assert spread is None  # every subset is the whole set
+    ours = [features["inception"][:few, :columns] for features in both]
+    assert frechet_distance(*ours)[0] == pytest.approx(cleanfid.fid.compute_fid(*folders, **settings), rel=1e-4)
+    assert kernel_distance(*ours, 0)[0] == pytest.approx(cleanfid.fid.compute_kid(*folders, **settings), rel=1e-3)
 
 
-def test_fid64_is_torchmetrics(both, one_answer, random_inception: Path, output, truth) -> None:
+def test_fid64_is_torchmetrics(both, random_inception: Path) -> None:
     metric = FrechetInceptionDistance(64, feature_extractor_weights_path=str(random_inception / TORCH_FIDELITY))
-    metric.update(truth, real=True)
-    metric.update(output, real=False)
-    assert one_answer["fid64"] == pytest.approx(metric.compute().item(), rel=1e-4)
+    metric.update(TRUTH, real=True)
+    metric.update(OUTPUT, real=False)
+    ours = [features["inception_early"] for features in both]
+    assert frechet_distance(*ours)[0] == pytest.approx(metric.compute().item(), rel=1e-4)
 
 
-def test_inception_score_is_torchmetrics(one_answer, random_inception: Path, output) -> None:
+def test_the_inception_scores_logits_are_torchmetrics(both, random_inception: Path) -> None:
     weights = str(random_inception / TORCH_FIDELITY)
     network = NoTrainInceptionV3("inception-v3-compat", ["logits_unbiased"], feature_extractor_weights_path=weights)
-    with warnings.catch_warnings(action="ignore"):
-        metric = InceptionScore(network)
-    metric.update(output)
-    torch.manual_seed(5)
-    mean, spread = metric.compute()
-    assert one_answer["is"] == pytest.approx(mean.item(), rel=1e-4)
-    assert one_answer["is_std"] == pytest.approx(spread.item(), rel=1e-3)
-    assert mean > 1.01
-
-
-def test_a_set_is_no_distance_from_itself(both) -> None:
-    scores = set_scores(both[1], both[1], seed=0)
-    assert scores["fid"] == pytest.approx(0, abs=1e-9)
-    assert scores["fid64"] == pytest.approx(0, abs=1e-9)
-    assert scores["kid"] < 0  # unbiased: the pictures of one set are further from each other than from themselves
-
-
-@pytest.mark.parametrize("size", [64, 256, 400])
-def test_resize_is_clean_fids(size: int) -> None:
-    rgb = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    resize = build_resizer("clean")
-    expected = np.stack([resize(picture.permute(1, 2, 0).numpy()) for picture in rgb]).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(clean_resize(rgb), expected, atol=0.01)
-
-
-@pytest.mark.parametrize("photos", [2, 40, 300])
-def test_frechet_distance_is_clean_fids_below_and_above_the_number_of_features(photos: int) -> None:
-    rng = np.random.default_rng(photos)
-    mix = rng.normal(size=(96, 96))
-    one, other = (rng.normal(mean, 1, (photos, 96)) @ mix for mean in (0, 0.3))
-    with warnings.catch_warnings(action="ignore"):
-        expected = cleanfid.fid.fid_from_feats(one, other)
-    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("block", [3, 50, 96, 200])
-def test_frechet_distance_does_not_depend_on_the_blocks_that_it_is_taken_in(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, other = np.random.default_rng(0).normal(size=(2, 300, 96)).astype(np.float32)
-    whole = frechet_distance(one, other)
-    monkeypatch.setattr(inception, "BLOCK", block)
-    assert frechet_distance(one, other) == pytest.approx(whole, rel=1e-9)
-
-
-def test_frechet_distance_makes_no_copy_of_all_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = np.random.default_rng(0).normal(size=(20_000, 16)).astype(np.float32)
-    monkeypatch.setattr(inception, "BLOCK", 500)
-    tracemalloc.start()
-    frechet_distance(features, features[::-1])
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < features.nbytes / 4
-
-
-def test_frechet_distance_of_gaussians_that_are_known() -> None:
-    # N(0, 1) and N(3, 4) in one dimension: 3^2 + (1 - 2)^2.
-    sample = np.random.default_rng(0).normal(size=(1000, 1))
-    sample = (sample - sample.mean()) / sample.std(ddof=1)
-    assert frechet_distance(sample, 3 + 2 * sample) == pytest.approx(10)
-
-
-def test_kid_has_a_spread_where_its_subsets_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    one, other = rng.normal(size=(2, 60, 16)).astype(np.float32)
-    monkeypatch.setattr(inception, "KID_SUBSET_SIZE", 50)
-    kid, spread = kernel_distance(one, other, seed=3)
-    np.random.seed(3)  # noqa: NPY002
-    assert kid == pytest.approx(cleanfid.fid.kernel_distance(other, one, 100, 50), rel=1e-4)
-    assert spread is not None
-    assert spread > 0
-
-
-def test_scores_come_from_the_seed_and_leave_the_shared_generators_alone(both, one_answer) -> None:
-    def shared() -> list[object]:
-        return [np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # noqa: NPY002
-
-    before = shared()
-    assert set_scores(*both, seed=5) == one_answer
-    assert shared() == before
-    assert set_scores(*both, seed=6)["is"] != one_answer["is"]
-
-
-def test_too_few_pictures_give_no_number(both) -> None:
-    def some(count: int) -> list[FeatureSet]:
-        return [FeatureSet(*(part[:count] for part in vars(features).values())) for features in both]
-
-    assert set(set_scores(*some(1), seed=0).values()) == {None}
-    two = set_scores(*some(2), seed=0)
-    assert {name for name, value in two.items() if value is not None} == {"fid", "fid64", "kid"}
-    assert inception_score(both[0].logits[:19], seed=0) == (
-        None,
-        None,
-    )  # with one a split it would be 1 for any picture
+    np.testing.assert_allclose(both[0]["inception_logits"], network(OUTPUT), rtol=1e-3, atol=1e-3)
 
 
 def test_the_files_are_the_ones_that_the_libraries_fetch() -> None:

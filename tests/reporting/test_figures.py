@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageColor
 
-from recolor.reporting.figures import COLORS, bars, curves, image_grid
+from recolor.evaluation.metrics import image_metrics_in_use, set_metrics_in_use
+from recolor.reporting.figures import COLORS, PENALTY, bars, curves, image_grid, tradeoff
 
-PENALTY = "#009e73"
 WHITE = (255, 255, 255)
 
 
@@ -36,14 +36,13 @@ def history(**columns: list[float]) -> pd.DataFrame:
 
 
 def scores(**columns: object) -> pd.DataFrame:
-    missing = dict.fromkeys(["fid", "fid64", "kid", "kid_std", "is", "is_std"])
-    rows = [
-        {"split": split, "model": model, "psnr": 20.0, "psnr_low": 20.0, "psnr_high": 20.0, "ssim": 0.9, "ssim_low": 0.9,
-         "ssim_high": 0.9, "colourfulness": 30.0, "colourfulness_low": 30.0, "colourfulness_high": 30.0,
-         "colourfulness_true": 40.0, **missing}
-        for split in ("test", "train") for model in ("grey", "gan", "wgan")
-    ]  # fmt: skip
-    return pd.DataFrame(rows).assign(**columns)
+    rows = [{"split": split, "model": model} for split in ("test", "train") for model in ("grey", "l1", "gan", "wgan")]
+    measured: dict[str, object] = {"colourfulness_true": 40.0}
+    for metric in image_metrics_in_use():
+        measured |= {metric.name + end: 20.0 for end in ("", "_low", "_high")}
+    for metric in set_metrics_in_use():
+        measured |= {metric.name: np.nan, f"{metric.name}_std": np.nan}
+    return pd.DataFrame(rows).assign(**measured).assign(**columns)
 
 
 def test_a_grid_shows_every_photo_pixel_for_pixel_in_its_row_and_column(photos: np.ndarray) -> None:
@@ -70,9 +69,9 @@ def test_labels_stand_beside_their_rows_and_captions_below_their_columns(photos:
 
 
 def test_a_grid_refuses_rows_and_captions_that_do_not_match(photos: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="rows of one shape"):
+    with pytest.raises(ValueError, match="image_grid"):
         image_grid({"a": photos[0], "b": photos[1][:3]})
-    with pytest.raises(ValueError, match="caption for each column"):
+    with pytest.raises(ValueError, match="image_grid"):
         image_grid({"a": photos[0]}, ["only one"])
 
 
@@ -94,27 +93,49 @@ def test_curves_without_an_adversary_show_l1_alone() -> None:
     assert 0 < area(without, COLORS["gan"]) < area(with_adversary, COLORS["gan"])
 
 
+def test_curves_end_pretraining_at_epoch_0_and_show_a_measured_balance() -> None:
+    histories = {"l1": history()[["epoch", "generator_l1"]], "gan": history(), "wgan": history()}
+    plain = curves(histories)
+    assert area(plain, COLORS["l1"]) > 100
+    balanced = curves(histories | {"gan": history(balance=[0.4, 0.5, 0.5])})
+    assert balanced.width > plain.width
+
+
 def test_bars_are_as_high_as_their_scores() -> None:
-    psnr = [5.0, 20.0, 10.0] * 2
-    chart = bars(scores(psnr=psnr, psnr_low=psnr, psnr_high=psnr, ssim=np.nan, colourfulness=np.nan))
+    psnr = [5.0, 15.0, 20.0, 10.0] * 2
+    others = {metric.name: np.nan for metric in image_metrics_in_use() if metric.name != "psnr"}
+    chart = bars(scores(psnr=psnr, psnr_low=psnr, psnr_high=psnr, **others))
     panel = np.asarray(chart)[60:]  # below the legend
     heights = {
         model: int((panel == ImageColor.getrgb(color)).all(axis=-1).any(axis=1).sum())
         for model, color in COLORS.items()
     }
+    assert heights["l1"] == pytest.approx(3 * heights["grey"], abs=4)
     assert heights["gan"] == pytest.approx(2 * heights["wgan"], abs=3)
     assert heights["wgan"] == pytest.approx(2 * heights["grey"], abs=3)
 
 
 def test_scores_that_were_not_measured_have_no_panel() -> None:
     without = bars(scores())
-    with_fid = bars(scores(fid=60.0, fid64=0.1, kid=0.02, kid_std=0.001, is_std=0.5, **{"is": 11.0}))
-    assert with_fid.width == without.width
-    assert with_fid.height > 1.5 * without.height
+    with_sets = bars(scores(**{metric.name: 0.5 for metric in set_metrics_in_use()}))
+    assert with_sets.width == without.width
+    assert with_sets.height > 1.5 * without.height
 
 
 def test_an_infinite_score_leaves_its_bar_out() -> None:
     assert bars(scores(psnr=np.inf)).size == bars(scores(psnr=np.nan)).size
+
+
+def test_the_tradeoff_has_a_point_for_each_model_of_the_test_split() -> None:
+    colourful = [0.1, 15.0, 25.0, 32.0] * 2
+    table = scores(colourfulness=colourful, psnr=[22.2, 23.2, 22.9, 22.2] * 2)
+    columns = {}
+    for model, color in COLORS.items():
+        found = (np.asarray(tradeoff(table)) == ImageColor.getrgb(color)).all(axis=-1)
+        columns[model] = np.nonzero(found)[1].mean()
+    assert sorted(columns, key=columns.__getitem__) == ["grey", "l1", "gan", "wgan"]
+    shifted = scores(colourfulness=colourful, psnr=[22.2, 23.2, 22.9, 22.2, 9, 9, 9, 9])  # the train split is not shown
+    assert tradeoff(shifted).tobytes() == tradeoff(table).tobytes()
 
 
 def test_charts_do_not_depend_on_the_users_own_style() -> None:
@@ -124,6 +145,6 @@ def test_charts_do_not_depend_on_the_users_own_style() -> None:
 
 
 def test_figures_are_on_white(photos: np.ndarray) -> None:
-    for picture in (image_grid({"a": photos[0]}), curves({"gan": history()}), bars(scores())):
+    for picture in (image_grid({"a": photos[0]}), curves({"gan": history()}), bars(scores()), tradeoff(scores())):
         assert picture.mode == "RGB"
         assert picture.getpixel((0, picture.height - 1)) == WHITE

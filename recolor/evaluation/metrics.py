@@ -1,0 +1,183 @@
+"""The registry of metrics: how each is named, shown and computed. Evaluation, tables, figures, gallery and CLI read it.
+
+To add a metric, add one entry to METRICS. A metric on a network of its own (LPIPS, for instance) is a class whose instance is
+called like a function and loads the network on the first call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from torch import Tensor
+
+from recolor.dataset.shards import Split
+from recolor.evaluation import image_metrics, set_metrics
+from recolor.evaluation.set_metrics import Features, Score
+
+SPLITS: tuple[Split, ...] = ("test", "train")  # in the order of every table: what no model has seen comes first
+Row = pd.Series  # of scores.csv
+ARROWS = {"higher": " ↑", "lower": " ↓", "truth": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score: a column of scores.csv, and how people see it."""
+
+    name: str
+    label: str
+    better: Literal["higher", "lower", "truth"]  # truth: a score near the true photos' own is good
+    digits: str  # format of a shown value
+    unit: str = ""
+    scale: float = 1.0  # a shown value is the stored one times this; the label says so
+    headline: bool = False  # in the table at the top of the report, and in `recolor models`
+
+    @property
+    def heading(self) -> str:
+        """Of a table's column: label, unit and direction."""
+        return self.label + (f" ({self.unit})" if self.unit else "") + ARROWS[self.better]
+
+    def shown(self, value: float | None) -> str:
+        """A stored value as text, "" where it was not measured."""
+        return "" if pd.isna(value) else format(value * self.scale, self.digits)
+
+    def cell(self, row: Row) -> str:
+        """The score as text, with its interval or deviation where there is one."""
+        raise NotImplementedError
+
+    def interval(self, row: Row) -> tuple[float, float]:
+        """What a figure draws around the score of a row of scores.csv, scaled; NaN where there is nothing to draw."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetric(Metric):
+    """A score of each picture; the set's score is the mean, with a 95% interval in NAME_low and NAME_high.
+
+    `compute` gets output and truth, (B, 3, H, W) 8-bit RGB, and returns (B,). Where `better` is truth, evaluation also stores
+    the true photos' own score, `compute(truth, truth)`, in NAME_true.
+    """
+
+    compute: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of photos.csv."""
+        return [self.name, f"{self.name}_true"] if self.better == "truth" else [self.name]
+
+    def cell(self, row: Row) -> str:
+        low, high = (self.shown(row[f"{self.name}_{end}"]) for end in ("low", "high"))
+        return self.shown(row[self.name]) + (f" [{low}, {high}]" if low and high else "")
+
+    def interval(self, row: Row) -> tuple[float, float]:
+        return row[f"{self.name}_low"] * self.scale, row[f"{self.name}_high"] * self.scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMetric(Metric):
+    """A score of a whole set of pictures, from the features of a network; with a standard deviation in NAME_std, or none.
+
+    `compute` gets the features of outputs and true photos, (N, D), and a seed. It is not called with fewer than `minimum`
+    pictures.
+    """
+
+    features: str  # a name that a network of `features.py` provides
+    compute: Callable[[Features, Features, int], Score]
+    minimum: int = 2  # a covariance needs two
+
+    def cell(self, row: Row) -> str:
+        deviation = self.shown(row[f"{self.name}_std"])
+        return self.shown(row[self.name]) + (f" ± {deviation}" if deviation else "")
+
+    def interval(self, row: Row) -> tuple[float, float]:
+        value, deviation = row[self.name] * self.scale, row[f"{self.name}_std"] * self.scale
+        return value - deviation, value + deviation
+
+
+def _registry(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+# In the order of the report. Labels say which network a set score is of: scores of different networks do not compare.
+METRICS: dict[str, Metric] = _registry(
+    ImageMetric(
+        name="psnr", label="PSNR", unit="dB", better="higher", digits=".2f", headline=True, compute=image_metrics.psnr
+    ),
+    ImageMetric(name="ssim", label="SSIM", better="higher", digits=".3f", headline=True, compute=image_metrics.ssim),
+    ImageMetric(
+        name="colourfulness",
+        label="colourfulness",
+        better="truth",
+        digits=".1f",
+        headline=True,
+        compute=image_metrics.colourfulness,
+    ),
+    ImageMetric(
+        name="colourfulness_distance",
+        label="colourfulness distance",
+        better="lower",
+        digits=".1f",
+        compute=image_metrics.colourfulness_distance,
+    ),
+    SetMetric(
+        name="fd_lite0",
+        label="FD-Lite0",
+        better="lower",
+        digits=".1f",
+        features="lite0",
+        compute=set_metrics.frechet_distance,
+    ),
+    SetMetric(
+        name="kid_lite0",
+        label="KID-Lite0 x1000",
+        better="lower",
+        digits=".2f",
+        scale=1000,
+        headline=True,
+        features="lite0",
+        compute=set_metrics.kernel_distance,
+    ),
+    SetMetric(
+        name="fid",
+        label="FID",
+        better="lower",
+        digits=".2f",
+        headline=True,
+        features="inception",
+        compute=set_metrics.frechet_distance,
+    ),
+    SetMetric(
+        name="fid64",
+        label="FID-64",
+        better="lower",
+        digits=".4f",
+        features="inception_early",
+        compute=set_metrics.frechet_distance,
+    ),
+    SetMetric(
+        name="kid",
+        label="KID x1000",
+        better="lower",
+        digits=".2f",
+        scale=1000,
+        features="inception",
+        compute=set_metrics.kernel_distance,
+    ),
+    SetMetric(
+        name="is",
+        label="IS",
+        better="higher",
+        digits=".2f",
+        features="inception_logits",
+        compute=set_metrics.inception_score,
+        minimum=2 * set_metrics.IS_SPLITS,  # of one picture the score is 1, whatever the picture
+    ),
+)
+
+
+def image_metrics_in_use() -> list[ImageMetric]:
+    return [metric for metric in METRICS.values() if isinstance(metric, ImageMetric)]
+
+
+def set_metrics_in_use() -> list[SetMetric]:
+    return [metric for metric in METRICS.values() if isinstance(metric, SetMetric)]
