@@ -1,4 +1,4 @@
-"""A repository of one's own to run DVC in, with the working tree's files, tiny models and a folder of tiny photos."""
+"""A repository to run DVC in, with the files of the working tree, tiny models and a folder of tiny photos."""
 
 import os
 import shutil
@@ -11,15 +11,14 @@ from conftest import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
 
+UNET = {"kind": "unet", "filters": 2, "downs": 5, "dropout": 0.5}
 TINY = {
     "datasets": ["mine"],
     "data.size": 32,
-    "paper.generator.filters": 2,
-    "paper.generator.downs": 5,
-    "paper.discriminator.filters": 2,
-    "paper.discriminator.downs": 2,
-    "paper.train.epochs": 2,
-    "paper.train.batch_size": 4,
+    **{f"{recipe}.generator": UNET for recipe in ("paper", "modern")},
+    **{f"{recipe}.discriminator": {"filters": 2, "downs": 2} for recipe in ("paper", "modern")},
+    **{f"{recipe}.train.epochs": 2 for recipe in ("paper", "modern")},
+    **{f"{recipe}.train.batch_size": 4 for recipe in ("paper", "modern")},
     "paper.wgan.n_critic": 2,
     "evaluate.inception": "off",
     "evaluate.examples": 2,
@@ -27,7 +26,7 @@ TINY = {
 
 
 def write_photos(folder: Path) -> Path:
-    """Sixteen coloured photos, one of them twice, a grey one, and a text that calls itself one."""
+    """Sixteen coloured photos, one of them twice, a grey one, and a text file with the name of a photo."""
     rng = np.random.default_rng(0)
     for number in range(16):
         colours = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -101,7 +100,7 @@ def stages_run(printed: str) -> list[str]:
 
 
 def stopped_at(name: str, event: str, what: str, number: int) -> list[str]:
-    """The command that runs a stage and sends it a signal when it comes to an audit event: tests/stopped.py."""
+    """The command that runs a stage and sends it a signal at an audit event: stopped.py beside this file."""
     return [sys.executable, str(Path(__file__).with_name("stopped.py")), name, event, what, str(int(number))]
 
 
