@@ -85,6 +85,7 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
     assert not (clone / "data/models/mine/gan").exists()
 
 
+@pytest.mark.sweep
 def test_a_killed_repro_ends_its_stage_through_a_shell_and_a_launcher(clone: Path) -> None:
     set_params(clone, {"runtime.processes": 2})
     with repro(clone, until="photos/s") as (process, _):
@@ -127,6 +128,7 @@ def recorded(clone: Path, experiment: str, name: str) -> dict[str, Path]:
     return {file["relpath"]: cache / file["md5"][:2] / file["md5"][2:] for file in files}
 
 
+@pytest.mark.sweep
 def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(clone: Path) -> None:
     set_params(clone, {"paper.train.epochs": 2, "runtime.processes": 1})
     dvc(clone, "repro", "preprocess")
@@ -170,6 +172,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
     assert not list((clone / "data/checkpoints").rglob("made"))
 
 
+@pytest.mark.sweep
 def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, small_disk: Path) -> None:
     dvc(clone, "config", "--local", "cache.dir", str(small_disk))
     set_params(clone, {"paper.train.epochs": 3})
