@@ -15,25 +15,26 @@ from torch import Tensor
 
 from benchmarks.measuring import Sizes
 from recolor.core.params import Params
-from recolor.models import networks as networks_module
-from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.models import unet
+from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
+from recolor.models.patchgan import DiscriminatorParams
+from recolor.models.unet import UNetParams
 from recolor.runtime.devices import Machine, Precision, determinism, memory_kept
 from recolor.runtime.distributed import Crew
 from recolor.training.loop import Players, train_step
-from recolor.training.objectives import GANParams, Recipe, WGANParams
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 retain_heap = memory_kept
 
 
-def objective_params(model: str) -> Recipe:
+def objective_params(model: str) -> ObjectiveParams:
     kinds: dict[str, type] = {"gan": GANParams, "wgan": WGANParams}
     return Params(PARAMS, recipe="paper").section(model, kinds[model])
 
 
-def networks(sizes: Sizes) -> tuple[GeneratorParams, DiscriminatorParams]:
+def networks(sizes: Sizes) -> tuple[UNetParams, DiscriminatorParams]:
     params = Params(PARAMS, recipe="paper")
-    generator = params.section("generator", GeneratorParams)
+    generator = params.section("generator", UNetParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     return (
         generator.model_copy(update={"filters": sizes.filters, "downs": sizes.downs}),
@@ -81,7 +82,7 @@ class Trainer:
 def with_views() -> Iterator[None]:
     """As in training, but skip connections are joined with torch.cat alone, whose gradients are views."""
     plain = SimpleNamespace(apply=lambda one, other: torch.cat([one, other], dim=1))
-    with as_in_training(), mock.patch.object(networks_module, "_Beside", plain):
+    with as_in_training(), mock.patch.object(unet, "ConcatDenseGrad", plain):
         yield
 
 

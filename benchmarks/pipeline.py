@@ -23,8 +23,8 @@ from recolor.dataset.batches import Feed
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation import features, inception
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
-from recolor.models.checkpoint import save_generator
-from recolor.models.networks import UNetGenerator
+from recolor.models.folder import save_generator
+from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
 from recolor.runtime.distributed import Crew

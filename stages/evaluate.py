@@ -41,7 +41,8 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
 
 def _forget_training(dataset: str) -> None:
     """Removes the checkpoints of the models that were scored. DVC has recorded the models, or this stage would not run."""
-    from recolor.models.checkpoint import Checkpoints, weights_sha256
+    from recolor.models.folder import weights_sha256
+    from recolor.training.checkpoints import Checkpoints
 
     for name in paths.MODELS:
         digest = weights_sha256(paths.model(dataset, name))

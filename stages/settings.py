@@ -7,14 +7,14 @@ from recolor.core.params import RECIPES, Datasets, Params, ParamsError, Recipe, 
 from recolor.dataset.augment import AugmentParams
 from recolor.evaluation.evaluate import EvaluateParams
 from recolor.evaluation.inception import find_weights
-from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.models.generators import GeneratorParams
+from recolor.models.objectives import ADVERSARIAL
+from recolor.models.patchgan import DiscriminatorParams
 from recolor.preprocessing.build import CacheParams
 from recolor.runtime.devices import RuntimeParams, check_device, check_gpus
 from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
 from recolor.training.loop import TrainParams
-from recolor.training.objectives import GANParams, WGANParams
 
-ADVERSARIAL: dict[str, Any] = {"gan": GANParams, "wgan": WGANParams}
 SECTIONS: dict[str, Any] = {  # of a recipe
     "generator": GeneratorParams,
     "discriminator": DiscriminatorParams,
@@ -68,9 +68,9 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
     params = Params(path, dataset, recipe)
     sections = {name: params.section(name, kind) for name, kind in SECTIONS.items()}
     where = f"{path}: {recipe}"
-    size, downs = params.section("data", CacheParams).size, sections["generator"].downs
-    if size % 2**downs:
-        raise ParamsError(f"{path}: data.size: got {size}; takes a multiple of {2**downs}, for {recipe}.generator")
+    size, multiple = params.section("data", CacheParams).size, sections["generator"].multiple
+    if size % multiple:
+        raise ParamsError(f"{path}: data.size: got {size}; takes a multiple of {multiple}, for {recipe}.generator")
     depth = sections["discriminator"].downs
     if size < 2 ** (depth + 2):
         raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for data.size {size}: no score is left")

@@ -11,7 +11,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     The generator (U-Net) learns to colour, the discriminator (PatchGAN) to tell its photos from real ones: binary cross-entropy
     and L1, as in pix2pix. Interrupted, it goes on from its newest checkpoint when it is run again.
     """
-    from recolor.training.objectives import GANParams
+    from recolor.models.objectives import GANParams
     from stages.training import train_model
 
     params = read_params(dataset)

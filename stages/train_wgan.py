@@ -12,7 +12,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     with L1 as for the GAN. wgan.constraint says how the critic is kept in bounds. Interrupted, it goes on from its newest
     checkpoint when it is run again.
     """
-    from recolor.training.objectives import WGANParams
+    from recolor.models.objectives import WGANParams
     from stages.training import train_model
 
     params = read_params(dataset)

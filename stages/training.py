@@ -18,17 +18,19 @@ from recolor.core.params import Params
 from recolor.core.storage import room_for, whole, whole_folder
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.checkpoint import Checkpoints, save_generator, weights_sha256
-from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.models.folder import save_generator, weights_sha256
+from recolor.models.generators import GeneratorParams
+from recolor.models.objectives import ObjectiveParams
+from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, TrainParams, train
-from recolor.training.objectives import Recipe
 from stages import at_end, paths
 from stages.launching import launch
 
 
-def train_model(name: str, params: Params, recipe: Recipe) -> None:
+def train_model(name: str, params: Params, recipe: ObjectiveParams) -> None:
     """Trains `params.dataset`'s model `name` and writes its folder, its history and its timings.
 
     Where several processes train together, each of them runs this; the main one writes.

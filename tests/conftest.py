@@ -114,13 +114,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model of 32x32 pixels that never learnt anything, but colours boldly."""
     import torch
 
-    from recolor.models.checkpoint import save_generator
-    from recolor.models.networks import GeneratorParams, UNetGenerator
+    from recolor.models.folder import save_generator
+    from recolor.models.unet import UNetGenerator, UNetParams
 
     folder = tmp_path_factory.mktemp("models") / "mine" / "gan"
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        generator = UNetGenerator(GeneratorParams(filters=2, downs=4, dropout=0.5)).eval()
+        generator = UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)).eval()
     for weight in generator.parameters():
         weight.data *= 10 if weight.ndim == 4 else 1
     card = {"dataset": "mine", "model": "gan", "objective": "VanillaGAN", "epochs": 3, "photos": 40, "size": 32}

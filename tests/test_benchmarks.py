@@ -17,7 +17,9 @@ from benchmarks import __main__ as command
 from benchmarks import colorize, growth, measuring, ours, pipeline, step, textbook
 from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn
 from benchmarks.table import Row
-from recolor.models.networks import PatchDiscriminator, UNetGenerator, parameter_count
+from recolor.models.layers import parameter_count
+from recolor.models.patchgan import PatchDiscriminator
+from recolor.models.unet import UNetGenerator
 
 TINY = Sizes(
     photos=8,

@@ -18,7 +18,7 @@ from clone import contents, dvc, git, make_clone, set_params, stages_run, write_
 from conftest import ROOT
 from PIL import Image
 
-from recolor.models.checkpoint import read_card
+from recolor.models.folder import read_card
 
 
 @pytest.fixture(scope="module")

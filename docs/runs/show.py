@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lab
-from recolor.models.checkpoint import load_generator
+from recolor.models.folder import load_generator
 from recolor.reporting.figures import image_grid
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")

@@ -102,8 +102,8 @@ def colorize(
 @app.command()
 def models() -> None:
     """Lists the trained models, newest first, with their scores on test photos; * marks what `recolor colorize` takes."""
-    from recolor.models.checkpoint import ModelError, read_card
     from recolor.models.export import SCORES, NotEvaluatedError, trained
+    from recolor.models.folder import ModelError, read_card
 
     folders = trained(MODELS)
     if not folders:
@@ -140,7 +140,7 @@ def export(
 ) -> None:
     """Makes a bundle of a model, to hand out: weights, model.json and a model card, a folder that --model takes anywhere."""
     from recolor.models import export as bundle
-    from recolor.models.checkpoint import read_card
+    from recolor.models.folder import read_card
 
     folder = _folder(model)
     if onnx:
@@ -163,8 +163,8 @@ def demo(
     """Serves a page on this machine: drop a photo, see it in colour, compare models. Needs recolor[demo]."""
     from importlib.util import find_spec
 
-    from recolor.models.checkpoint import ModelError, read_card
     from recolor.models.export import trained
+    from recolor.models.folder import ModelError, read_card
 
     if find_spec("gradio") is None:
         raise UserError("gradio is missing: pip install 'recolor[demo]'")

@@ -25,7 +25,7 @@ from recolor.images.decoding import decode, opened, to_srgb
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
-from recolor.models.checkpoint import read_card
+from recolor.models.folder import read_card
 
 MAX_MEGAPIXELS = 40
 MAX_MEGABYTES = 50

@@ -29,7 +29,7 @@ from recolor.evaluation.inception import Inception, WeightsUnavailableError, fin
 from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
 from recolor.evaluation.set_metrics import Features
-from recolor.models.checkpoint import load_generator, read_card, weights_sha256
+from recolor.models.folder import load_generator, read_card, weights_sha256
 from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
 from recolor.runtime.distributed import Crew
 

@@ -21,8 +21,8 @@ from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import PhotoError, to_srgb, told
 from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
-from recolor.models.checkpoint import load_generator, read_card
-from recolor.models.networks import UNetGenerator
+from recolor.models.folder import load_generator, read_card
+from recolor.models.layers import Generator
 
 Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
 
@@ -51,7 +51,7 @@ class Colorizer:
     cannot take, and for a negative `strength`.
     """
 
-    def __init__(self, generator: UNetGenerator, card: dict[str, Any] | None = None) -> None:
+    def __init__(self, generator: Generator, card: dict[str, Any] | None = None) -> None:
         self.generator = generator.eval()
         self.card = card or {}
         self.device = next(generator.parameters()).device

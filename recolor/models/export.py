@@ -15,8 +15,16 @@ from typing import Any
 import torch
 
 from recolor.core.errors import UserError
-from recolor.models.checkpoint import CARD, ModelError, load_generator, read_card, save_generator, weights_sha256, whole
-from recolor.models.networks import GeneratorParams
+from recolor.core.storage import whole
+from recolor.models.folder import (
+    CARD,
+    ModelError,
+    architecture,
+    load_generator,
+    read_card,
+    save_generator,
+    weights_sha256,
+)
 
 DO_NOTHING = "grey"
 # Columns of scores.csv that people read, and their names.
@@ -104,7 +112,8 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     """Writes the generator of the folder `model` as one ONNX file, with its card as metadata.
 
     Input `lightness` (B, 1, H, W), output `ab` (B, 2, H, W), float32, normalised as the card says; B is free, and H and W are
-    multiples of 2 ** downs. Raises UserError where the extra `onnx` is not installed or `file` exists and not `force`.
+    multiples of what the generator needs. Raises UserError where the extra `onnx` is not installed, or `file` exists and not
+    `force`.
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
@@ -114,7 +123,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     if file.exists() and not force:
         raise UserError(f"{file}: exists already; --force overwrites it")
     generator, card = load_generator(model), read_card(model)
-    multiple = 2**generator.params.downs
+    multiple = generator.params.multiple
     batch, rows, columns = (torch.export.Dim(name, min=1) for name in ("batch", "rows", "columns"))
     program = torch.onnx.export(
         generator,
@@ -135,8 +144,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
 
 def model_card(card: Mapping[str, Any]) -> str:
     """A model's README.md, written from its `model.json` alone."""
-    architecture = GeneratorParams(**{key: value for key, value in card["architecture"].items() if key != "name"})
-    size = card.get("size", "?")
+    description, size = architecture(card).description, card.get("size", "?")
     training = "\n".join(f"    {line}" for line in json.dumps(card.get("params", {}), indent=2).splitlines())
     return f"""---
 library_name: recolor
@@ -146,7 +154,7 @@ tags: [image-colorization, pix2pix, gan]
 
 # recolor: {card.get("model", "?")}, trained on {card.get("dataset", "?")}
 
-Colours grey photos. A U-Net ({architecture.filters} filters, {architecture.downs} down-samplings) is shown a photo's lightness
+Colours grey photos. {description[0].upper()}{description[1:]} is shown a photo's lightness
 at {size}x{size} pixels and predicts CIELAB's a and b. Trained as in pix2pix, with the adversarial objective
 {card.get("objective", "?")}: {_training(card)}.
 

@@ -22,8 +22,8 @@ from recolor.core.storage import whole_folder
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
-from recolor.models.checkpoint import load_generator
 from recolor.models.export import check_evaluated
+from recolor.models.folder import load_generator
 from recolor.reporting.figures import NAMES
 from recolor.runtime.devices import Device, Machine
 

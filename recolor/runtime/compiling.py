@@ -1,15 +1,16 @@
 """torch.compile for a training run: whether it repays itself, and going on without it where it fails."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from recolor.models.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
+from recolor.models.generators import build_generator
+from recolor.models.objectives import ObjectiveParams
+from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.runtime.distributed import Crew
-from recolor.training.objectives import Recipe
 
 Compile = Literal["auto", True, False]
 
@@ -55,7 +56,7 @@ def compile_where_it_pays(
         say(f"runtime.compile: going on uncompiled, because compiling fails here: {reason}")
 
 
-def flops_per_photo(generator: GeneratorParams, discriminator: DiscriminatorParams, recipe: Recipe, size: int) -> float:
+def flops_per_photo(generator: Any, discriminator: DiscriminatorParams, recipe: ObjectiveParams, size: int) -> float:
     """FLOP of training on one photo once, without a penalty: a backward pass is twice a forward one, or once without weights.
 
     The default GAN's are 86 G at 256x256.
@@ -63,7 +64,7 @@ def flops_per_photo(generator: GeneratorParams, discriminator: DiscriminatorPara
     turns = 1 / recipe.n_critic  # of the generator, per step
     with torch.device("meta"):  # shapes without numbers
         critic = _forward_flops(PatchDiscriminator(discriminator, recipe.critic_norm), torch.empty(1, 3, size, size))
-        generated = _forward_flops(UNetGenerator(generator), torch.empty(1, 1, size, size))
+        generated = _forward_flops(build_generator(generator), torch.empty(1, 1, size, size))
     if recipe.adversarial_weight == 0:
         return 3 * turns * generated
     return (1 + 2 * turns) * generated + (6 + 2 * turns) * critic  # the critic: real, fake, and the generator's fake

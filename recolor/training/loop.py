@@ -22,13 +22,15 @@ from recolor.core.progress import progress
 from recolor.core.signals import stop_signals
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.batches import Feed, Photos
-from recolor.models.checkpoint import Checkpoints
-from recolor.models.networks import DiscriminatorParams, GeneratorParams, PatchDiscriminator, UNetGenerator
+from recolor.models.generators import GeneratorParams, build_generator
+from recolor.models.layers import Generator
+from recolor.models.objectives import Objective, ObjectiveParams
+from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.runtime.compiling import compile_where_it_pays, flops_per_photo
 from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
 from recolor.runtime.distributed import Crew
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import CRITIC_PIECES, Diverged, Ledger, Place
-from recolor.training.objectives import Objective, Recipe
 
 # At an epoch's end the checkpoint waits where the last one is younger: one takes seconds, and so does a small epoch on a GPU.
 CHECKPOINT_SECONDS = 30.0
@@ -54,11 +56,11 @@ class Players:
         self,
         generator: GeneratorParams,
         discriminator: DiscriminatorParams,
-        recipe: Recipe,
+        recipe: ObjectiveParams,
         device: torch.device,
     ) -> None:
         # channels_last is the layout that convolutions are quickest in, on CPUs and on tensor cores.
-        self.generator = UNetGenerator(generator).to(device).to(memory_format=torch.channels_last)
+        self.generator = build_generator(generator).to(device).to(memory_format=torch.channels_last)
         critic = PatchDiscriminator(discriminator, recipe.critic_norm)
         self.critic = critic.to(device).to(memory_format=torch.channels_last)
         self.generator_optimizer = recipe.optimizer(map(_as_it_lies, self.generator.parameters()))
@@ -79,7 +81,7 @@ class Players:
 
 def train_step(
     players: Players,
-    recipe: Recipe,
+    recipe: ObjectiveParams,
     objective: Objective,
     real: Tensor,
     generator_turn: bool,
@@ -133,7 +135,12 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, cr
 
 
 def _rehearse(
-    players: Players, recipe: Recipe, objective: Objective, shape: tuple[int, ...], machine: Machine, crew: Crew
+    players: Players,
+    recipe: ObjectiveParams,
+    objective: Objective,
+    shape: tuple[int, ...],
+    machine: Machine,
+    crew: Crew,
 ) -> None:
     """A step of each kind that the run has, on made-up photos of `shape`, after which the players are what they were."""
     before = deepcopy(players.state())
@@ -157,7 +164,7 @@ def _as_it_lies(tensor: Tensor) -> Tensor:
 class Trained:
     """What a run leaves behind: the generator in eval mode on the CPU, a row of history and one of timings per epoch."""
 
-    generator: UNetGenerator
+    generator: Generator
     history: list[dict[str, Any]]
     timings: list[dict[str, Any]]
     machine: str  # device, precision, processes
@@ -171,7 +178,7 @@ def train(
     augment: AugmentParams,
     generator: GeneratorParams,
     discriminator: DiscriminatorParams,
-    recipe: Recipe,
+    recipe: ObjectiveParams,
     checkpoints: Checkpoints,
     say: Callable[[str], None] = print,
 ) -> Trained:

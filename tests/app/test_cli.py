@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from recolor.app.cli import app
-from recolor.models.checkpoint import WEIGHTS, weights_sha256
+from recolor.models.folder import WEIGHTS, weights_sha256
 from stages import paths
 
 

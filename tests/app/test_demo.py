@@ -28,8 +28,8 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from recolor.app import cli, demo
 from recolor.core.errors import UserError
 from recolor.images.color import rgb_to_lab
-from recolor.models.checkpoint import CARD, save_generator
-from recolor.models.networks import GeneratorParams, UNetGenerator
+from recolor.models.folder import CARD, save_generator
+from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.sources.fetch import SAMPLE
 from stages import paths
 
@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("gan", "wgan")):
         torch.manual_seed(seed)
-        generator = UNetGenerator(GeneratorParams(filters=2, downs=5, dropout=0.5))
+        generator = UNetGenerator(UNetParams(filters=2, downs=5, dropout=0.5))
         with torch.no_grad():
             for parameter in generator.parameters():
                 parameter.mul_(20)

@@ -14,9 +14,10 @@ from filelock import FileLock
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull, whole, whole_folder
-from recolor.models import checkpoint
-from recolor.models.checkpoint import Checkpoints, save_generator
-from recolor.models.networks import GeneratorParams, UNetGenerator
+from recolor.models import folder as checkpoint
+from recolor.models.folder import save_generator
+from recolor.models.unet import UNetGenerator, UNetParams
+from recolor.training.checkpoints import Checkpoints
 
 
 def state(kilobytes: int) -> dict[str, torch.Tensor]:
@@ -57,7 +58,7 @@ def test_a_disk_that_fills_during_a_checkpoint_leaves_the_last_one(small_disk: P
 
 @pytest.mark.usefixtures("unforeseen")
 def test_a_disk_that_fills_during_a_model_leaves_no_model(small_disk: Path) -> None:
-    generator = UNetGenerator(GeneratorParams(filters=32, downs=4, dropout=0.5))
+    generator = UNetGenerator(UNetParams(filters=32, downs=4, dropout=0.5))
     with pytest.raises(DiskFull, match="the model"), whole_folder(small_disk / "gan", "the model") as folder:
         save_generator(folder, generator, {})
     assert {path.name for path in small_disk.iterdir()} <= {".gan.lock"}
@@ -110,7 +111,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(kind: str, tmp_path: Path, mo
 LIMITED = """
 import sys, torch
 from pathlib import Path
-from recolor.models.checkpoint import Checkpoints
+from recolor.training.checkpoints import Checkpoints
 from recolor.core.storage import DiskFull
 checkpoints = Checkpoints(Path(sys.argv[1]))
 checkpoints.save(1, {"weights": torch.ones(10_000)})

@@ -22,8 +22,8 @@ from recolor.evaluation.features import Lite0
 from recolor.evaluation.inception import TORCH_FIDELITY, Inception, WeightsError, WeightsUnavailableError
 from recolor.evaluation.metrics import METRICS, ImageMetric, SetMetric
 from recolor.images.color import into_gamut, lab_to_rgb
-from recolor.models.checkpoint import WEIGHTS, load_generator, save_generator
-from recolor.models.networks import GeneratorParams, UNetGenerator
+from recolor.models.folder import WEIGHTS, load_generator, save_generator
+from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
 
@@ -58,7 +58,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for seed, name in enumerate(("gan", "wgan")):
         torch.manual_seed(seed)
-        generator = UNetGenerator(GeneratorParams(filters=4, downs=4, dropout=0.5))
+        generator = UNetGenerator(UNetParams(filters=4, downs=4, dropout=0.5))
         torch.nn.init.normal_(generator.out[1].weight, 0, 0.1)
         folders[name] = tmp_path_factory.mktemp(name)
         save_generator(folders[name], generator, {})

@@ -17,9 +17,9 @@ from recolor.core.params import Params
 from recolor.evaluation import evaluate as evaluation
 from recolor.evaluation.evaluate import evaluate
 from recolor.evaluation.inception import WeightsUnavailableError
-from recolor.models.checkpoint import Checkpoints
 from recolor.runtime.distributed import Crew
 from recolor.training import loop as training
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted, train_step
 from stages.training import train_model
 

@@ -64,8 +64,8 @@ def evaluate(folder: Path) -> Job:
 
     from recolor.evaluation import evaluate as evaluation
     from recolor.images.folders import walk
-    from recolor.models.checkpoint import save_generator
-    from recolor.models.networks import GeneratorParams, UNetGenerator
+    from recolor.models.folder import save_generator
+    from recolor.models.unet import UNetGenerator, UNetParams
     from recolor.preprocessing.build import CacheParams, build
     from recolor.runtime.devices import RuntimeParams
     from recolor.sources.listing import listing_of
@@ -75,7 +75,7 @@ def evaluate(folder: Path) -> Job:
     cache = CacheParams(size=32, train_fraction=0.7, min_chroma=2)
     build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, 42, processes=1)
     torch.manual_seed(1)
-    save_generator(folder / "gan", UNetGenerator(GeneratorParams(filters=2, downs=4, dropout=0.5)), {})
+    save_generator(folder / "gan", UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)), {})
     params = evaluation.EvaluateParams(batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2)
     write, made = evaluation._write, []
     evaluation._write = lambda out, *tables: made.append(tables)  # measured here, once, and written in the forks

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recolor.models import checkpoint
+from recolor.models import folder as checkpoint
 from recolor.training import loop as training
 from stages import run
 

@@ -11,8 +11,8 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.models import export as bundle
-from recolor.models.checkpoint import CARD, WEIGHTS, ModelError, load_generator, read_card, weights_sha256
 from recolor.models.export import export, export_onnx, model_card, read_scores, trained
+from recolor.models.folder import CARD, WEIGHTS, ModelError, load_generator, read_card, weights_sha256
 
 SCORES = """split,model,photos,fid,psnr,ssim,is
 test,grey,6,,22.5,0.92,

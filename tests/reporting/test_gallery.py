@@ -20,8 +20,8 @@ from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.evaluation.image_metrics import psnr
 from recolor.images.color import into_gamut, lab_to_rgb
-from recolor.models.checkpoint import load_generator, save_generator
-from recolor.models.networks import GeneratorParams, UNetGenerator
+from recolor.models.folder import load_generator, save_generator
+from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
 from recolor.reporting.gallery import write_gallery
 from recolor.runtime.devices import RuntimeParams
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save(model: Path, seed: int) -> None:
     """Writes the folder of an untrained model, another for each seed."""
     torch.manual_seed(seed)
-    generator = UNetGenerator(GeneratorParams(filters=2, downs=5, dropout=0.5))
+    generator = UNetGenerator(UNetParams(filters=2, downs=5, dropout=0.5))
     for parameter in generator.parameters():
         parameter.data *= 10
     save_generator(model, generator, {})

@@ -25,14 +25,15 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils.flop_counter import FlopCounterMode
 
-from recolor.models.checkpoint import Checkpoints
-from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.models.objectives import ObjectiveParams
+from recolor.models.patchgan import DiscriminatorParams
+from recolor.models.unet import UNetParams
 from recolor.runtime import compiling
 from recolor.runtime.compiling import COST, compile_where_it_pays, flops_per_photo
 from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, train, train_step
-from recolor.training.objectives import Recipe
 
 CPU = torch.device("cpu")
 
@@ -50,7 +51,7 @@ def nothing() -> None:
 
 def test_the_papers_gan_takes_86_gflop_a_photo() -> None:
     generator, discriminator = (
-        GeneratorParams(filters=64, downs=8, dropout=0.5),
+        UNetParams(filters=64, downs=8, dropout=0.5),
         DiscriminatorParams(filters=64, downs=3),
     )
     assert flops_per_photo(generator, discriminator, RECIPES["gan"], 256) == pytest.approx(86e9, rel=0.01)
@@ -128,9 +129,9 @@ class Watching(MadePhotos):
         return super().half(indices)
 
 
-def run_small(folder: Path, recipe: Recipe, photos: MadePhotos, compiled: bool) -> tuple[Trained, list[str]]:
+def run_small(folder: Path, recipe: ObjectiveParams, photos: MadePhotos, compiled: bool) -> tuple[Trained, list[str]]:
     """A run of small networks, which are compiled in a second or two, and what it said."""
-    networks = GeneratorParams(filters=1, downs=2, dropout=0.5), DiscriminatorParams(filters=1, downs=1)
+    networks = UNetParams(filters=1, downs=2, dropout=0.5), DiscriminatorParams(filters=1, downs=1)
     said = list[str]()
     runtime = RuntimeParams(device="cpu", precision="fp32", compile=compiled)
     checkpoints = Checkpoints(folder)

@@ -17,26 +17,27 @@ from torch import nn
 from benchmarks.ours import make_photos
 from recolor.core.errors import UserError
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
-from recolor.models.checkpoint import Checkpoints, save_generator
-from recolor.models.networks import UNetGenerator
+from recolor.models.folder import save_generator
+from recolor.models.objectives import ObjectiveParams
+from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
 from recolor.runtime.distributed import Crew
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, _seed, train
-from recolor.training.objectives import Recipe
 from stages import evaluate as evaluate_stage
 from stages import paths
 from stages.launching import launch
 
 # Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
-RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan": WGAN}
+RECIPES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan": WGAN}
 CPU = RuntimeParams(device="cpu", precision="fp32", compile=False)
 EVALUATION = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2)
 SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.json")
 STILL = GENERATOR.model_copy(update={"dropout": 0.0})
 
 
-def train_in(folder: Path, recipe: Recipe, precision: str = "fp32") -> Trained:
+def train_in(folder: Path, recipe: ObjectiveParams, precision: str = "fp32") -> Trained:
     runtime, checkpoints = CPU.model_copy(update={"precision": precision}), Checkpoints(folder)
     networks = STILL, DISCRIMINATOR
     return train(

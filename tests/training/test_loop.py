@@ -14,23 +14,24 @@ from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.dataset.augment import AugmentParams
-from recolor.models.checkpoint import Checkpoints
-from recolor.models.networks import DiscriminatorParams, GeneratorParams
+from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
+from recolor.models.patchgan import DiscriminatorParams
+from recolor.models.unet import UNetParams
 from recolor.runtime.devices import Machine, RuntimeParams
 from recolor.runtime.distributed import Crew
 from recolor.training import loop as training
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import Diverged
 from recolor.training.loop import Interrupted, Players, Trained, TrainParams, train, train_step
-from recolor.training.objectives import GANParams, Recipe, WGANParams
 
-GENERATOR = GeneratorParams(filters=2, downs=4, dropout=0.5)
+GENERATOR = UNetParams(filters=2, downs=4, dropout=0.5)
 DISCRIMINATOR = DiscriminatorParams(filters=2, downs=2)
 GAN = GANParams(lr=2e-3, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1)
 WGAN = WGANParams(
     constraint="clip", clip=0.125, penalty_weight=10, lr=1e-3, n_critic=3, l1_weight=100, adversarial_weight=1
 )
 PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty", "lr": 4e-3})
-RECIPES: dict[str, Recipe] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}
+RECIPES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def settings(**changes: Any) -> TrainParams:
 
 def run(
     folder: Path,
-    recipe: Recipe = GAN,
+    recipe: ObjectiveParams = GAN,
     photos: MadePhotos | None = None,
     runtime: RuntimeParams = RUNTIME,
     augment: AugmentParams = AUGMENT,
@@ -88,7 +89,7 @@ def assert_identical(one: Trained, other: Trained) -> None:
         assert torch.equal(tensor, weights(other)[name]), name
 
 
-def players_for(recipe: Recipe) -> Players:
+def players_for(recipe: ObjectiveParams) -> Players:
     torch.manual_seed(0)
     return Players(GENERATOR, DISCRIMINATOR, recipe, torch.device("cpu"))
 
@@ -117,7 +118,7 @@ def stopped_in_step(number: int) -> Callable[..., dict[str, Tensor]]:
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("generator_turn", [False, True])
-def test_a_step_moves_the_critic_and_on_its_turn_the_generator(recipe: Recipe, generator_turn: bool) -> None:
+def test_a_step_moves_the_critic_and_on_its_turn_the_generator(recipe: ObjectiveParams, generator_turn: bool) -> None:
     players, real = players_for(recipe), MadePhotos(4).lab
     generator, critic = copy_of(players.generator), copy_of(players.critic)
     pieces = train_step(players, recipe, recipe.objective(), real, generator_turn, Machine.find("cpu", "fp32"), Crew())
@@ -248,7 +249,7 @@ def test_two_runs_are_identical_and_another_seed_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6])  # mid-epoch, at an epoch's end, in the second, at the very end
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    recipe: Recipe, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: ObjectiveParams, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_and_go_on(recipe, stop_at, tmp_path, monkeypatch)
 
@@ -269,7 +270,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_with_two_threads(
     stop_and_go_on(PENALISED, 4, tmp_path, monkeypatch)
 
 
-def stop_and_go_on(recipe: Recipe, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_and_go_on(recipe: ObjectiveParams, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", recipe)
     with monkeypatch.context() as patch:
         patch.setattr(training, "train_step", stopped_in_step(stop_at))

@@ -1,6 +1,5 @@
-"""Models and checkpoints on disk: what comes back is what went in, and nothing damaged or foreign is taken for whole."""
+"""Checkpoints: a state comes back as it was, and a damaged one gives way to the one before it."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,129 +8,8 @@ from typing import Any
 import pytest
 import torch
 from clone import contents
-from safetensors.torch import load_file, save_file
 
-from recolor.models.checkpoint import CARD, WEIGHTS, Checkpoints, ModelError, load_generator, read_card, save_generator
-from recolor.models.networks import GeneratorParams, UNetGenerator
-
-STORED = Path(__file__).parent / "stored" / "model-format-1"
-
-
-@pytest.fixture
-def generator() -> UNetGenerator:
-    torch.manual_seed(0)
-    return UNetGenerator(GeneratorParams(filters=2, downs=3, dropout=0.5)).eval()
-
-
-@pytest.fixture
-def model(generator: UNetGenerator, tmp_path: Path) -> Path:
-    save_generator(tmp_path / "model", generator, {"dataset": "sample", "epochs": 3})
-    return tmp_path / "model"
-
-
-def line_of(folder: Path) -> str:
-    with pytest.raises(ModelError) as caught:
-        load_generator(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_a_model_comes_back_as_it_was(generator: UNetGenerator, model: Path) -> None:
-    loaded = load_generator(model)
-    assert not loaded.training
-    photo = torch.randn(2, 1, 16, 16)
-    assert torch.equal(loaded(photo), generator(photo))
-    card = read_card(model)
-    assert (card["format"], card["dataset"], card["epochs"]) == (1, "sample", 3)
-
-
-def test_a_model_is_the_same_bytes_whatever_the_memory_layout(generator: UNetGenerator, tmp_path: Path) -> None:
-    save_generator(tmp_path / "a", generator, {})
-    save_generator(tmp_path / "b", generator.to(memory_format=torch.channels_last), {})
-    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
-
-
-def test_a_model_of_format_1_keeps_loading() -> None:
-    # Written once by this project and kept: what it says of a ramp must never change.
-    generator = load_generator(STORED)
-    expected = load_file(STORED / "expected.safetensors")
-    with torch.no_grad():
-        torch.testing.assert_close(generator(expected["lightness"]), expected["ab"], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("file", [WEIGHTS, CARD])
-@pytest.mark.parametrize("harm", ["missing", "empty", "cut", "garbage"])
-def test_a_damaged_model_is_one_line(model: Path, file: str, harm: str) -> None:
-    path = model / file
-    content = path.read_bytes()
-    path.unlink()
-    if harm != "missing":
-        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbage": b"\x80\x04garbage" * 99}[harm])
-    assert file in line_of(model)
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        ({"format": 2}, "not a model of format 1"),
-        ({"normalisation": {"lightness": "L / 100", "ab": "ab / 128"}}, "another normalisation"),
-        ({"architecture": {"name": "ResNet"}}, "not a UNetGenerator"),
-        ({"architecture": {"name": "UNetGenerator", "filters": 2}}, "not a UNetGenerator's"),
-        (
-            {"architecture": {"name": "UNetGenerator", "filters": 3, "downs": 3, "dropout": 0}},
-            "not this model's weights",
-        ),
-        ({"architecture": "UNet"}, "not a UNetGenerator's"),
-        ({"architecture": None}, "not a UNetGenerator's"),
-        ({"size": "big"}, "size: Input should be a valid integer; got big"),
-        ({"size": None}, "size: Input should be a valid integer; got None"),
-        ({"size": 0}, "size: Input should be greater than or equal to 1; got 0"),
-        ({"data": "a hash"}, "data: Input should be"),
-    ],
-)
-def test_a_foreign_model_is_one_line(model: Path, change: dict[str, Any], line: str) -> None:
-    path = model / CARD
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    assert line in line_of(model)
-
-
-def test_weights_of_another_network_are_refused(model: Path) -> None:
-    save_file({"weight": torch.zeros(3)}, model / WEIGHTS)
-    assert "not this model's weights" in line_of(model)
-
-
-def test_a_card_nested_without_end_is_one_line(model: Path) -> None:
-    (model / CARD).write_text("[" * 100_000)
-    assert "cannot be read" in line_of(model)
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (lambda weight: weight.half(), "torch.float16; this version of recolor reads torch.float32"),
-        (lambda weight: weight.double(), "torch.float64; this version of recolor reads torch.float32"),
-        (lambda weight: weight.masked_fill(weight == weight.max(), torch.nan), "not finite"),
-        (lambda weight: weight.masked_fill(weight == weight.max(), torch.inf), "not finite"),
-    ],
-)
-def test_weights_of_another_type_or_without_value_are_refused(model: Path, change: Any, line: str) -> None:
-    weights = load_file(model / WEIGHTS)
-    name = "out.1.weight"
-    save_file({**weights, name: change(weights[name])}, model / WEIGHTS)
-    message = line_of(model)
-    assert name in message
-    assert line in message
-
-
-def test_a_pickle_is_never_opened(model: Path, tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (Path.touch, (tmp_path / "sprung",))
-
-    torch.save(Trap(), model / WEIGHTS)
-    assert WEIGHTS in line_of(model)
-    assert not (tmp_path / "sprung").exists()
-
+from recolor.training.checkpoints import Checkpoints
 
 STATE = {
     "place": {"epoch": 2, "history": [{"l1": 0.1}, {"l1": None}]},
@@ -278,7 +156,7 @@ def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> No
 def test_a_second_process_is_told_the_firsts_pid(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from recolor.models.checkpoint import Checkpoints
+from recolor.training.checkpoints import Checkpoints
 checkpoints = Checkpoints(Path({str(tmp_path)!r}))
 print(checkpoints.take(), flush=True)
 input()

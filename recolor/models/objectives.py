@@ -8,7 +8,7 @@ every objective.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -121,11 +121,8 @@ class PenalisedWGAN:
         return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
-OBJECTIVES: dict[str, type] = {"gan": VanillaGAN, "wgan_clip": ClippedWGAN, "wgan_penalty": PenalisedWGAN}
-
-
-class Recipe(Protocol):
-    """A model's section of params.yaml, as training sees it: what tells a GAN from a WGAN beside the objective."""
+class ObjectiveParams(Protocol):
+    """What training requires of an adversarial model's section of params.yaml."""
 
     @property
     def lr(self) -> float:
@@ -165,7 +162,7 @@ class GANParams(Section, frozen=True):
     critic_norm: ClassVar[bool] = True
 
     def objective(self) -> Objective:
-        return OBJECTIVES["gan"]()
+        return VanillaGAN()
 
     def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
         return Adam(weights, self.lr, self.betas, fused=True)
@@ -188,8 +185,8 @@ class WGANParams(Section, frozen=True):
 
     def objective(self) -> Objective:
         if self.constraint == "clip":
-            return OBJECTIVES["wgan_clip"](self.clip)
-        return OBJECTIVES["wgan_penalty"](self.penalty_weight)
+            return ClippedWGAN(self.clip)
+        return PenalisedWGAN(self.penalty_weight)
 
     def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
         # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
@@ -197,3 +194,21 @@ class WGANParams(Section, frozen=True):
         if self.constraint == "clip":
             return RMSprop(weights, self.lr)
         return Adam(weights, self.lr, betas=(0.0, 0.9), fused=True)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of every table and figure. `params`: the class of its section, None for a model without an adversary."""
+
+    label: str
+    color: str  # Okabe and Ito's, which colour-blind readers can tell apart
+    params: type[Section] | None = None
+
+
+MODELS: dict[str, Model] = {
+    "grey": Model("grey", "#9a9a9a"),  # ab = 0: doing nothing
+    "l1": Model("L1", "#009e73"),
+    "gan": Model("GAN", "#0072b2", GANParams),
+    "wgan": Model("WGAN", "#d55e00", WGANParams),
+}
+ADVERSARIAL: dict[str, Any] = {name: model.params for name, model in MODELS.items() if model.params}

@@ -1,124 +1,24 @@
-"""Models on disk: generators to hand out, and training state to resume from.
+"""Training states on disk, to resume from.
 
-Both are safetensors for the tensors and JSON for the rest: nothing that is loaded here can run code. Both are written to a
-temporary name and renamed, so that a file under its own name is whole.
+Safetensors hold the tensors and JSON the rest: nothing that is loaded here can run code. Every file is written to a temporary
+name and renamed, so a file under its own name is complete.
 """
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from torch import Tensor
 
-from recolor.core.errors import UserError
 from recolor.core.storage import room_for, whole
-from recolor.images.color import AB_SCALE, L_CENTRE
-from recolor.models.networks import GeneratorParams, UNetGenerator
-
-FORMAT = 1
-WEIGHTS = "generator.safetensors"
-CARD = "model.json"
-NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
-
-
-class ModelError(UserError):
-    """A model folder that is missing, damaged, or not one of ours."""
-
-
-class _Architecture(GeneratorParams, frozen=True):
-    name: Literal["UNetGenerator"]
-
-
-class _Card(BaseModel, strict=True):
-    """What is read of a card, format and normalisation aside; it may hold more."""
-
-    architecture: _Architecture
-    size: int = Field(256, ge=1)
-    data: dict[str, Any] = {}
-    params: dict[str, Any] = {}
-    scores: list[dict[str, Any]] = []
-
-
-def save_generator(directory: Path, generator: UNetGenerator, card: dict[str, Any]) -> None:
-    """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds."""
-    weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
-    with room_for("the model", directory, _bytes(weights)), whole(directory / WEIGHTS) as path:
-        _save_tensors(weights, path)
-    content = {
-        "format": FORMAT,
-        "architecture": {"name": "UNetGenerator", **generator.params.model_dump()},
-        "normalisation": NORMALISATION,
-        **card,
-    }
-    with room_for("the model", directory), whole(directory / CARD) as path:
-        path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def read_card(directory: Path) -> dict[str, Any]:
-    """`model.json`. Raises ModelError where it is missing, damaged, wrong, or of a format that this version does not know."""
-    path = directory / CARD
-    try:
-        card = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
-    if card.get("normalisation") != NORMALISATION:
-        raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
-    try:
-        _Card.model_validate(card)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        key, what = wrong["loc"][0], wrong["msg"]
-        if key == "architecture":
-            what = f"not a UNetGenerator's ({'.'.join(map(str, wrong['loc']))}: {what})"
-        raise ModelError(f"{path}: {key}: {what}; got {str(card.get(key, 'nothing'))[:80]}") from None
-    return card
-
-
-def load_generator(directory: Path, device: torch.device | str = "cpu") -> UNetGenerator:
-    """The generator of a model folder, in eval mode. Raises ModelError as `read_card`, and for weights that do not fit."""
-    architecture = {key: value for key, value in read_card(directory)["architecture"].items() if key != "name"}
-    path = directory / WEIGHTS
-    with torch.device("meta"):
-        generator = UNetGenerator(GeneratorParams(**architecture))
-    expected = {name: tensor.dtype for name, tensor in generator.state_dict().items()}
-    try:
-        weights = load_file(path)
-        generator.load_state_dict(weights, assign=True)  # checks names and shapes, not types
-    except FileNotFoundError:
-        raise ModelError(f"{path}: missing; `dvc checkout` or `dvc repro` brings it back") from None
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(
-            f"{path}: damaged, or not this model's weights: {' '.join(str(error).split())[:200]}"
-        ) from None
-    for name, tensor in weights.items():
-        if tensor.dtype != expected[name]:
-            raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name]}")
-        if not tensor.isfinite().all():
-            raise ModelError(f"{path}: {name} holds values that are not finite: the model is of no use")
-    return generator.to(device).eval()
-
-
-def weights_sha256(directory: Path) -> str:
-    """What tells one training's weights from another's. Raises ModelError where the folder has none."""
-    try:
-        with (directory / WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
+from recolor.models.folder import save_tensors, tensor_bytes
 
 
 class Checkpoints:
@@ -162,9 +62,9 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         tree = _split(state, "", tensors)
         path = self.folder / f"{number:09d}.safetensors"
-        with room_for("a checkpoint", self.folder, _bytes(tensors)):
+        with room_for("a checkpoint", self.folder, tensor_bytes(tensors)):
             with whole(path) as temporary:
-                _save_tensors(tensors, temporary)
+                save_tensors(tensors, temporary)
                 digest = _digest(temporary, tree)
             with whole(path.with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
@@ -253,20 +153,6 @@ def _join(node: Any, file: Any) -> Any:
     if isinstance(node, list):
         return [_join(value, file) for value in node]
     return node
-
-
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if not number:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def _bytes(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _digest(path: Path, tree: Any) -> str:

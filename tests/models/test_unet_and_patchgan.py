@@ -4,22 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from recolor.models.networks import (
-    DiscriminatorParams,
-    GeneratorParams,
-    PatchDiscriminator,
-    UNetGenerator,
-    parameter_count,
-    receptive_field,
-)
+from recolor.models.layers import parameter_count, receptive_field
+from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
+from recolor.models.unet import UNetGenerator, UNetParams
 
-PAPER_GENERATOR = GeneratorParams(filters=64, downs=8, dropout=0.5)
+PAPER_GENERATOR = UNetParams(filters=64, downs=8, dropout=0.5)
 PAPER_DISCRIMINATOR = DiscriminatorParams(filters=64, downs=3)
 
 
 def small_generator(downs: int = 4, dropout: float = 0.5) -> UNetGenerator:
     torch.manual_seed(0)
-    return UNetGenerator(GeneratorParams(filters=4, downs=downs, dropout=dropout))
+    return UNetGenerator(UNetParams(filters=4, downs=downs, dropout=dropout))
 
 
 def test_the_papers_generator_has_54_million_weights_and_sees_the_whole_photo() -> None:

@@ -1,0 +1,156 @@
+"""Model folders: the weights of a generator as safetensors and a card as JSON. Loading one cannot run code."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recolor.core.errors import UserError
+from recolor.core.storage import room_for, whole
+from recolor.images.color import AB_SCALE, L_CENTRE
+from recolor.models.generators import GENERATORS, GeneratorParams, build_generator
+from recolor.models.layers import Generator
+
+FORMAT = 1
+WEIGHTS = "generator.safetensors"
+CARD = "model.json"
+NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
+SHIPPED = Path(__file__).parents[1] / "weights"  # models that come with the package
+
+
+class ModelError(UserError):
+    """A model folder that is missing, damaged, or not one of recolor's."""
+
+
+class _Card(BaseModel, strict=True):
+    """The keys of a card that are read, beside format and normalisation; it may hold more."""
+
+    architecture: dict[str, Any]
+    size: int = Field(256, ge=1)
+    data: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    scores: list[dict[str, Any]] = []
+
+
+def save_generator(
+    directory: Path, generator: Generator, card: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds.
+
+    `dtype` float16 halves the file; a result differs by at most one 8-bit level.
+    """
+    weights = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in generator.state_dict().items()
+    }
+    with room_for("the model", directory, tensor_bytes(weights)), whole(directory / WEIGHTS) as path:
+        save_tensors(weights, path)
+    content = {
+        "format": FORMAT,
+        "architecture": {"name": type(generator).__name__, **generator.params.model_dump(mode="json")},
+        "normalisation": NORMALISATION,
+        **card,
+    }
+    with room_for("the model", directory), whole(directory / CARD) as path:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """`model.json`. Raises ModelError where it is missing, damaged, wrong, or of an unknown format."""
+    path = directory / CARD
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
+    if card.get("normalisation") != NORMALISATION:
+        raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
+    part = ""
+    try:
+        _Card.model_validate(card)
+        part = "architecture."
+        params = architecture(card)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key = part + ".".join(map(str, wrong["loc"]))
+        raise ModelError(f"{path}: {key}: {wrong['msg']}; got {str(wrong['input'])[:80]}") from None
+    name, expected = card["architecture"].get("name"), GENERATORS[params.kind].__name__
+    if name != expected:
+        raise ModelError(f"{path}: architecture.name: got {str(name)[:80]}; takes {expected}")
+    return card
+
+
+def architecture(card: Mapping[str, Any]) -> Any:
+    """The generator's params (GeneratorParams) that a card names; cards of older versions name no kind but the U-Net."""
+    named = {key: value for key, value in card["architecture"].items() if key != "name"}
+    return TypeAdapter(GeneratorParams).validate_python({"kind": "unet", **named})
+
+
+def load_generator(directory: Path, device: torch.device | str = "cpu") -> Generator:
+    """The generator of a model folder, float32, in eval mode. Raises ModelError as `read_card`, and for unfit weights."""
+    params = architecture(read_card(directory))
+    path = directory / WEIGHTS
+    with torch.device("meta"):
+        generator = build_generator(params)
+    expected = generator.state_dict()
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; `dvc checkout` or `dvc repro` brings it back") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: damaged: {' '.join(str(error).split())[:200]}") from None
+    for name, tensor in weights.items():
+        if name in expected and tensor.dtype not in (expected[name].dtype, torch.float16):
+            raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name].dtype}")
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} holds values that are not finite: the model is of no use")
+    weights = {
+        name: tensor.to(expected[name].dtype) if name in expected else tensor for name, tensor in weights.items()
+    }
+    if any(buffer.is_meta and name not in expected for name, buffer in generator.named_buffers()):
+        generator = build_generator(params)  # an encoder with buffers that no file holds
+    try:
+        generator.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: not this model's weights: {' '.join(str(error).split())[:200]}") from None
+    return generator.to(device).eval()
+
+
+def shipped_models() -> list[Path]:
+    """The folders of the models that come with the package."""
+    return sorted(card.parent for card in SHIPPED.glob(f"*/{CARD}"))
+
+
+def weights_sha256(directory: Path) -> str:
+    """What tells one training's weights from another's. Raises ModelError where the folder has none."""
+    try:
+        with (directory / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def tensor_bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
