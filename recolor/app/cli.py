@@ -1,22 +1,20 @@
-"""The `recolor` command for people. What a command needs is imported when it runs: `recolor --help` waits for nothing."""
+"""The `recolor` command. What a command needs is imported when it runs, so that `recolor --help` is quick."""
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
+from recolor.app.repository import default_model, need_model, need_repository, repository, shown, trained_models
 from recolor.core.errors import UserError
 from stages import paths
 
-MODELS = paths.model("", "")  # the folder of all datasets
 GALLERIES = Path("data/gallery")
 
 
 class _Group(TyperGroup):
-    """What the user can mend is told in one line; a bug keeps its traceback."""
+    """Prints a UserError in one line; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,16 +29,33 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Gives grey photos their colours, with the models that `dvc repro` trains.",
+    rich_markup_mode=None,  # rich takes text in square brackets for markup and leaves it out
 )
 
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="DATASET/MODEL, or a model's folder; see `recolor models`.")
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the network runs; auto: a GPU if there is one.")
+    str, typer.Option(help="Where the network runs: auto (a GPU if there is one), cpu, mps, cuda, or cuda:N.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"recolor {version('recolor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Gives grey photos colours, with models that `recolor train` or `dvc repro` trains."""
 
 
 @app.command()
@@ -64,58 +79,112 @@ def colorize(
             min=1,
             max=4096,
             help="Side of the square that the network sees, in pixels; memory and time grow with its square. "
-            "Default: as it was trained.",
+            "Default: the size that the model was trained on.",
         ),
     ] = None,
     upsampling: Annotated[
         Literal["guided", "bicubic"],
-        typer.Option(help="How its colours reach the photo's size: guided by the photo's edges, or smoothly."),
+        typer.Option(help="How colour is brought to the photo's size: guided by the photo's edges, or smooth."),
     ] = "guided",
     strength: Annotated[
-        float, typer.Option(min=0, help="Of the colours: 0 is grey, 1 as predicted, more is gaudy.")
+        float, typer.Option(min=0, help="Strength of the colours: 0 is grey, 1 as predicted, more is stronger.")
     ] = 1.0,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF. Default: JPEG 95, WebP lossless, AVIF 90."),
+    ] = None,
+    all_pages: Annotated[
+        bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
+    ] = False,
     device: Device = "auto",
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Pass over photos whose result exists: continues a stopped run.")
+    ] = False,
     force: Force = False,
 ) -> None:
-    """Colours photos of any size and format; those that have colours already lose them first.
+    """Colours photos of any size and format. Photos that have colours lose them first.
 
     Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. SUFFIX is the photo's own; .jpg,
-    .png and so on where that says another format than the file has; .png for formats that are not written, like GIF and HEIC.
-    Results have 8 bits a channel, also of photos with more, and of several pages or frames the first; both is noted. The model
-    is by default the newest, by the dates of its files, that `loss` in params.yaml names. Photos that cannot be done are told
-    at the end, and the exit status is 1.
-    """
-    from recolor.inference.colorizer import Colorizer
-    from recolor.inference.files import colorize_files
-    from recolor.inference.plan import plan
+    .png and so on where its content is in another format; .png for formats that are not written, such as GIF and HEIC.
+    Results have 8 bits a channel. Of several pages or frames the first is coloured, or the largest where the first is its
+    thumbnail.
 
-    jobs = plan(photos, out, force)
-    folder = _folder(model)
+    Without --model, it is the newest model trained on photos of your own, then the one that comes with recolor, then the one of
+    the sample. The exit status is 1 if a photo failed.
+    """
+    from recolor.app.colorize import colorize_photos
+    from recolor.inference.colorizer import Colorizer
+
+    folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)
-    typer.echo(f"model: {folder} ({_describe(colorizer.card)})")
-    done = colorize_files(
-        colorizer, jobs, size=size, upsampling=upsampling, strength=strength, side_by_side=side_by_side
-    )
-    _report(done, len(jobs))
+    typer.echo(f"model: {folder} ({_describe(colorizer.card)}): {reason}")
+    plan = {"force": force, "skip_existing": skip_existing, "all_pages": all_pages}
+    how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality}
+    colorize_photos(colorizer, photos, out, plan, side_by_side=side_by_side, **how)
+
+
+@app.command()
+def train(
+    photos: Annotated[Path, typer.Argument(help="A folder of colour photos, with all its subfolders.")],
+    recipe: Annotated[Literal["paper", "modern"] | None, typer.Option(help="Default: `recipe` in params.yaml.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of the adversarial training, in either recipe (train.epochs). Default: params.yaml's."
+        ),
+    ] = None,
+    pretrain_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the L1 training before it (pretrain.epochs). Default: params.yaml's."),
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="The model that `recolor colorize` uses: gan or wgan. Default: params.yaml's.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of params.yaml, in full; any number."),
+    ] = None,
+) -> None:
+    """Trains models on your own photos, from any folder: writes the settings into params.yaml and runs `dvc repro`.
+
+    The photos are read where they are; nothing in their folder is changed. Both the GAN and the WGAN are trained. Ctrl-C stops
+    after a checkpoint, and the same command continues from there. Needs recolor[pipeline].
+    """
+    from importlib.util import find_spec
+
+    if find_spec("dvc") is None:
+        raise UserError("DVC is not installed: pip install 'recolor[pipeline]'")
+    from recolor.app import train as training
+
+    root = need_repository()
+    folder = photos.expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{photos}: no such folder; takes a folder of photos")
+    values = training.settings(folder, recipe, loss, epochs, pretrain_epochs)
+    values |= dict(training.parse_setting(text) for text in setting or [])
+    changed = training.write_settings(root / paths.PARAMS, values)
+    if changed:
+        typer.echo("\n".join(training.way_back(root, changed)))
+    training.run_pipeline(root)
+    typer.echo(f"trained: {need_model(None).folder}\ncolour photos with it: recolor colorize PHOTO")
 
 
 @app.command()
 def models() -> None:
-    """Lists the trained models, newest first, with their scores on test photos; * marks what `recolor colorize` takes."""
-    from recolor.models.export import SCORES, NotEvaluatedError, trained
+    """Lists the models, newest first, with their scores on test photos. * marks the one that `recolor colorize` uses."""
+    from recolor.models.export import SCORES, NotEvaluatedError
     from recolor.models.folder import ModelError, read_card
 
-    folders = trained(MODELS)
+    folders, default = trained_models(), default_model()
     if not folders:
-        raise UserError(f"{MODELS}: no models yet; `dvc repro` trains them")
-    default = _default()
+        need_model(None)
     for folder in folders:
         try:
             card = read_card(folder)
         except ModelError as error:
             typer.echo(f"  {error}")
             continue
-        typer.echo(f"{'*' if folder == default else ' '} {folder.relative_to(MODELS).as_posix()}: {_describe(card)}")
+        typer.echo(f"{'*' if default and folder == default.folder else ' '} {shown(folder)}: {_describe(card)}")
         try:
             scores = _scores(folder, card)
         except NotEvaluatedError:
@@ -125,24 +194,24 @@ def models() -> None:
             typer.echo(f"    {error}")
             continue
         tested = [row for row in scores if (row["split"], row["model"]) == ("test", folder.name)]
-        shown = [f"{name} {row[key]:.4g}" for row in tested for key, name in SCORES.items() if key in row]
-        typer.echo(f"    {', '.join(shown) or 'not evaluated'}")
+        values = [f"{name} {row[key]:.4g}" for row in tested for key, name in SCORES.items() if key in row]
+        typer.echo(f"    {', '.join(values) or 'not evaluated'}")
 
 
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="DATASET/MODEL, or a model's folder; see `recolor models`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder; with --onnx, the file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new folder; with --onnx, the file.")],
     onnx: Annotated[
         bool, typer.Option("--onnx", help="One ONNX file instead: lightness in, ab out, any batch size.")
     ] = False,
     force: Force = False,
 ) -> None:
-    """Makes a bundle of a model, to hand out: weights, model.json and a model card, a folder that --model takes anywhere."""
+    """Copies a model to pass on: weights, model.json and a model card, in a folder that --model takes anywhere."""
     from recolor.models import export as bundle
     from recolor.models.folder import read_card
 
-    folder = _folder(model)
+    folder = need_model(model).folder
     if onnx:
         bundle.export_onnx(folder, out, force)
     else:
@@ -152,7 +221,9 @@ def export(
 
 @app.command()
 def demo(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 makes the page available in the whole network.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     model: Annotated[
         list[str] | None,
@@ -163,16 +234,15 @@ def demo(
     """Serves a page on this machine: drop a photo, see it in colour, compare models. Needs recolor[demo]."""
     from importlib.util import find_spec
 
-    from recolor.models.export import trained
     from recolor.models.folder import ModelError, read_card
 
     if find_spec("gradio") is None:
-        raise UserError("gradio is missing: pip install 'recolor[demo]'")
+        raise UserError("gradio is not installed: pip install 'recolor[demo]'")
     from recolor.app.demo import serve
 
-    named = [_folder(name) for name in model or []]
+    named = [need_model(name).folder for name in model or []]
     folders = []
-    for folder in dict.fromkeys([*(named or [_folder(None)]), *trained(MODELS)]):
+    for folder in dict.fromkeys([*(named or [need_model(None).folder]), *trained_models()]):
         try:
             read_card(folder)
         except ModelError as error:
@@ -182,51 +252,34 @@ def demo(
         else:
             folders.append(folder)
     if not folders:
-        raise UserError(f"{MODELS}: no model that can be read; `dvc repro` trains them, --model names another")
-    serve({_shown(folder): folder for folder in folders}, host, port, device)
+        raise UserError("no model can be read; `dvc repro` trains one, or name a model's folder with --model")
+    serve({shown(folder): folder for folder in folders}, host, port, device)
 
 
 @app.command()
 def gallery(
-    dataset: Annotated[str, typer.Argument(help="One that `dvc repro` has evaluated, like sample.")],
+    dataset: Annotated[str, typer.Argument(help="One that `dvc repro` has evaluated, for example sample.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder. Default: data/gallery/DATASET.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Photos shown; of more, as many from all over the split.")] = 200,
-    device: Device = "auto",
+    limit: Annotated[
+        int, typer.Option(min=1, help="Photos shown; of more, as many from all parts of the split.")
+    ] = 200,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the networks run; auto: a GPU if there is one.")
+    ] = "auto",
 ) -> None:
-    """Makes a page of the test photos, to sort and look at: input, what each model made of it, truth. Works from disk."""
+    """Makes a page of the test photos, to sort and compare: input, each model's result, truth. Opens from disk."""
     from recolor.reporting.gallery import write_gallery
 
-    models = {name: paths.model(dataset, name) for name in paths.MODELS}
-    out = out or GALLERIES / dataset
-    count = write_gallery(out, dataset, paths.cache(dataset), models, paths.metrics(dataset), limit, device)
+    root = need_repository()
+    if not (root / paths.metrics(dataset)).is_dir():
+        evaluated = sorted(path.name for path in (root / paths.metrics(dataset)).parent.glob("*/"))
+        there = f"there are {', '.join(evaluated)}" if evaluated else "`dvc repro` evaluates one"
+        raise UserError(f"{dataset}: no evaluated dataset of this name; {there}")
+    models = {name: root / paths.model(dataset, name) for name in paths.MODELS}
+    out = out or root / GALLERIES / dataset
+    scores = root / paths.metrics(dataset)
+    count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
     typer.echo(f"{count} photos: {out / 'index.html'}")
-
-
-def _folder(model: str | None) -> Path:
-    """The folder of the model that was named, or of the default one."""
-    if model is not None:
-        named = MODELS / model
-        return named if named.is_dir() and not Path(model).is_dir() else Path(model)
-    folder = _default()
-    if folder is None:
-        raise UserError(f"{MODELS}: no model here yet; run `dvc repro` first, or name a model's folder with --model")
-    return folder
-
-
-def _default() -> Path | None:
-    """The newest model that `loss` names; None where nothing is trained, or this is not the repository's root."""
-    from recolor.core.params import Params
-    from recolor.models.export import trained
-
-    if not paths.PARAMS.exists():
-        return None
-    loss = Params(paths.PARAMS).value("loss", str)
-    return next((folder for folder in trained(MODELS) if folder.name == loss), None)
-
-
-def _shown(folder: Path) -> str:
-    """What a model is called on a page."""
-    return folder.relative_to(MODELS).as_posix() if folder.is_relative_to(MODELS) else str(folder)
 
 
 def _describe(card: dict[str, Any]) -> str:
@@ -236,31 +289,10 @@ def _describe(card: dict[str, Any]) -> str:
 
 
 def _scores(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of a model of the pipeline, what its evaluation left; of a bundle, what came with it."""
+    """Of a model of the repository, the scores of its evaluation; of an exported one, those in its card."""
     from recolor.models.export import read_scores
 
-    dataset, name = folder.resolve().parent.name, folder.resolve().name
-    of_pipeline = folder.resolve() == paths.model(dataset, name).resolve()
-    return read_scores(paths.metrics(dataset), folder) if of_pipeline else card.get("scores", [])
-
-
-def _report(jobs: Iterable[Any], total: int) -> None:
-    """Prints what becomes of each job as it is done. The exit status is 1 where one failed."""
-    from tqdm import tqdm
-
-    from recolor.core.progress import progress
-    from recolor.images.decoding import listed_name
-
-    failed = skipped = 0
-    for job in progress(jobs, total, "colorize"):
-        source = listed_name(str(job.source))
-        if job.problem:
-            failed, skipped = failed + (not job.skipped), skipped + job.skipped
-            tqdm.write(f"{'skipped' if job.skipped else 'error'}: {source}: {job.problem}", file=sys.stderr)
-        else:
-            note = f" ({job.note})" if job.note else ""
-            tqdm.write(f"{source} -> {listed_name(str(job.target))}{note}")
-    counts = {"coloured": total - failed - skipped, "failed": failed, "skipped": skipped}
-    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
-    if failed:
-        raise typer.Exit(1)
+    root, dataset = repository(), folder.resolve().parent.name
+    if root is not None and folder.resolve() == (root / paths.model(dataset, folder.resolve().name)).resolve():
+        return read_scores(root / paths.metrics(dataset), folder)
+    return card.get("scores", [])

@@ -1,12 +1,13 @@
-"""The page of `recolor demo`: a photo in, its colours beside it, and a file to take away. Needs the extra `demo`.
+"""The page of `recolor demo`: a photo in, its colours beside it, a file to download. Needs the extra `demo`.
 
-Nothing leaves the machine that serves it: no telemetry, no font or script from elsewhere, and the browser is told to refuse
-any.
+Nothing leaves the machine that serves it: no telemetry, no font or script of another host, and a policy by which the browser
+refuses any.
 """
 
 import html
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -35,12 +36,12 @@ PREVIEW = 1600  # pixels of the longer side, on the page; the file is as large a
 # Of scikit-image: three grey photos, which no dataset trains on, and the one of `sample` that is its test photo at seed 42.
 EXAMPLES = ["camera.png", "coffee.png", "coins.png", "moon.png"]
 
-# What the browser does at once, without the server: nothing is to be downloaded from the moment that something else is asked
-# for until the file of the newest wish is there.
+# Run by the browser, without the server: the download is disabled from a new request on until the file of the newest request
+# is there.
 ASKED = "asked => [{__type__: 'update', interactive: false}, asked + 1]"
 MADE = "(file, asked, made) => ({__type__: 'update', interactive: Boolean(file) && asked === made})"
 
-# Whatever another version of gradio may link to: the browser asks this server and no other.
+# Whatever a version of gradio may link to, the browser loads nothing from another host.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'self'"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 NO_OTHER = "none"
@@ -48,12 +49,12 @@ STYLE = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto !important }
 #result .empty, #first .empty, #second .empty { min-height: 420px }
 """
-WORDS = f"""# recolor
-Gives a photo colours: drop one here, paste one, or take an example. The colours are **invented**: what such photos often
-show, not what was there. Up to {MAX_MEGAPIXELS} megapixels and {MAX_MEGABYTES} MB; every detail of the photo is kept."""
-
-
-WHICH = "Examples, of scikit-image: no dataset trains on them (the cup is the test photo of `sample`, at seed 42)"
+TEXT = f"""# recolor
+Gives a photo colours: drop one here, paste one, or click an example. The colours are **invented**: they are what such photos
+often show, not what was there. Up to {MAX_MEGAPIXELS} megapixels and {MAX_MEGABYTES} MB; every detail of the photo is kept."""
+EXAMPLES_LABEL = (
+    "Examples from scikit-image; no dataset trains on them (the cup is the test photo of `sample` at seed 42)"
+)
 
 
 class OwnHostOnly:
@@ -80,7 +81,7 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
     first = next(iter(models))
     load = lru_cache(MODELS_KEPT)(lambda name: Colorizer.load(models[name], device))
     with gr.Blocks(title="recolor", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown(WORDS)
+        gr.Markdown(TEXT)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 photo = gr.Image(label="Photo", sources=["upload", "clipboard"], height=300, elem_id="photo")
@@ -106,17 +107,20 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
                         gr.Image(label=side, interactive=False, buttons=["fullscreen"], min_width=280, elem_id=side)
                         for side in ("first", "second")
                     ]
-        gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=WHICH)
-        asked, made = gr.Number(0, visible=False), gr.Number(0, visible=False)  # the newest wish, and that of the file
+        gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=EXAMPLES_LABEL)
+        asked, made = (
+            gr.Number(0, visible=False),
+            gr.Number(0, visible=False),
+        )  # the newest request, and that of the file
         done = gr.State()
-        wishes = [photo.change, model.change, other.change, strength.change]
-        gr.on(wishes, None, [asked], [download, asked], js=ASKED, api_visibility="private")
+        requests = [photo.change, model.change, other.change, strength.change]
+        gr.on(requests, None, [asked], [download, asked], js=ASKED, api_visibility="private")
         coloured = gr.on(
-            wishes,
-            _in_words(lambda *chosen: _colour(load, *chosen)),
+            requests,
+            _show_errors(lambda *chosen: _colour(load, *chosen)),
             [photo, model, other, strength, asked, done],
             [result, *sides, download, made, done],
-            # The photo is to be opened by `photos.opened` alone. gradio has seen by then that it is one of its uploads.
+            # Only `opened` opens the photo. gradio has checked by then that it is one of its uploads.
             preprocess=False,
             concurrency_limit=1,
             trigger_mode="always_last",
@@ -129,7 +133,9 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> str:
-    """Serves `page` and returns its address, at once. Raises UserError where the port is not to be had."""
+    """Serves `page` and returns its address, at once. Raises UserError where that is not possible."""
+    _check_port(host, port)
+    _bypass_proxy(host)
     theme = gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="indigo")
     try:
         _, address, _ = page.launch(
@@ -149,14 +155,15 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
             css=STYLE,
             app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
         )
-    except OSError as error:
-        raise UserError(f"port {port} of {host} is not to be had ({error}): name another with --port") from None
+    except Exception as error:  # gradio raises OSError, ValueError and what httpx raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"the page cannot be served on port {port} of {host}: {reason}") from error
     return str(address)
 
 
 def serve(models: Mapping[str, Path], host: str, port: int, device: str = "auto") -> None:
-    """Serves the page for `models` until it is stopped; the photos that it was given go when it ends."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped tidies up as after Ctrl-C
+    """Serves the page for `models` until it is stopped; the photos that were uploaded are removed when it ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped cleans up as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="recolor-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build(models, grey_examples(Path(folder) / "examples"), device)
@@ -164,8 +171,25 @@ def serve(models: Mapping[str, Path], host: str, port: int, device: str = "auto"
         page.block_thread()
 
 
+def _check_port(host: str, port: int) -> None:
+    """Raises UserError where nothing can listen there. gradio's own message advises a variable that recolor sets itself."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(address)
+    except OSError as error:
+        raise UserError(f"port {port} of {host}: {error.strerror}; choose another with --port or --host") from None
+
+
+def _bypass_proxy(host: str) -> None:
+    """gradio asks its own page whether it is up, which no proxy can answer."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1", "::1", host]))
+
+
 def grey_examples(folder: Path) -> Path:
-    """Fills `folder` with photos that scikit-image brings, made grey, as far as they are installed."""
+    """Fills `folder` with photos of scikit-image, made grey, as far as they are installed."""
     import skimage
 
     folder.mkdir(parents=True)
@@ -181,18 +205,18 @@ def _title(name: str, card: Mapping[str, Any]) -> str:
 
 
 def _other(models: Mapping[str, Path], first: str) -> str:
-    """What `first` is compared with unasked: the other model of its dataset."""
+    """The model that `first` is compared with by default: the other one of its dataset."""
     same = [name for name, folder in models.items() if folder.parent == models[first].parent and name != first]
     return same[0] if same else NO_OTHER
 
 
-def _in_words(colour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """`colour`, with what the user can mend shown on the page; after a failure nothing of an earlier photo is left there.
+def _show_errors(colour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """`colour`, with a UserError shown on the page; after a failure nothing of an earlier photo is left there.
 
-    `asked` is handed on, and what is `done` is not done again: gradio tells of a photo that takes another's place twice.
+    `asked` is passed on, and what is `done` is not done again: gradio reports a photo that replaces another twice.
     """
 
-    def told(
+    def shown(
         photo: dict[str, Any] | None, model: str, other: str, strength: float, asked: int, done: Any
     ) -> Iterator[tuple[Any, ...]]:
         chosen = photo and Path(photo["path"]), model, other, strength
@@ -200,19 +224,19 @@ def _in_words(colour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[An
             yield *[gr.skip()] * 4, asked, done
             return
         try:
-            for shown in colour(*chosen):
-                yield *shown, asked, chosen
+            for outputs in colour(*chosen):
+                yield *outputs, asked, chosen
         except Exception as error:
             yield *_nothing(), asked, chosen
             if not isinstance(error, UserError):
                 raise
             raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
 
-    return told
+    return shown
 
 
 def _nothing() -> tuple[Any, ...]:
-    """What the page shows where there is no result."""
+    """The outputs where there is no result."""
     empty = gr.Image(None, label="")
     return None, empty, empty, gr.DownloadButton("Download", value=None)
 
@@ -220,7 +244,7 @@ def _nothing() -> tuple[Any, ...]:
 def _colour(
     load: Callable[[str], Colorizer], photo: Path | None, model: str, other: str, strength: float
 ) -> Iterator[tuple[Any, ...]]:
-    """What the page shows: first the pictures, at the page's size, then the file, at the photo's."""
+    """The page's outputs: first the pictures, at the page's size, then the file, at the photo's."""
     if photo is None:
         yield _nothing()
         return
@@ -235,7 +259,7 @@ def _colour(
         [job] = colorize_files(load(model), plan([photo], Path(folder)), strength=strength)
         if job.problem:
             raise UserError(job.problem)
-        # gradio copies the file to where it serves files from, and then comes back here.
+        # gradio copies the file to its own folder before it continues here.
         yield gr.skip(), gr.skip(), gr.skip(), gr.DownloadButton("Download", value=job.target)
 
 
@@ -252,7 +276,7 @@ def _preview(photo: Path) -> Image.Image:
 
 
 def _painted(colorizer: Colorizer, photo: Image.Image, strength: float) -> tuple[Image.Image, Image.Image]:
-    """`photo` as the network sees it, grey, and in its colours."""
+    """`photo` in grey, and in colour."""
     [predicted] = colorizer.predict([photo])
     pictures = photo.copy(), photo.copy()
     for picture, share in zip(pictures, (0.0, strength), strict=True):

@@ -5,8 +5,10 @@ them to the photo's own size, where they join the photo's own L. So the network'
 no detail of the photo is lost.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -55,12 +57,12 @@ class Colorizer:
         self.generator = generator.eval()
         self.card = card or {}
         self.device = next(generator.parameters()).device
-        self.multiple = 2**generator.params.downs
+        self.multiple = generator.params.multiple
         self.size = int(self.card.get("size", max(SIZE, self.multiple)))
 
     @classmethod
-    def load(cls, directory: str | Path, device: str = "auto") -> "Colorizer":
-        """The model of a folder that `recolor export` or a training stage wrote, on `device`: auto, cpu, cuda or mps.
+    def load(cls, directory: str | Path, device: str | torch.device = "auto") -> "Colorizer":
+        """The model of a folder that `recolor export` or a training stage wrote, on `device`: auto, or a name of torch's.
 
         Raises ModelError for a folder that holds no whole model, UserError for a device that this machine does not have.
         """
@@ -104,8 +106,8 @@ class Colorizer:
     def predict(self, photos: Sequence[Image.Image], size: int | None = None) -> Tensor:
         """(B, 3, size, size) normalised Lab of B images as `to_srgb` gives them: the L that the network sees, its ab."""
         size = self.size if size is None else size
-        if size < 1 or size % self.multiple:
-            raise UserError(f"size: got {size}; this model takes multiples of {self.multiple}")
+        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % self.multiple:
+            raise UserError(f"size: got {size!r}; this model takes multiples of {self.multiple}")
         batch = max(1, BATCH * SIZE**2 // size**2)
         lightness = torch.stack([_squeezed(photo, size) for photo in photos]).to(self.device)
         lab = torch.cat([torch.cat([part, self.generator(part)], dim=1) for part in lightness.split(batch)])
@@ -127,10 +129,8 @@ class Colorizer:
         The photo is what lies right of column `start`; what lies left of it stays as it is. `progress` is called with the
         share that is done, again and again. On a CPU all cores work, each on a strip of its own.
         """
-        if not 0 <= strength < float("inf"):
-            raise UserError(
-                f"strength: got {strength:g}; takes 0 (grey), 1 (as predicted), or what is between or above"
-            )
+        if not isinstance(strength, Real) or isinstance(strength, bool) or not 0 <= strength < float("inf"):
+            raise UserError(f"strength: got {strength!r}; takes a number from 0 (grey) on; 1 is as predicted")
         width, height = photo.width - start, photo.height
         upsampler = Upsampler(predicted.to(self.device), width, height, upsampling)
         on_cpu = self.device.type == "cpu"
@@ -161,18 +161,19 @@ class Colorizer:
                     progress(done)
 
 
-def _device(name: str) -> torch.device:
-    """As torch finds it. accelerate's choice is the same, but its state belongs to the whole process, and this is a library."""
-    has_accelerator = torch.accelerator.is_available()
-    found = torch.accelerator.current_accelerator() if has_accelerator else None
-    known = {"cpu": torch.device("cpu")} | ({found.type: found} if found else {})
+def _device(name: str | torch.device) -> torch.device:
+    """`name` as torch knows it. accelerate would choose the same, but its state belongs to the whole process."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
-        return found or known["cpu"]
-    if name not in known:
-        raise UserError(
-            f"device: got {name}, which this machine does not have; it has {' and '.join(known)}, or say auto"
-        )
-    return known[name]
+        return found or torch.device("cpu")
+    available = ["cpu"] + (
+        [f"{found.type}:{index}" for index in range(torch.accelerator.device_count())] if found else []
+    )
+    with contextlib.suppress(RuntimeError, TypeError):  # not the name of any device
+        device = torch.device(name)
+        if f"{device.type}:{device.index or 0}" in (*available, "cpu:0"):
+            return device
+    raise UserError(f"device: got {name}, which is not available here; takes auto, {', '.join(available)}")
 
 
 def _is_batch(array: NDArray[Any]) -> bool:

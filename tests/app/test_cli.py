@@ -1,125 +1,178 @@
-"""`recolor` as people type it, in a repository with two trained models."""
+"""`recolor` as people type it, in a repository with trained models and outside of one."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import battery
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from recolor.app import repository as finding
 from recolor.app.cli import app
 from recolor.models.folder import WEIGHTS, weights_sha256
 from stages import paths
 
-
-@pytest.fixture
-def repository(tmp_path: Path, tiny_model: Path, params_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Models of two datasets, the newest without a `gan`, and a photo; `loss` is gan."""
-    assert params_file == tmp_path / paths.PARAMS
-    monkeypatch.chdir(tmp_path)
-    for age, (dataset, name) in enumerate([("new", "wgan"), ("mine", "gan"), ("mine", "wgan"), ("old", "gan")]):
-        folder = paths.model(dataset, name)
-        shutil.copytree(tiny_model, folder)
-        os.utime(folder / "model.json", (2000 - age, 2000 - age))
-    battery.picture(0).save("photo.jpg")
-    return tmp_path
+SHIPPED_HERE = Path("shipped")
+COMMANDS = typer.main.get_command(app).commands
 
 
 def recolor(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def one_line(result: Result) -> str:
-    """The error that a command ended with."""
+def error(result: Result) -> str:
+    """The one line that a command ended with."""
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit), result.exception
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1
-    return lines[0]
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
 
 
-def test_help_waits_for_no_heavy_import() -> None:
+def used_model(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()[0].split(" ")[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
     code = "import sys, recolor.app.cli; "
-    code += "print({'torch', 'numpy', 'pandas', 'PIL', 'dvc', 'tqdm', 'skimage'} & set(sys.modules))"
+    code += "print({'torch', 'numpy', 'pandas', 'PIL', 'dvc', 'tqdm', 'skimage', 'rich'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_colorize_takes_the_newest_model_that_loss_names(repository: Path, set_param) -> None:
-    result = recolor("colorize", "photo.jpg")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [
-        "model: data/models/mine/gan (VanillaGAN, 3 epochs of 40 photos of `mine`)",
-        "photo.jpg -> photo-recolor.jpg",
-        "1 coloured",
-    ]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_text_in_full(name: str) -> None:
+    """Markup would swallow what stands in square brackets."""
+    shown = squeezed(recolor(name, "--help").stdout)
+    command = COMMANDS[name]
+    assert squeezed(command.help) in shown
+    texts = [parameter.help for parameter in command.params if getattr(parameter, "help", None)]
+    assert [text for text in texts if squeezed(text) not in shown] == []
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "recolor", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"recolor {version('recolor')}\n"
+
+
+def test_without_a_name_own_photos_models_come_first_and_the_samples_last(repository: Path, set_param) -> None:
+    assert used_model(recolor("colorize", "photo.jpg")) == "data/models/mine/gan"
     assert Image.open("photo-recolor.jpg").size == battery.SIZE
     set_param("loss", "wgan")
-    assert "model: data/models/new/wgan" in recolor("colorize", "photo.jpg", "--force").stdout
+    assert used_model(recolor("colorize", "photo.jpg", "--force")) == "data/models/new/wgan"
+    set_param("loss", "gan")
+    for dataset in ("mine", "old"):
+        shutil.rmtree(paths.model(dataset, "gan"))
+    assert used_model(recolor("colorize", "photo.jpg", "--force")) == "data/models/sample/gan"
+    shutil.copytree(paths.model("sample", "gan"), SHIPPED_HERE / "default")
+    assert used_model(recolor("colorize", "photo.jpg", "--force")) == str(Path.cwd() / SHIPPED_HERE / "default")
 
 
-def test_colorize_takes_its_settings(repository: Path) -> None:
+def test_the_repository_is_found_from_any_folder(repository: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    shutil.move("photo.jpg", "a/b/photo.jpg")
+    monkeypatch.chdir("a/b")
+    assert used_model(recolor("colorize", "photo.jpg")) == "../../data/models/mine/gan"
+    assert used_model(recolor("colorize", "photo.jpg", "--force", "-m", "old/gan")) == "../../data/models/old/gan"
+
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    shutil.copy("photo.jpg", outside)
+    monkeypatch.chdir(outside)
+    message = error(recolor("colorize", "photo.jpg"))
+    assert str(outside) in message
+    assert str(tmp_path / "nowhere") in message
+    monkeypatch.setattr(finding, "_installed_from", lambda: tmp_path)
+    assert used_model(recolor("colorize", "photo.jpg")) == str(tmp_path / "data/models/mine/gan")
+
+
+def test_colorize_follows_its_options(repository: Path) -> None:
     result = recolor(
         *("colorize", "photo.jpg", "-o", "out.png", "--model", "old/gan", "--side-by-side", "--size", 64),
         *("--upsampling", "bicubic", "--strength", 0, "--device", "cpu"),
     )
-    assert result.exit_code == 0, result.output
-    assert "model: data/models/old/gan" in result.stdout
-    both = Image.open("out.png")
-    assert both.size == (2 * battery.SIZE[0], battery.SIZE[1])
-    result = np.asarray(both)[:, battery.SIZE[0] :].astype(int)
-    assert np.ptp(result, axis=2).max() <= 1  # grey
+    assert used_model(result) == "data/models/old/gan"
+    both = np.asarray(Image.open("out.png")).astype(int)
+    assert both.shape == (battery.SIZE[1], 2 * battery.SIZE[0], 3)
+    assert np.ptp(both[:, battery.SIZE[0] :], axis=2).max() <= 1  # grey
 
 
-def test_failures_are_told_and_the_others_done(repository: Path) -> None:
-    Path("empty").mkdir()
+def test_a_stopped_run_continues(repository: Path) -> None:
+    battery.picture(1).save("other.jpg")
+    assert recolor("colorize", "photo.jpg").exit_code == 0
+    before = Path("photo-recolor.jpg").read_bytes()
+    assert recolor("colorize", "photo.jpg", "other.jpg").exit_code == 1
+    result = recolor("colorize", "photo.jpg", "other.jpg", "--skip-existing")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "0 coloured, 2 skipped")
+    Path("other-recolor.jpg").unlink()
+    result = recolor("colorize", "photo.jpg", "other.jpg", "--skip-existing")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 coloured, 1 skipped")
+    assert Path("photo-recolor.jpg").read_bytes() == before
+
+
+def test_failures_are_named_and_the_others_done(repository: Path) -> None:
+    Path("folder").mkdir()
+    Path("folder/notes").write_text("not a photo")
     Path("text.jpg").write_text("not a photo")
     battery.picture(0).save("pages.tif", save_all=True, append_images=[battery.picture(1)])
-    result = recolor("colorize", "text.jpg", "photo.jpg", "empty", "missing.png", "pages.tif", "-o", "out")
+    result = recolor("colorize", "text.jpg", "photo.jpg", "folder", "missing.png", "pages.tif", "-o", "out")
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[1:] == [
+    assert [line.split(" (")[0] for line in result.stdout.splitlines()[1:]] == [
         "photo.jpg -> out/photo-recolor.jpg",
-        "pages.tif -> out/pages-recolor.tif (the first of 2 pages or frames)",
-        "2 coloured, 3 failed",
+        "pages.tif -> out/pages-recolor.tif",
+        "2 coloured, 3 failed, 1 skipped",
     ]
-    assert result.stderr.splitlines() == [
-        "error: empty: no photos in this folder",
-        "error: text.jpg: not a photo, or in a format that is not supported",
-        "error: missing.png: no such file (any more)",
+    assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
+        ["skipped", "folder/notes"],
+        ["error", "folder"],
+        ["error", "text.jpg"],
+        ["error", "missing.png"],
     ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "found"),
     [
-        (["photo.jpg", "--model", "nowhere"], "nowhere: no model here"),
-        (["photo.jpg", "--size", "40"], "size: got 40; this model takes multiples of 16"),
-        (["photo.jpg", "--strength", "inf"], "strength: got inf"),
-        (["missing.png", "-o", "out.gif"], "out.gif: cannot write .gif"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--model", "model.onnx"], "model.onnx"),
+        (["--size", "40"], "size"),
+        (["--strength", "inf"], "strength"),
+        (["--device", "cuda:99"], "device"),
+        (["--device", "tpu"], "device"),
+        (["-o", "out.gif"], "out.gif"),
+        (["-o", "out.jp2"], "out.jp2"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(repository: Path, arguments: list[str], message: str) -> None:
-    assert one_line(recolor("colorize", *arguments)).startswith(f"error: {message}")
+def test_a_mistake_is_one_line_that_names_it(repository: Path, arguments: list[str], found: str) -> None:
+    Path("model.onnx").touch()
+    assert found in error(recolor("colorize", "photo.jpg", *arguments)).split(": ")[0]
+    assert {path.name for path in repository.glob("out*")} == set()
 
 
 def test_a_damaged_model_is_one_line(repository: Path) -> None:
     (paths.model("mine", "gan") / WEIGHTS).write_bytes(b"\0" * 100)
-    assert "damaged" in one_line(recolor("colorize", "photo.jpg"))
+    assert str(paths.model("mine", "gan") / WEIGHTS) in error(recolor("colorize", "photo.jpg"))
 
 
-def test_without_a_model_or_outside_the_repository_both_ways_on_are_told(repository: Path) -> None:
-    shutil.rmtree("data")
-    assert one_line(recolor("models")) == "error: data/models: no models yet; `dvc repro` trains them"
-    for _ in range(2):
-        message = one_line(recolor("colorize", "photo.jpg"))
-        assert "run `dvc repro` first" in message
+def test_without_models_the_ways_to_one_are_named(empty_repository: Path) -> None:
+    for command in (["models"], ["colorize", "photo.jpg"]):
+        message = error(recolor(*command))
+        assert str(paths.model("", "")) in message
+        assert "recolor train" in message
         assert "--model" in message
-        paths.PARAMS.unlink(missing_ok=True)
 
 
 def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
@@ -134,19 +187,24 @@ def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     result = recolor("models")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[:4] == [
-        "  new/wgan: VanillaGAN, 3 epochs of 40 photos of `mine`",
-        "    not evaluated",
-        "* mine/gan: VanillaGAN, 3 epochs of 40 photos of `mine`",
-        "    N 6, PSNR (dB) 21",
-    ]
-    assert lines[-1].startswith("  data/models/old/gan/model.json: cannot be read")
+    assert [line.split(":")[0] for line in lines if ": " in line and not line.startswith("    ")] == [
+        "  sample/gan", "  new/wgan", "* mine/gan", "  mine/wgan", f"  {damaged}"
+    ]  # fmt: skip
+    [scores] = [line for line in lines if "PSNR" in line]
+    assert lines.index(scores) == 1 + next(number for number, line in enumerate(lines) if line.startswith("*"))
+    assert {"N 6", "PSNR (dB) 21"} == set(scores.strip().split(", "))
 
 
-def test_a_bundle_colours_like_its_model(repository: Path, tmp_path: Path) -> None:
+def test_an_exported_model_colours_like_the_original(repository: Path) -> None:
     assert recolor("export", "mine/gan", "-o", "bundle").exit_code == 0
     assert recolor("colorize", "photo.jpg", "-o", "a.png").exit_code == 0
     shutil.rmtree("data")
     assert recolor("colorize", "photo.jpg", "-o", "b.png", "-m", "bundle").exit_code == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    assert "exists already" in one_line(recolor("export", "bundle", "-o", "bundle"))
+    assert "bundle" in error(recolor("export", "bundle", "-o", "bundle"))
+
+
+def test_gallery_names_the_datasets_that_there_are(repository: Path) -> None:
+    for name in ("coco", "mine"):
+        paths.metrics(name).mkdir(parents=True)
+    assert "coco, mine" in error(recolor("gallery", "coca"))

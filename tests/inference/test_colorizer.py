@@ -164,6 +164,10 @@ def test_dropout_is_off(tiny_model: Path, photo: Image.Image) -> None:
         (np.zeros((8, 8), np.uint8), {"size": 0}, "size: got 0"),
         (np.zeros((8, 8), np.uint8), {"strength": -1.0}, "strength: got -1"),
         (np.zeros((8, 8), np.uint8), {"strength": float("nan")}, "strength: got nan"),
+        (np.zeros((8, 8), np.uint8), {"strength": None}, "strength: got None"),
+        (np.zeros((8, 8), np.uint8), {"strength": "1"}, "strength: got '1'"),
+        (np.zeros((8, 8), np.uint8), {"size": "32"}, "size: got '32'"),
+        (np.zeros((8, 8), np.uint8), {"size": 32.0}, "size: got 32.0"),
         (np.zeros((8, 8), np.uint8), {"upsampling": "nearest"}, "upsampling: got nearest"),
     ],
 )
@@ -179,11 +183,22 @@ def test_a_model_of_nothing_but_nan_paints_no_black_photos(tiny_model: Path, pho
         colorizer(photo)
 
 
-def test_a_device_that_is_not_here_and_a_folder_without_a_model_are_told(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="device: got tpu"):
-        Colorizer.load(tiny_model, "tpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="device: got cuda, which this machine does not have; it has"):
-            Colorizer.load(tiny_model, "cuda")
-    with pytest.raises(UserError, match="no model here"):
+def test_a_device_that_is_not_here_and_a_folder_without_a_model_are_errors(tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("tpu", "cuda:99", "", None, 3.5):
+        with pytest.raises(UserError, match=r"^device: "):
+            Colorizer.load(tiny_model, name)
+    with pytest.raises(UserError, match=str(tmp_path)):
         Colorizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), torch.device("cpu", 0)])
+def test_devices_go_by_torchs_names(tiny_model: Path, device: object) -> None:
+    assert Colorizer.load(tiny_model, device).device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda"), torch.device("cuda", 0)])
+def test_a_gpu_gives_the_colours_of_the_cpu(tiny_model: Path, photo: Image.Image, device: object) -> None:
+    expected = np.asarray(Colorizer.load(tiny_model, "cpu")(photo)).astype(int)
+    difference = np.abs(np.asarray(Colorizer.load(tiny_model, device)(photo)).astype(int) - expected)
+    assert difference.mean() < 1

@@ -1,0 +1,68 @@
+"""`recolor colorize`: its progress, its lines, its exit status."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
+SKIPPED_SHOWN = 20
+
+
+def colorize_photos(colorizer: Any, photos: list[Path], out: Path | None, plan: dict[str, Any], **how: Any) -> None:
+    """Colours `photos` and prints what becomes of each as it is done. The exit status is 1 where one failed.
+
+    `plan` and `how`: the settings of `plan` and of `colorize_files`.
+    """
+    from recolor.inference.files import colorize_files
+    from recolor.inference.plan import plan as make_plan
+
+    jobs = make_plan(photos, out, **plan)
+    with _bar(len(jobs)) as bar:
+
+        def notify(job: Any, state: str) -> None:
+            if job.pixels > LARGE:
+                bar.set_postfix_str(f"{job.source.name}: {state}")
+
+        counts = _print(_advancing(colorize_files(colorizer, jobs, notify=notify, **how), bar))
+    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _print(jobs: Iterable[Any]) -> dict[str, int]:
+    from tqdm import tqdm
+
+    from recolor.images.decoding import listed_name
+
+    counts = {"coloured": 0, "failed": 0, "skipped": 0}
+    for job in jobs:
+        source = listed_name(str(job.source))
+        counts["skipped" if job.skipped else "failed" if job.problem else "coloured"] += 1
+        if not job.problem:
+            note = f" ({job.note})" if job.note else ""
+            tqdm.write(f"{source} -> {listed_name(str(job.target))}{note}")
+        elif not job.skipped:
+            tqdm.write(f"error: {source}: {job.problem}", file=sys.stderr)
+        elif counts["skipped"] <= SKIPPED_SHOWN:
+            tqdm.write(f"skipped: {source}: {job.problem}", file=sys.stderr)
+    if counts["skipped"] > SKIPPED_SHOWN:
+        typer.echo(f"skipped: {counts['skipped'] - SKIPPED_SHOWN} more", err=True)
+    return counts
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="colorize", disable=not sys.stderr.isatty(), leave=False) as bar:
+        yield bar
+
+
+def _advancing(jobs: Iterable[Any], bar: Any) -> Iterator[Any]:
+    for job in jobs:
+        yield job
+        bar.update()

@@ -1,0 +1,117 @@
+"""The repository and its models, found from whatever folder `recolor` is called in."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import recolor
+from recolor.core.errors import UserError
+from stages import paths
+
+SAMPLE = "sample"  # the dataset that only proves the pipeline
+
+
+class Choice(NamedTuple):
+    """A model's folder and why it is the one that is used."""
+
+    folder: Path
+    reason: str
+
+
+def repository() -> Path | None:
+    """The repository's root: the current folder, one above it, or where the package is installed from. None without one.
+
+    Relative where the current folder is inside of it.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if _is_repository(folder):
+            return Path(os.path.relpath(folder, here))
+    installed = _installed_from()
+    return installed if _is_repository(installed) else None
+
+
+def need_repository() -> Path:
+    """As `repository`; raises UserError, which names the folders looked in, where there is none."""
+    found = repository()
+    if found is None:
+        raise UserError(
+            f"no repository of recolor, with params.yaml and dvc.yaml, in {Path.cwd()} and the folders above it, "
+            f"nor in {_installed_from()}, where recolor is installed: change into a clone of it"
+        )
+    return found
+
+
+def trained_models() -> list[Path]:
+    """The repository's models, newest first; none without a repository."""
+    from recolor.models.export import trained
+
+    root = repository()
+    return [] if root is None else trained(root / paths.model("", ""))
+
+
+def default_model() -> Choice | None:
+    """The newest model trained on photos of one's own, else the one that comes with recolor, else the sample's.
+
+    Of the repository's models, only those that `loss` in params.yaml names count. None where there is none.
+    """
+    from recolor.models.folder import shipped_models
+
+    root = repository()
+    loss = None if root is None else _loss(root)
+    trained = [folder for folder in trained_models() if folder.name == loss]
+    own = [folder for folder in trained if folder.parent.name != SAMPLE]
+    if own:
+        return Choice(own[0], f"the newest one trained here with loss: {loss}")
+    if shipped := shipped_models():
+        return Choice(shipped[0], "comes with recolor; none is trained here on photos of your own")
+    if trained:
+        return Choice(trained[0], "trained on the sample only, which proves the pipeline: its colours mean nothing")
+    return None
+
+
+def need_model(name: str | None) -> Choice:
+    """The model that `--model` names, or the default one. Raises UserError where there is none."""
+    if name is not None:
+        return Choice(_named(name), "named by --model")
+    choice = default_model()
+    if choice is None:
+        root = need_repository()
+        raise UserError(
+            f"{root / paths.model('', '')}: no model of the kind that `loss` in params.yaml names; `recolor train PHOTOS` "
+            "trains one, or name a model's folder with --model"
+        )
+    return choice
+
+
+def _named(name: str) -> Path:
+    path, root = Path(name).expanduser(), repository()
+    if root is not None and not path.is_dir() and (root / paths.model("", "") / name).is_dir():
+        return root / paths.model("", "") / name
+    if path.is_file():
+        raise UserError(f"--model {name}: is a file; takes a model's folder, with model.json and generator.safetensors")
+    return path
+
+
+def shown(folder: Path) -> str:
+    """A model's name for people: DATASET/MODEL, or its path."""
+    root = repository()
+    models = None if root is None else root / paths.model("", "")
+    return folder.relative_to(models).as_posix() if models and folder.is_relative_to(models) else str(folder)
+
+
+def _loss(root: Path) -> str:
+    from recolor.core.params import Params
+
+    return str(Params(root / paths.PARAMS).value("loss", str))
+
+
+def _installed_from() -> Path:
+    return Path(recolor.__file__).parents[1]
+
+
+def _is_repository(folder: Path) -> bool:
+    try:
+        return (folder / paths.PARAMS).is_file() and "-m stages." in (folder / "dvc.yaml").read_text(errors="replace")
+    except OSError:
+        return False

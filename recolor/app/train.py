@@ -1,0 +1,148 @@
+"""`recolor train`: writes settings into params.yaml and lets DVC run the pipeline. No path has to be quoted for a parser."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from recolor.core.errors import UserError
+from stages import paths
+
+DATASET = "mine"
+RECIPE = "RECIPE"  # as the first part of a key: the recipe in use
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as `null`, as params.yaml has it; ruamel's own leaves it empty."""
+
+
+_Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` of --set, VALUE as in YAML. Raises UserError for anything else."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise UserError(f"--set {text}: takes KEY=VALUE, for example modern.train.batch_size=8")
+    try:
+        return key, YAML(typ="safe", pure=True).load(value)
+    except YAMLError:
+        return key, value
+
+
+def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Sets `values`, full key: value, in params.yaml, and returns the old and the new value of each key that changed.
+
+    Where `overrides.mine` has the key, it is set there. Comments and layout stay. The file is replaced when all of it is
+    valid. Raises UserError for an unknown key or an invalid value.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width, yaml.Representer = True, 4096, _Representer
+    tree = yaml.load(path)
+    recipe = str(values.get("recipe", tree["recipe"]))
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name, value in values.items():
+        key = name.replace(RECIPE, recipe, 1)
+        holder, last = _find(tree, key, path)
+        old = holder[last]
+        if old == value:
+            continue
+        changed[key] = (list(old) if isinstance(old, list) else old, value)
+        if isinstance(old, list) and isinstance(value, list):
+            old[:] = value  # the list keeps its style: DVC cannot rewrite one in brackets
+        else:
+            holder[last] = value
+    if changed:
+        _replace(path, yaml, tree)
+    return changed
+
+
+def _find(tree: Any, key: str, path: Path) -> tuple[Any, str]:
+    """The mapping that holds `key`, and its key there."""
+    overrides = (tree.get("overrides") or {}).get(DATASET) or {}
+    if key in overrides:
+        return overrides, key
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.get(section) if isinstance(tree, Mapping) else None
+    if not isinstance(tree, Mapping) or last not in tree:
+        raise UserError(f"{path}: {key}: no such setting; name it in full, like paper.train.epochs")
+    return tree, last
+
+
+def _replace(path: Path, yaml: YAML, tree: Any) -> None:
+    from stages.settings import check
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".recolor-") as folder:
+        new = Path(folder) / path.name
+        shutil.copy(path, new)  # with its permissions
+        try:
+            yaml.dump(tree, new)
+            check(new)
+        except UnicodeEncodeError:
+            raise UserError("params.yaml cannot hold a path that is not UTF-8: rename the folder") from None
+        except UserError as error:
+            raise UserError(str(error).replace(str(new), str(path))) from None
+        new.replace(path)
+
+
+def run_pipeline(root: Path) -> None:
+    """Lists the photos again, since DVC does not watch their folder, and runs what follows from them.
+
+    Raises UserError where a stage fails, which DVC has printed by then.
+    """
+    for arguments in (["repro", "--force", f"download@{DATASET}"], ["repro"]):
+        status = _dvc(root, arguments)
+        if status:
+            raise UserError(
+                f"`dvc {' '.join(arguments)}` ended with exit status {status}; when the cause is removed, the same "
+                "command continues from the last checkpoint"
+            )
+
+
+def _dvc(root: Path, arguments: list[str]) -> int:
+    """Runs DVC in `root`, with this Python for the stages, and passes on Ctrl-C and SIGTERM, for a checkpoint to be written."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment)  # noqa: S603
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # the terminal has sent it to DVC and its stage too
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def settings(
+    photos: Path, recipe: str | None, loss: str | None, epochs: int | None, pretrain_epochs: int | None
+) -> dict[str, Any]:
+    """What the options of `recolor train` mean in params.yaml; None leaves a setting as it is there."""
+    chosen = {
+        "recipe": recipe,
+        "loss": loss,
+        f"{RECIPE}.train.epochs": epochs,
+        f"{RECIPE}.pretrain.epochs": pretrain_epochs,
+    }
+    location = {"datasets": [DATASET], f"data.{DATASET}.path": str(photos)}
+    return location | {key: value for key, value in chosen.items() if value is not None}
+
+
+def way_back(root: Path, changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """Lines that name what changed in params.yaml and how to undo it."""
+    lines = [f"{root / paths.PARAMS}:"]
+    lines += [f"  {key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items()]
+    return [*lines, "  to go back: git checkout params.yaml dvc.lock reports && dvc checkout"]
+
+
+def _short(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,131 @@
+"""`recolor train`: any folder's name reaches params.yaml unharmed, and DVC runs where the repository is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from recolor.app import train as training
+from recolor.app.cli import app
+from recolor.core.errors import UserError
+from recolor.core.params import Params
+
+ROOT = Path(__file__).parents[2]
+ODD_NAMES = [
+    "Fotos für Änne",
+    "R&B (1999)",
+    "it's",
+    'a "b"',
+    "k=v, w",
+    "~tilde",
+    "#1: x",
+    "- a",
+    "1e5",
+    "${HOME}",
+    "日本",
+]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[str]]]:
+    """What DVC is asked for, and where; it does nothing."""
+    asked: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(training, "_dvc", lambda root, arguments: asked.append((root.resolve(), arguments)) or 0)
+    return asked
+
+
+def train(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_folder_of_any_name_is_trained_on(repository: Path, runs: list, name: str) -> None:
+    (repository / "pictures" / name).mkdir(parents=True)
+    result = train(f"pictures/{name}")
+    assert result.exit_code == 0, result.output
+    params = Params(repository / "params.yaml", "mine")
+    assert params.value("data.mine.path", str) == str(repository / "pictures" / name)
+    assert params.value("datasets", list[str]) == ["mine"]
+    assert runs == [(repository, ["repro", "--force", "download@mine"]), (repository, ["repro"])]
+
+
+def test_options_are_settings_of_the_recipe_in_use(repository: Path, runs: list, monkeypatch) -> None:
+    (repository / "photos").mkdir()
+    (repository / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    options = ["--recipe", "modern", "--epochs", 7, "--loss", "wgan", "--set", "evaluate.inception=off"]
+    result = train("../photos", *options)
+    assert result.exit_code == 0, result.output
+    tree = YAML(typ="safe").load(repository / "params.yaml")
+    assert (tree["recipe"], tree["loss"], tree["evaluate"]["inception"]) == ("modern", "wgan", "off")
+    assert tree["modern"]["train"]["epochs"] == 7
+    assert tree["paper"]["train"]["epochs"] == YAML(typ="safe").load(ROOT / "params.yaml")["paper"]["train"]["epochs"]
+    assert Path(tree["data"]["mine"]["path"]).samefile(repository / "photos")
+
+
+def test_an_override_is_set_where_it_wins(params_file: Path, set_param) -> None:
+    set_param("overrides.mine", {"paper.train.epochs": 3})
+    assert training.write_settings(params_file, {"RECIPE.train.epochs": 5}) == {"paper.train.epochs": (3, 5)}
+    assert Params(params_file, "mine").value("train.epochs", int) == 5
+
+
+def test_only_what_changes_is_written(params_file: Path) -> None:
+    before = params_file.read_text()
+    changed = training.write_settings(params_file, {"datasets": ["mine"], "loss": "gan", "data.mine.path": "a: b"})
+    assert set(changed) == {"datasets", "data.mine.path"}
+    lines = [(old, new) for old, new in zip(before.splitlines(), params_file.read_text().splitlines(), strict=True)]
+    assert [new for old, new in lines if old != new] == ["- mine", "    path: 'a: b'"]
+    assert training.write_settings(params_file, {"datasets": ["mine"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("paper.train.epoch=3", "paper.train.epoch"),
+        ("paper.train.epochs=0", "paper.train.epochs"),
+        ("paper.train.epochs=many", "paper.train.epochs"),
+        ("paper.train.epochs", "--set"),
+    ],
+)
+def test_a_wrong_setting_changes_nothing(repository: Path, runs: list, setting: str, key: str) -> None:
+    (repository / "photos").mkdir()
+    before = (repository / "params.yaml").read_text()
+    result = train("photos", "--set", setting)
+    assert (result.exit_code, runs) == (1, [])
+    [line] = result.stderr.splitlines()
+    assert key in line
+    assert ".recolor-" not in line
+    assert (repository / "params.yaml").read_text() == before
+    assert not list(repository.glob(".recolor-*"))
+
+
+def test_a_file_keeps_its_permissions(params_file: Path) -> None:
+    params_file.chmod(0o640)
+    training.write_settings(params_file, {"datasets": ["mine"]})
+    assert params_file.stat().st_mode & 0o777 == 0o640
+
+
+def test_no_folder_is_an_error_before_anything_is_written(repository: Path, runs: list) -> None:
+    result = train("nowhere")
+    assert (result.exit_code, runs) == (1, [])
+    assert "nowhere" in result.stderr
+
+
+def test_dvc_runs_in_the_repository_with_this_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    class Process(subprocess.Popen):
+        def __init__(self, command: list[str], **settings: object) -> None:
+            seen.update(command=command, **settings)
+            super().__init__([sys.executable, "-c", "raise SystemExit(3)"])
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    with pytest.raises(UserError, match="3"):
+        training.run_pipeline(tmp_path)
+    assert seen["command"] == [sys.executable, "-m", "dvc", "repro", "--force", "download@mine"]
+    assert seen["cwd"] == tmp_path
+    assert seen["env"]["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
