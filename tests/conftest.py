@@ -1,4 +1,4 @@
-"""Fixtures that more than one test module uses. Everything is tiny, seeded and offline."""
+"""Fixtures of more than one test file. Everything is tiny, seeded and offline."""
 
 import contextlib
 import hashlib
@@ -17,18 +17,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parent.parent
-
-
 SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py", "test_interruptions.py")  # a minute or two each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest files first, so that no process is left with one while the others have nothing to do."""
+    """Runs the slowest files first, so that no process still has one of them when the others have finished."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
 def photos_in(folder: Path, names: list[str]) -> Path:
-    """Small photos under these names, each another one."""
+    """Small photos, all different, under these names."""
     for seed, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
@@ -37,7 +35,7 @@ def photos_in(folder: Path, names: list[str]) -> Path:
 
 @contextlib.contextmanager
 def ordinary_user() -> Iterator[None]:
-    """Without the powers of root, should the tests have them."""
+    """Runs the block without the rights of root, if the tests have them."""
     if not battery.ROOT:
         yield
         return
@@ -50,7 +48,7 @@ def ordinary_user() -> Iterator[None]:
 
 @pytest.fixture
 def params_file(tmp_path: Path) -> Path:
-    """A copy of the repository's params.yaml that a test may spoil."""
+    """A copy of the repository's params.yaml that a test may change."""
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
     return path
@@ -75,7 +73,7 @@ def set_param(params_file: Path):
 
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with both Inception files, random weights in them; while the tests run they pass for the published ones."""
+    """A folder with both Inception files, of random weights, whose hashes are accepted as the published ones' while tests run."""
     import random_inception
 
     from recolor.evaluation.inception import SHA256
@@ -90,12 +88,12 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @contextlib.contextmanager
 def mounted(disk: Path, options: str) -> Iterator[Path]:
-    """A disk of one's own at `disk`. Takes root, or a machine for tests, where everybody is by `sudo`."""
+    """A separate disk at `disk`. Needs root, or `sudo` on a CI machine; elsewhere the test is skipped."""
     disk.mkdir()
     sudo = ["sudo", "-n"] if os.environ.get("CI") and os.geteuid() and shutil.which("sudo") else []
     mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"{options},uid={os.geteuid()}", "none", disk]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk takes more rights than this user has")
+        pytest.skip("this user may not mount a disk")
     try:
         yield disk
     finally:
@@ -111,7 +109,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model of 32x32 pixels that never learnt anything, but colours boldly."""
+    """The folder of an untrained model of 32x32 pixels that makes strong colours."""
     import torch
 
     from recolor.models.folder import save_generator
@@ -131,7 +129,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One for a module and no longer: Playwright keeps an event loop running in this thread while it is open."""
+    """One for each module: while it is open, Playwright keeps an event loop running in this thread."""
     from browser import chromium
 
     with chromium() as browser:
