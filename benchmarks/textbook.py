@@ -154,6 +154,22 @@ class WassersteinTrainer(Trainer):
             self.of_generator.step()
 
 
+class L1Trainer:
+    """A generator on its own, trained for the mean absolute error, with AdamW."""
+
+    def __init__(self, generator: nn.Module, device: torch.device) -> None:
+        self.device, self.generator, self.l1 = device, generator.to(device), nn.L1Loss()
+        self.optimizer = torch.optim.AdamW(generator.parameters(), lr=1e-3)
+
+    def step(self, lightness: Tensor, ab: Tensor) -> None:
+        lightness, ab = lightness.to(self.device), ab.to(self.device)
+        self.optimizer.zero_grad()
+        loss = self.l1(self.generator(lightness), ab)
+        loss.backward()
+        self.optimizer.step()
+        loss.item()
+
+
 def batches(folder: Path, size: int, batch: int, workers: int) -> Generator[tuple[Tensor, Tensor]]:
     """Endless batches of L and ab."""
     loader = DataLoader(
