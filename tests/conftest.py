@@ -73,7 +73,7 @@ def set_param(params_file: Path):
 
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with both Inception files, of random weights, whose hashes are accepted as the published ones' while tests run."""
+    """A folder with both Inception files, of random weights, which are accepted as the published ones while tests run."""
     import random_inception
 
     from recolor.evaluation.inception import SHA256

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from clone import contents, dvc, environment, git, make_clone, set_params, stages_run, stopped_at, write_photos
 from conftest import ROOT
+from made_up_results import write_results
 from ruamel.yaml import YAML
-from test_report import make
 
 pytestmark = pytest.mark.xdist_group("dvc reliability")  # one process, in order
 
@@ -202,7 +202,7 @@ def test_a_report_of_which_half_was_replaced_is_not_taken_for_whole(
 ) -> None:
     """Its files take their places one by one. DVC removes the old ones, and records the new ones when the stage ends well."""
     work = make_clone(tmp_path / "clone", Path("photos"))
-    make(work, "mine", inception=False, source={"source": "folder", "path": "photos", "limit": None})
+    write_results(work, "mine", inception=False, source={"source": "folder", "path": "photos", "limit": None})
     dvc(work, "repro", "--single-item", "report")
     old = contents(work / "reports")
     set_params(work, {"loss": "wgan"})

@@ -49,12 +49,17 @@ def preprocess(folder: Path) -> Job:
 
 
 def unpack(folder: Path) -> Job:
-    from test_archives import CONTENT, zipped
+    import zipfile
+
+    import numpy as np
 
     from recolor.sources.archives import extract, members
 
     folder.mkdir()
-    archive = zipped(folder, {f"class/{number}.jpg": CONTENT[number:] for number in range(4)})
+    archive, random = folder / "photos.zip", np.random.default_rng(0)
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(4):
+            file.writestr(f"class/{number}.jpg", random.bytes(400_000))
     return Job(lambda out: extract(archive, list(members(archive)), out), Path.mkdir, folder_at_once=False)
 
 
@@ -77,22 +82,25 @@ def evaluate(folder: Path) -> Job:
     torch.manual_seed(1)
     save_generator(folder / "gan", UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)), {})
     params = evaluation.EvaluateParams(batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2)
-    write, made = evaluation._write, []
-    evaluation._write = lambda out, *tables: made.append(tables)  # measured here, once, and written in the forks
-    for seed in (1, 2):
-        evaluation.evaluate(
-            folder / "cache", {"gan": folder / "gan"}, folder / "none", params, RuntimeParams(device="cpu"), seed
-        )
-    return Job(lambda out: write(out, *made[0]), lambda out: write(out, *made[1]), folder_at_once=True)
+    models = {"gan": folder / "gan"}
+    for seed in (1, 2):  # measured here, once, and written as evaluation does in the forks
+        evaluation.evaluate(folder / "cache", models, folder / str(seed), params, RuntimeParams(device="cpu"), seed)
+
+    def write(out: Path, seed: int) -> None:
+        with evaluation.whole_folder(out, "the scores") as new:
+            for path in (folder / str(seed)).iterdir():
+                (new / path.name).write_bytes(path.read_bytes())
+
+    return Job(lambda out: write(out, 1), lambda out: write(out, 2), folder_at_once=True)
 
 
 def report(folder: Path) -> Job:
-    from test_report import make
+    from made_up_results import write_results
 
     from recolor.reporting import report
 
-    sample = make(folder, "sample", inception=False, source={"source": "sample", "crops": 4})
-    mine = make(folder, "mine", inception=True, source={"source": "folder", "path": "photos", "limit": None})
+    sample = write_results(folder, "sample", inception=False, source={"source": "sample", "crops": 4})
+    mine = write_results(folder, "mine", inception=True, source={"source": "folder", "path": "photos", "limit": None})
     drawn = {dataset.dataset: report.figures(dataset) for dataset in (sample, mine)}
     other = {name: picture.rotate(180) for name, picture in drawn["sample"].items()}
 
