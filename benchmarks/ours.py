@@ -19,12 +19,12 @@ from recolor.models import unet
 from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.models.unet import UNetParams
-from recolor.runtime.devices import Machine, Precision, determinism, memory_kept
-from recolor.runtime.distributed import Crew
+from recolor.runtime.devices import Precision, RuntimeContext, determinism, retain_heap
+from recolor.runtime.distributed import DistributedContext
 from recolor.training.loop import Players, train_step
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
-retain_heap = memory_kept
+retain_heap = retain_heap
 
 
 def objective_params(model: str) -> ObjectiveParams:
@@ -43,12 +43,12 @@ def networks(sizes: Sizes) -> tuple[UNetParams, DiscriminatorParams]:
 
 
 def device() -> torch.device:
-    return Machine.find().device
+    return RuntimeContext.find().device
 
 
 def precision() -> Precision:
     """What `runtime.precision: auto` chooses here."""
-    return "bf16" if Machine.find(precision="auto").bf16 else "fp32"
+    return "bf16" if RuntimeContext.find(precision="auto").bf16 else "fp32"
 
 
 @contextmanager
@@ -62,9 +62,9 @@ class Trainer:
     """One step after another, as in recolor.training.loop; to be used within `as_in_training`."""
 
     def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
-        self.machine = Machine.find(precision=precision)
+        self.context = RuntimeContext.find(precision=precision)
         self.params = objective_params(model)
-        self.players = Players(*networks(sizes), self.params, self.machine.device)
+        self.players = Players(*networks(sizes), self.params, self.context.device)
         self.objective = self.params.objective()
         self.steps = 0
         if compiled:
@@ -74,8 +74,8 @@ class Trainer:
     def step(self, real: Tensor) -> None:
         self.steps += 1
         generator_turn = self.steps % self.params.n_critic == 0
-        real = real.to(self.machine.device, non_blocking=True)
-        train_step(self.players, self.params, self.objective, real, generator_turn, self.machine, Crew())
+        real = real.to(self.context.device, non_blocking=True)
+        train_step(self.players, self.params, self.objective, real, generator_turn, self.context, DistributedContext())
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 
 WORKERS = 2  # of the textbook's DataLoader
 
@@ -78,7 +78,7 @@ def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: floa
 
 def _own_batches(sizes: Sizes, photos: CachedPhotos) -> Generator[Tensor]:
     """Endless."""
-    source = Feed(photos, sizes.batch, True, 1, ours.device(), Crew(), "auto")
+    source = Feed(photos, sizes.batch, True, 1, ours.device(), DistributedContext(), "auto")
     epoch = 0
     while True:
         yield from source.epoch(epoch)

@@ -22,8 +22,8 @@ from recolor.models.folder import save_generator, weights_sha256
 from recolor.models.generators import GeneratorParams
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams
-from recolor.runtime.devices import Machine, RuntimeParams
-from recolor.runtime.distributed import Crew
+from recolor.runtime.devices import RuntimeContext, RuntimeParams
+from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, TrainParams, train
 from stages import at_end, paths
@@ -43,12 +43,12 @@ def train_model(name: str, params: Params, recipe: ObjectiveParams) -> None:
     generator = params.section("generator", GeneratorParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
-    Machine.find(runtime.device)  # sets up the processes of a launcher
-    crew = Crew.find()
+    RuntimeContext.find(runtime.device)  # sets up the processes of a launcher
+    distributed = DistributedContext.find()
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{name}", params.read, manifest))
-    _take(checkpoints, crew)
+    _take(checkpoints, distributed)
     photos = CachedPhotos(paths.cache(dataset), "train")
-    photos.verify(crew.rank, crew.size)
+    photos.verify(distributed.rank, distributed.world_size)
 
     card = {
         "dataset": dataset,
@@ -65,24 +65,24 @@ def train_model(name: str, params: Params, recipe: ObjectiveParams) -> None:
         photos, train_params, runtime, augment, generator, discriminator, recipe, checkpoints, say=typer.echo
     )
 
-    if crew.main:
+    if distributed.is_main:
         _write(name, dataset, card, trained)
         at_end(lambda: _finish(checkpoints, dataset, name))
     PartialState().destroy_process_group()
 
 
-def _take(checkpoints: Checkpoints, crew: Crew) -> None:
-    """Makes the checkpoints this run's own until the process ends; all processes of a crew wait together.
+def _take(checkpoints: Checkpoints, distributed: DistributedContext) -> None:
+    """Makes the checkpoints this run's own until the process ends; all processes wait together.
 
     Queued experiments meet here often: a sweep of `wgan` trains one GAN in all of them. DVC takes one that gives up for failed,
     so they wait, and go on from the last checkpoint of the one before. Elsewhere raises UserError: two by hand are a mistake.
     """
     told = False
-    while holder := crew.from_main(checkpoints.take() if crew.main else None):
+    while holder := distributed.broadcast(checkpoints.take() if distributed.is_main else None):
         line = f"process {holder} is training this very model already"
         if not paths.QUEUED:
             raise UserError(f"{line}; wait for it, or stop it")
-        if crew.main and not told:
+        if distributed.is_main and not told:
             typer.echo(f"{line}: waiting for it to end")
         told = True
         time.sleep(1)

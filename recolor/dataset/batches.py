@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 
 FREE_SHARE = 0.25  # of a GPU's free memory may go to the photos: networks, gradients and activations take the rest
 CHUNK = 256  # photos on their way to the device at once
@@ -30,7 +30,7 @@ class Photos(Protocol):
 
 
 class Feed:
-    """Batches of `photos` on `device`, (batch_size / crew.size, 3, H, W), float32, channels_last.
+    """Batches of `photos` on `device`, (batch_size / distributed.world_size, 3, H, W), float32, channels_last.
 
     `on_device` keeps the photos there; auto does so on a GPU with room for them. Elsewhere they stay where they are, in the
     system's page cache, and a thread reads one batch ahead. Either way it is float16 that goes to the device, which widens
@@ -44,7 +44,7 @@ class Feed:
         flip: bool,
         seed: int,
         device: torch.device,
-        crew: Crew,
+        distributed: DistributedContext,
         on_device: Literal["auto"] | bool = False,
     ) -> None:
         self.photos = photos
@@ -52,7 +52,7 @@ class Feed:
         self.flip = flip
         self.seed = seed
         self.device = device
-        self.crew = crew
+        self.distributed = distributed
         keep = on_device is True or (on_device == "auto" and _fits(photos, device))
         self.held = _copy(photos, device) if keep else None
 
@@ -63,7 +63,7 @@ class Feed:
         mirrored = rng.random(len(self.photos)) < (0.5 if self.flip else 0)
         steps = len(self.photos) // self.batch_size
         batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)[first:]
-        chosen = np.ascontiguousarray(self.crew.share(batches.T).T)
+        chosen = np.ascontiguousarray(self.distributed.local_shard(batches.T).T)
         # Both go to the device once an epoch: a copy out of ordinary memory waits for all that the device has been given to do.
         mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
         if self.held is None:

@@ -30,8 +30,8 @@ from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
 from recolor.evaluation.set_metrics import Features
 from recolor.models.folder import load_generator, read_card, weights_sha256
-from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
-from recolor.runtime.distributed import Crew
+from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
+from recolor.runtime.distributed import DistributedContext
 
 AHEAD = 2  # batches that threads read while one is measured
 KEPT = 16  # batches whose results stay on the device: every copy to the host waits for the device
@@ -47,7 +47,7 @@ class EvaluateParams(Section, frozen=True):
     examples: int = Field(ge=1, le=64)
 
 
-@memory_kept()
+@retain_heap()
 def evaluate(
     cache: Path, models: Mapping[str, Path], out: Path, params: EvaluateParams, runtime: RuntimeParams, seed: int
 ) -> pd.DataFrame:
@@ -62,11 +62,11 @@ def evaluate(
     Raises UserError where the cache does not match its manifest, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
     """
-    machine, crew = Machine.find(runtime.device), Crew.find()
-    inception, why_not = _load_inception(params, machine.device, crew)
-    networks = [Lite0(machine.device), *inception]
+    context, distributed = RuntimeContext.find(runtime.device), DistributedContext.find()
+    inception, why_not = _load_inception(params, context.device, distributed)
+    networks = [Lite0(context.device), *inception]
     generators = {
-        name: load_generator(folder, machine.device).to(memory_format=torch.channels_last)
+        name: load_generator(folder, context.device).to(memory_format=torch.channels_last)
         for name, folder in models.items()
     }
     weights = {name: weights_sha256(folder) for name, folder in models.items()}
@@ -77,34 +77,38 @@ def evaluate(
     with determinism(runtime.deterministic, strict=False):
         for photos in splits.values():
             measured = _Measured(photos, generators, networks)
-            starts = range(0, len(photos), params.batch_size)[crew.rank :: crew.size]
-            for start, lab in _batches(photos, starts, params.batch_size, machine.device, quiet=not crew.main):
+            starts = range(0, len(photos), params.batch_size)[distributed.rank :: distributed.world_size]
+            for start, lab in _batches(
+                photos, starts, params.batch_size, context.device, quiet=not distributed.is_main
+            ):
                 measured.add(start, lab)
             measured.flush()
-            crew.add_up(measured.arrays)  # each process has filled its own rows and left 0 in the others'
-            if crew.main:
+            distributed.all_reduce_sum(
+                measured.arrays
+            )  # each process has filled its own rows and left 0 in the others'
+            if distributed.is_main:
                 tables.append(measured.table())
                 by_model = tables[-1].groupby("model", sort=False)
                 scores += [_score(rows, measured.features, params, seed) for _, rows in by_model]
-        if not crew.main:
+        if not distributed.is_main:
             return pd.DataFrame()
         summary, table = pd.DataFrame(scores), pd.concat(tables, ignore_index=True)
         with whole_folder(out, "the scores") as folder:
             summary.to_csv(folder / "scores.csv", index=False)
             write_table(table.drop(columns="group"), folder / "photos.csv")
             examples = choose_examples(table, params.examples, seed)
-            write_examples(examples, splits, generators, machine.device, params.batch_size, folder)
-            notes = {"inception": why_not, "device": str(machine), "models": weights}
+            write_examples(examples, splits, generators, context.device, params.batch_size, folder)
+            notes = {"inception": why_not, "device": str(context), "models": weights}
             (folder / "notes.json").write_text(json.dumps(notes, indent=2) + "\n")
     return summary
 
 
 def _load_inception(
-    params: EvaluateParams, device: torch.device, crew: Crew
+    params: EvaluateParams, device: torch.device, distributed: DistributedContext
 ) -> tuple[list[FeatureNetwork], str | None]:
     """[Inception], or [] and the reason. Where one process has no weights, none uses them."""
     weights, why_not = _find_inception(params)
-    missing = [reason for reason in crew.gather(why_not) if reason]
+    missing = [reason for reason in distributed.all_gather(why_not) if reason]
     if weights is None or missing:
         return [], missing[0]
     return [Inception(weights, device)], None

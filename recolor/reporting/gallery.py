@@ -25,7 +25,7 @@ from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.models.export import check_evaluated
 from recolor.models.folder import load_generator
 from recolor.reporting.figures import NAMES
-from recolor.runtime.devices import Device, Machine
+from recolor.runtime.devices import Device, RuntimeContext
 
 PAGE, PICTURES = "index.html", "pictures"
 TITLES = NAMES | {GREY: "Input", TRUTH: "Truth"}  # the input is what evaluation calls grey
@@ -74,7 +74,7 @@ def write_gallery(
     for folder in models.values():
         check_evaluated(metrics, folder)
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
-    where = Machine.find(device).device
+    where = RuntimeContext.find(device).device
     generators = {name: load_generator(folder, where) for name, folder in models.items()}
     with whole_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from recolor.models.generators import build_generator
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 
 Compile = Literal["auto", True, False]
 
@@ -28,7 +28,7 @@ def compile_where_it_pays(
     device: torch.device,
     flops: float,
     rehearse: Callable[[], None],
-    crew: Crew,
+    distributed: DistributedContext,
     say: Callable[[str], None],
 ) -> None:
     """Compiles `networks` in place. `flops` of the whole run: a resumed one must decide as it did before.
@@ -45,11 +45,11 @@ def compile_where_it_pays(
     if not wanted:
         return
     # Something small first: it fails before anything that one process would wait for another in.
-    reason = _failure(lambda: _compile_something_small(device), crew)
+    reason = _failure(lambda: _compile_something_small(device), distributed)
     if not reason:
         for network in networks:
             network.compile()
-        if reason := _failure(rehearse, crew):
+        if reason := _failure(rehearse, distributed):
             for network in networks:
                 network._compiled_call_impl = None  # as before `compile`
     if reason:
@@ -86,7 +86,7 @@ def _compile_something_small(device: torch.device) -> None:
     torch.compile(lambda x: (x * 2).sin().sum())(weight).backward()
 
 
-def _failure(attempt: Callable[[], None], crew: Crew) -> str:
+def _failure(attempt: Callable[[], None], distributed: DistributedContext) -> str:
     """What goes wrong in `attempt` in any of the processes, in one line; "" where nothing does. All compile, or none, where
     processes fail alike, as on machines of one kind: in a rehearsal they wait for each other."""
     reason = ""
@@ -95,4 +95,4 @@ def _failure(attempt: Callable[[], None], crew: Crew) -> str:
     except Exception as error:  # a missing compiler, headers, Triton, a GPU too old: each has an error of its own
         cause = getattr(error, "inner_exception", error)  # what a back end raised
         reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
-    return next(filter(None, crew.gather(reason)), "")
+    return next(filter(None, distributed.all_gather(reason)), "")

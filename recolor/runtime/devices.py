@@ -1,4 +1,4 @@
-"""Which device and precision the networks run in: one place for training, evaluation and inference."""
+"""Device and precision of the networks, for training, evaluation and inference."""
 
 import ctypes
 import os
@@ -21,13 +21,13 @@ Precision = Literal["auto", "bf16", "fp32"]
 # Instructions that multiply bf16, as torch.cpu.get_capabilities names them: x86's, and ARM's with and without SVE.
 BF16_PRODUCTS = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16", "sve_bf16")
 
-# glibc's malloc.h: which option is which, and what malloc comes to by itself with blocks as large as ours.
+# Options in glibc's malloc.h, and the values that malloc settles on with blocks as large as ours.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
-_USUAL = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
+_DEFAULTS = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16}
 
 
 class RuntimeParams(Section, frozen=True):
-    """Section `runtime`: what this machine is and how it works, which no result depends on."""
+    """Section `runtime`: this machine. No result depends on it on paper; in practice results differ by rounding."""
 
     device: Device = "auto"
     precision: Precision = "auto"
@@ -39,8 +39,8 @@ class RuntimeParams(Section, frozen=True):
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What this process runs on."""
+class RuntimeContext:
+    """The device of this process and whether it computes in bf16."""
 
     device: torch.device
     bf16: bool
@@ -49,11 +49,11 @@ class Machine:
     def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "runtime.device") -> Self:
         """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
 
-        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not to be had; `key`
-        is what the error calls it.
+        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not available; `key`
+        is the setting that the error names.
         """
         check_device(device, key)
-        # Told that there is a CPU alone, accelerate sets up the processes of a launcher there too.
+        # With cpu=True accelerate also sets up a launcher's processes on CPUs.
         found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
         return cls(found, precision == "bf16" or (precision == "auto" and bf16_in_hardware(found)))
 
@@ -71,32 +71,34 @@ def check_device(device: Device, key: str = "runtime.device") -> None:
     found = [accelerator.type, "cpu"] if accelerator else ["cpu"]
     if device not in ("auto", *found):
         there = " and ".join(found)
-        raise UserError(f"{key}: got {device}, which this machine does not have; it has {there}, or say auto")
+        raise UserError(
+            f"{key}: {device} is not available on this machine; it has {there}: choose one of these, or auto"
+        )
 
 
 def check_gpus(device: Device, processes: int, key: str = "runtime.processes") -> None:
-    """Raises UserError, which names `key`, where `processes` would run on GPUs and are more than there are."""
+    """Raises UserError, which names `key`, for more `processes` than GPUs."""
     if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(f"{key}: got {processes}, takes at most the {torch.cuda.device_count()} GPUs here")
+        raise UserError(f"{key}: got {processes}; takes at most {torch.cuda.device_count()}, the number of GPUs here")
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
-    """Whether bf16 products run in units of their own there, as torch reports it; emulated they are slower than fp32."""
+    """Whether the device has units for bf16 products, as torch reports it; emulated, bf16 is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch does not say
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in older torch
         capabilities = torch.cpu.get_capabilities()
-        # Convolutions come to them through oneDNN, which torch is built without for some systems.
+        # Convolutions use them through oneDNN, and some builds of torch have no oneDNN.
         return torch.backends.mkldnn.is_available() and any(capabilities.get(name) for name in BF16_PRODUCTS)
     return False
 
 
 @contextmanager
 def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
-    """Within the block, where `wanted`, two runs on one GPU give the same bits; an operation that cannot raises RuntimeError.
+    """Within the block two runs on one GPU give the same bits where `wanted`; otherwise cuDNN picks its fastest convolutions.
 
-    Not `strict`, it warns and goes on. A CPU gives the same bits in any case. Not wanted, cuDNN may try which of its
-    convolutions is quickest here.
+    An operation without a deterministic implementation raises RuntimeError, or warns where not `strict`. A CPU gives the
+    same bits in any case.
     """
     filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     enabled, warning = (
@@ -120,12 +122,12 @@ def _set_determinism(deterministic: bool, warn_only: bool, benchmark: bool, fill
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
-    """Within the block malloc keeps what the main thread frees for the next step; afterwards the system has it back.
+def retain_heap() -> Iterator[None]:
+    """Within the block malloc keeps freed memory for the next step; afterwards it goes back to the system.
 
-    By itself glibc maps every large tensor anew, and the kernel clears its pages: on a CPU a fifth of a training step in
-    float32, and a third of an evaluation. Afterwards malloc is set as it usually is, also where this block lies in another or
-    MALLOC_ variables said otherwise: it cannot be asked what it was. Elsewhere than in glibc nothing happens.
+    By default glibc maps every large tensor anew and the kernel clears its pages: on a CPU a fifth of a training step in
+    float32, and a third of an evaluation. Afterwards malloc has its defaults, even within another such block: its settings
+    cannot be read. Does nothing without glibc.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
@@ -136,6 +138,6 @@ def memory_kept() -> Iterator[None]:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         yield
     finally:
-        for option, value in _USUAL.items():
+        for option, value in _DEFAULTS.items():
             libc.mallopt(option, value)
         libc.malloc_trim(0)

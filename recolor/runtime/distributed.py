@@ -1,9 +1,8 @@
-"""Several processes that train one model, each on a device of its own and with its share of every batch.
+"""Several processes that train one model, each on its own device and with its own share of every batch.
 
-They are launched by `accelerate launch` or `torchrun` around the stage's command; an ordinary process is a crew of one.
-When training, every process holds all weights and takes the same steps on the same averaged gradients, so the result is that of
-one process with the whole batch, up to rounding: batch norm takes its statistics over the whole batch too, and each photo has
-one place in one share. Dropout and a penalty's mixing draw differently in each process.
+`accelerate launch` or `torchrun` starts them around the stage's command; an ordinary process is alone. Every process holds all
+weights and applies the same averaged gradients, so the result is that of one process with the whole batch, up to rounding:
+batch norm takes its statistics over the whole batch too. Dropout and a gradient penalty draw other numbers in each process.
 """
 
 from collections.abc import Iterable
@@ -19,98 +18,98 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # of processes that wait for the main one while it takes scores or writes a checkpoint
+TIMEOUT = timedelta(days=1)  # of processes that wait while the main one scores a model or writes a checkpoint
 
 
 @dataclass(frozen=True)
-class Crew:
-    """This process's place among those that train together."""
+class DistributedContext:
+    """This process among those that train together."""
 
     rank: int = 0
-    size: int = 1
-    control: Any = None  # a group on CPUs, for what need not wait for a GPU
+    world_size: int = 1
+    control: Any = None  # a process group on CPUs, for messages that need not wait for a GPU
 
     @classmethod
     def find(cls) -> Self:
-        """The crew that this process was launched in, once Machine.find has set it up; all of its processes ask together."""
+        """The processes of the launcher. Call it after RuntimeContext.find, in all processes."""
         state = PartialState()
         if state.num_processes == 1:
             return cls()
-        return cls(state.process_index, state.num_processes, dist.new_group(backend="gloo", timeout=PATIENCE))
+        return cls(state.process_index, state.num_processes, dist.new_group(backend="gloo", timeout=TIMEOUT))
 
     @property
-    def main(self) -> bool:
-        """Whether this process is the one that speaks, holds the lock and writes."""
+    def is_main(self) -> bool:
+        """Whether this process logs, holds the lock and writes files."""
         return self.rank == 0
 
-    def share(self, batch: NDArray[Any]) -> NDArray[Any]:
-        """This process's part of a batch whose length `size` divides."""
-        return np.split(batch, self.size)[self.rank]
+    def local_shard(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """This process's part of a batch, whose length is a multiple of `world_size`."""
+        return np.split(batch, self.world_size)[self.rank]
 
     def average_gradients(self, network: nn.Module) -> None:
-        """Leaves the mean over processes in the gradients of `network`; losses are means over a share, and shares are equal.
+        """Replaces the gradients of `network` by their mean over processes.
 
-        By hand, once a backward pass is over, and not by DistributedDataParallel: that expects one forward and one backward
-        pass of a module in each step, and a critic is run on real and on fake, differentiated twice for a gradient
-        penalty, and left out of its own backward pass in the generator's step. One flat buffer: one message, not sixty.
+        DistributedDataParallel expects one forward and one backward pass of a module in each step. A critic runs on real and
+        on fake photos, has second derivatives for a gradient penalty and is frozen in the generator's step. One flat buffer
+        makes one message of about sixty.
         """
-        if self.size > 1:
+        if self.world_size > 1:
             gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-            flat = self.average(torch.cat([gradient.flatten() for gradient in gradients]))
+            flat = self.all_reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
             for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(averaged.view(gradient.shape))
 
-    def average(self, values: Tensor) -> Tensor:
-        """The mean of `values` over processes, in their place."""
-        if self.size > 1:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
+        """The mean of `values` over processes, in place."""
+        if self.world_size > 1:
             dist.all_reduce(values)
-            values /= self.size
+            values /= self.world_size
         return values
 
-    def any(self, *questions: bool) -> list[bool]:
-        """For each question, whether any process answers yes: what all must do together, all must know."""
-        if self.size == 1:
-            return list(questions)
-        answers = torch.tensor(questions, dtype=torch.int32)
-        dist.all_reduce(answers, dist.ReduceOp.MAX, self.control)
-        return [bool(answer) for answer in answers]
+    def all_reduce_any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set in any process."""
+        if self.world_size == 1:
+            return list(flags)
+        values = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(values, dist.ReduceOp.MAX, self.control)
+        return [bool(value) for value in values]
 
-    def from_main(self, thing: T) -> T:
-        """The main process's `thing`, in every process; it travels as a pickle."""
-        things = [thing]
-        if self.size > 1:
-            dist.broadcast_object_list(things, src=0, group=self.control)
-        return things[0]
+    def all_reduce_sum(self, arrays: Iterable[NDArray[Any]]) -> None:
+        """Replaces each array by its sum over processes."""
+        if self.world_size > 1:
+            for array in arrays:
+                dist.all_reduce(torch.from_numpy(array), group=self.control)
 
-    def share_batch_norm(self, networks: Iterable[nn.Module]) -> None:
-        """Lets batch norm take its statistics over all processes' photos; weights and names stay what they were."""
-        if self.size == 1:
+    def broadcast(self, value: T) -> T:
+        """The main process's `value`, in every process. It is pickled."""
+        values = [value]
+        if self.world_size > 1:
+            dist.broadcast_object_list(values, src=0, group=self.control)
+        return values[0]
+
+    def all_gather(self, value: T) -> list[T]:
+        """Every process's `value`, in every process. It is pickled."""
+        values = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def sync_batch_norm(self, networks: Iterable[nn.Module]) -> None:
+        """Lets batch norm take its statistics over all processes' photos; weights and names stay the same."""
+        if self.world_size == 1:
             return
         for network in networks:
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
             for layer in network.modules():
                 if isinstance(layer, nn.SyncBatchNorm) and layer.weight.device.type == "cpu":
-                    layer.__class__ = _BatchNormOnCPUs
-
-    def add_up(self, arrays: Iterable[NDArray[Any]]) -> None:
-        """Puts the sum over processes in the place of each array."""
-        if self.size > 1:
-            for array in arrays:
-                dist.all_reduce(torch.from_numpy(array), group=self.control)
-
-    def gather(self, thing: T) -> list[T]:
-        """Every process's `thing`, in every process; it travels as a pickle."""
-        things = [thing] * self.size
-        if self.size > 1:
-            dist.all_gather_object(things, thing, group=self.control)
-        return things
+                    layer.__class__ = _SyncBatchNormOnCPU
 
     def __str__(self) -> str:
-        return "1 process" if self.size == 1 else f"{self.size} processes"
+        return "1 process" if self.world_size == 1 else f"{self.world_size} processes"
 
 
-class _BatchNormOnCPUs(nn.SyncBatchNorm):
-    """What nn.SyncBatchNorm does on GPUs, where alone it runs."""
+class _SyncBatchNormOnCPU(nn.SyncBatchNorm):
+    """nn.SyncBatchNorm, which runs on GPUs only, for CPUs."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
@@ -119,9 +118,9 @@ class _BatchNormOnCPUs(nn.SyncBatchNorm):
         values = features.float()
         processes = dist.get_world_size()
         count = values.numel() // values.shape[1] * processes
-        mean = _Sum.apply(values.mean((0, 2, 3), keepdim=True)) / processes
+        mean = _AllReduceSum.apply(values.mean((0, 2, 3), keepdim=True)) / processes
         centred = values - mean
-        variance = _Sum.apply(centred.square().mean((0, 2, 3), keepdim=True)) / processes
+        variance = _AllReduceSum.apply(centred.square().mean((0, 2, 3), keepdim=True)) / processes
         with torch.no_grad():
             averages: Any = self  # typed as None or a tensor
             averages.running_mean.lerp_(mean.flatten(), averages.momentum)
@@ -131,8 +130,8 @@ class _BatchNormOnCPUs(nn.SyncBatchNorm):
         return (centred * scale + self.bias.view(1, -1, 1, 1)).to(features.dtype)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over processes; so is its gradient's, because every process's loss depends on it."""
+class _AllReduceSum(torch.autograd.Function):
+    """The sum over processes. Its gradient is summed too, because every process's loss depends on the sum."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -142,4 +141,4 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient)
+        return _AllReduceSum.apply(gradient)

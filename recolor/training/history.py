@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 
 CRITIC_PIECES = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
 GENERATOR_PIECES = ("generator_loss", "generator_adversarial", "generator_l1")
@@ -50,9 +50,9 @@ class Ledger:
     `checkpoint` names the newest one, for the message should the run diverge.
     """
 
-    def __init__(self, place: Place, crew: Crew, checkpoint: Callable[[], Path | None]) -> None:
+    def __init__(self, place: Place, distributed: DistributedContext, checkpoint: Callable[[], Path | None]) -> None:
         self.place = place
-        self.crew = crew
+        self.distributed = distributed
         self.checkpoint = checkpoint
         self.recent: list[dict[str, Tensor]] = []
         self.start()
@@ -84,7 +84,7 @@ class Ledger:
     def _collect(self) -> None:
         first = self.place.step - len(self.recent) + 1
         unread = [value for pieces in self.recent for value in pieces.values()]
-        read = iter(self.crew.average(torch.stack(unread)).tolist() if unread else [])
+        read = iter(self.distributed.all_reduce_mean(torch.stack(unread)).tolist() if unread else [])
         for step, pieces in enumerate(self.recent, first):
             values = {name: next(read) for name in pieces}
             if not all(map(math.isfinite, values.values())):

@@ -27,8 +27,8 @@ from recolor.models.layers import Generator
 from recolor.models.objectives import Objective, ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.runtime.compiling import compile_where_it_pays, flops_per_photo
-from recolor.runtime.devices import Machine, RuntimeParams, determinism, memory_kept
-from recolor.runtime.distributed import Crew
+from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
+from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import CRITIC_PIECES, Diverged, Ledger, Place
 
@@ -85,8 +85,8 @@ def train_step(
     objective: Objective,
     real: Tensor,
     generator_turn: bool,
-    machine: Machine,
-    crew: Crew,
+    context: RuntimeContext,
+    distributed: DistributedContext,
 ) -> dict[str, Tensor]:
     """One critic step on `real` (B, 3, H, W) and, on its turn, one generator step; returns the pieces of their losses.
 
@@ -98,14 +98,14 @@ def train_step(
     if not (adversarial or generator_turn):
         return pieces
     lightness = real[:, :1].contiguous(memory_format=torch.channels_last)
-    with torch.set_grad_enabled(generator_turn), machine.autocast():
+    with torch.set_grad_enabled(generator_turn), context.autocast():
         fake_ab = players.generator(lightness)
         fake = torch.cat([lightness, fake_ab], dim=1).contiguous(memory_format=torch.channels_last)
 
     if adversarial:
-        with machine.autocast():
+        with context.autocast():
             loss = objective.critic_loss(players.critic, real, fake.detach())
-        _step(players.critic, players.critic_optimizer, loss.total, crew)
+        _step(players.critic, players.critic_optimizer, loss.total, distributed)
         objective.after_critic_step(players.critic)
         pieces |= dict(zip(CRITIC_PIECES, (piece.detach() for piece in loss), strict=True))
 
@@ -114,20 +114,20 @@ def train_step(
         total = recipe.l1_weight * l1
         if adversarial:
             players.critic.requires_grad_(False)  # it only judges here: no gradients for its weights
-            with machine.autocast():
+            with context.autocast():
                 fooling = objective.generator_loss(players.critic, fake)
             total = total + recipe.adversarial_weight * fooling
             pieces["generator_adversarial"] = fooling.detach()
-        _step(players.generator, players.generator_optimizer, total, crew)
+        _step(players.generator, players.generator_optimizer, total, distributed)
         players.critic.requires_grad_(True)
         pieces |= {"generator_loss": total.detach(), "generator_l1": l1.detach()}
     return pieces
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, crew: Crew) -> None:
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, distributed: DistributedContext) -> None:
     network.zero_grad()
     loss.backward()
-    crew.average_gradients(network)
+    distributed.average_gradients(network)
     for group in optimizer.param_groups:
         for view, weight in zip(group["params"], network.parameters(), strict=True):
             view.grad = weight.grad if weight.grad is None else _as_it_lies(weight.grad)
@@ -139,15 +139,15 @@ def _rehearse(
     recipe: ObjectiveParams,
     objective: Objective,
     shape: tuple[int, ...],
-    machine: Machine,
-    crew: Crew,
+    context: RuntimeContext,
+    distributed: DistributedContext,
 ) -> None:
     """A step of each kind that the run has, on made-up photos of `shape`, after which the players are what they were."""
     before = deepcopy(players.state())
-    photos = torch.zeros(shape, device=machine.device).contiguous(memory_format=torch.channels_last)
+    photos = torch.zeros(shape, device=context.device).contiguous(memory_format=torch.channels_last)
     try:
         for generator_turn in {recipe.n_critic == 1, True}:
-            train_step(players, recipe, objective, photos, generator_turn, machine, crew)
+            train_step(players, recipe, objective, photos, generator_turn, context, distributed)
     finally:
         players.critic.requires_grad_(True)  # it is not where a generator's step fails
         players.restore(before)
@@ -170,7 +170,7 @@ class Trained:
     machine: str  # device, precision, processes
 
 
-@memory_kept()
+@retain_heap()
 def train(
     photos: Photos,
     params: TrainParams,
@@ -185,58 +185,69 @@ def train(
     """Trains on `photos` for `params.epochs` and returns the generator; goes on from the newest of `checkpoints`.
 
     The batches of an epoch are drawn anew from its seed; photos that do not fill the last batch sit the epoch out. Every batch
-    is a critic step, every `recipe.n_critic`-th a generator step too, counted over the whole run. In a crew of processes
-    each takes its share of every batch (crew.py), and the main one speaks and saves; the caller has taken `checkpoints`. Raises
-    UserError for a batch that fits neither dataset nor crew, Diverged for a loss that is not finite, and Interrupted after
+    is a critic step, every `recipe.n_critic`-th a generator step too, counted over the whole run. Several processes
+    take their shares of every batch, and the main one logs and saves; the caller holds the lock of `checkpoints`. Raises
+    UserError for a batch size that does not fit, Diverged for a loss that is not finite, and Interrupted after
     Ctrl-C or SIGTERM.
     """
-    machine, crew, seed = Machine.find(runtime.device, runtime.precision), Crew.find(), params.seed
-    steps = _steps_per_epoch(photos, params, crew)
-    say = say if crew.main else _silent
+    context, distributed, seed = (
+        RuntimeContext.find(runtime.device, runtime.precision),
+        DistributedContext.find(),
+        params.seed,
+    )
+    steps = _steps_per_epoch(photos, params, distributed)
+    say = say if distributed.is_main else _silent
     torch.manual_seed(_seed(seed))
-    players = Players(generator, discriminator, recipe, machine.device)
+    players = Players(generator, discriminator, recipe, context.device)
     networks = [players.generator, players.critic]
-    crew.share_batch_norm(networks)
-    flops = flops_per_photo(generator, discriminator, recipe, photos.shape[-1]) * steps * params.batch_size / crew.size
+    distributed.sync_batch_norm(networks)
+    flops = (
+        flops_per_photo(generator, discriminator, recipe, photos.shape[-1])
+        * steps
+        * params.batch_size
+        / distributed.world_size
+    )
     objective = recipe.objective()
-    shape = (params.batch_size // crew.size, *photos.shape)
+    shape = (params.batch_size // distributed.world_size, *photos.shape)
 
     with determinism(runtime.deterministic), stop_signals() as stop_signal:
         compile_where_it_pays(
             networks,
             runtime.compile,
-            machine.device,
+            context.device,
             flops * params.epochs,
-            lambda: _rehearse(players, recipe, objective, shape, machine, crew),
-            crew,
+            lambda: _rehearse(players, recipe, objective, shape, context, distributed),
+            distributed,
             say,
         )
-        place = _resume(checkpoints, players, crew, say)
-        feed = Feed(photos, params.batch_size, augment.flip, seed, machine.device, crew, runtime.data_on_device)
+        place = _resume(checkpoints, players, distributed, say)
+        feed = Feed(photos, params.batch_size, augment.flip, seed, context.device, distributed, runtime.data_on_device)
         saved = time.monotonic()
         for epoch in range(place.epoch, params.epochs):
             rate = recipe.lr * _decay(epoch, params)
             players.set_rate(rate)
-            ledger = Ledger(place, crew, checkpoints.newest)
+            ledger = Ledger(place, distributed, checkpoints.newest)
             batches: Iterable[Tensor] = feed.epoch(epoch, place.batch)
-            if crew.main:
+            if distributed.is_main:
                 batches = progress(batches, steps - place.batch, f"epoch {epoch + 1}/{params.epochs}")
             for real in ledger.timing_waits(batches):
                 # For dropout and the penalty's mix. The main process's seed is an only process's: a trailing 0 adds nothing.
-                torch.manual_seed(_seed(seed, place.step, crew.rank))
+                torch.manual_seed(_seed(seed, place.step, distributed.rank))
                 generator_turn = (place.step + 1) % recipe.n_critic == 0
-                pieces = train_step(players, recipe, objective, real, generator_turn, machine, crew)
+                pieces = train_step(players, recipe, objective, real, generator_turn, context, distributed)
                 place.step += 1
                 place.batch += 1
                 place.critic_steps += recipe.adversarial_weight > 0
                 place.generator_steps += generator_turn
                 ledger.add(pieces)
                 signal = stop_signal()
-                stop, due = crew.any(bool(signal), time.monotonic() - saved > runtime.checkpoint_minutes * 60)
+                stop, due = distributed.all_reduce_any(
+                    bool(signal), time.monotonic() - saved > runtime.checkpoint_minutes * 60
+                )
                 if stop or due:
                     ledger.settle()
                     _check_weights(checkpoints, place, players)
-                    place.saving += _save(checkpoints, place, players, crew)
+                    place.saving += _save(checkpoints, place, players, distributed)
                     saved = time.monotonic()
                     ledger.start()
                 if stop:
@@ -246,18 +257,20 @@ def train(
             say(ledger.close_epoch(rate, params.batch_size))
             _check_weights(checkpoints, place, players)
             if place.epoch == params.epochs or time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                place.timings[-1]["checkpoints"] += _save(checkpoints, place, players, crew)
+                place.timings[-1]["checkpoints"] += _save(checkpoints, place, players, distributed)
                 saved = time.monotonic()
-    return Trained(players.generator.cpu().eval(), place.history, place.timings, f"{machine}, {crew}")
+    return Trained(players.generator.cpu().eval(), place.history, place.timings, f"{context}, {distributed}")
 
 
-def _steps_per_epoch(photos: Photos, params: TrainParams, crew: Crew) -> int:
+def _steps_per_epoch(photos: Photos, params: TrainParams, distributed: DistributedContext) -> int:
     if params.batch_size > len(photos):
         raise UserError(
             f"train.batch_size: got {params.batch_size}, takes at most the {len(photos)} photos to train on"
         )
-    if params.batch_size % crew.size:
-        raise UserError(f"train.batch_size: got {params.batch_size}, takes a multiple of the {crew.size} processes")
+    if params.batch_size % distributed.world_size:
+        raise UserError(
+            f"train.batch_size: got {params.batch_size}, takes a multiple of the {distributed.world_size} processes"
+        )
     return len(photos) // params.batch_size
 
 
@@ -277,15 +290,17 @@ def _check_weights(checkpoints: Checkpoints, place: Place, players: Players) -> 
             raise Diverged(place.step, f"the {name}'s weights are not finite", checkpoints.newest())
 
 
-def _save(checkpoints: Checkpoints, place: Place, players: Players, crew: Crew) -> float:
+def _save(checkpoints: Checkpoints, place: Place, players: Players, distributed: DistributedContext) -> float:
     """Returns the seconds that it took, which the state itself cannot hold: they are those of this process's checkpoints."""
     since = time.monotonic()
-    if crew.main:
+    if distributed.is_main:
         checkpoints.save(place.step, {"place": asdict(place), "players": players.state()})
     return time.monotonic() - since
 
 
-def _resume(checkpoints: Checkpoints, players: Players, crew: Crew, say: Callable[[str], None]) -> Place:
+def _resume(
+    checkpoints: Checkpoints, players: Players, distributed: DistributedContext, say: Callable[[str], None]
+) -> Place:
     fresh = deepcopy(players.state()) if checkpoints.newest() else {}
 
     def use(state: dict[str, Any]) -> Place:
@@ -296,8 +311,8 @@ def _resume(checkpoints: Checkpoints, players: Players, crew: Crew, say: Callabl
             players.restore(fresh)  # never half of one state and half of another
             raise
 
-    state = crew.from_main(checkpoints.load(say, use) if crew.main else None)
-    checkpoints.damaged = crew.from_main(checkpoints.damaged)
+    state = distributed.broadcast(checkpoints.load(say, use) if distributed.is_main else None)
+    checkpoints.damaged = distributed.broadcast(checkpoints.damaged)
     if state is None:
         return Place()
     place = use(state)

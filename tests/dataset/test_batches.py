@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recolor.dataset.batches import CHUNK, Feed
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 
 CPU = torch.device("cpu")
 ELSEWHERE = torch.device("meta")  # a device that every machine has: shapes without numbers
 
 
-def feed(photos: MadePhotos, crew: Crew | None = None, on_device: bool = False) -> Feed:
-    return Feed(photos, 4, True, 1, CPU, crew or Crew(), on_device)
+def feed(photos: MadePhotos, distributed: DistributedContext | None = None, on_device: bool = False) -> Feed:
+    return Feed(photos, 4, True, 1, CPU, distributed or DistributedContext(), on_device)
 
 
 def epoch(source: Feed, number: int = 0, first: int = 0) -> Tensor:
@@ -37,7 +37,7 @@ def test_an_epoch_that_was_left_at_its_end_has_nothing_more() -> None:
 
 def test_the_processes_shares_make_up_the_batch() -> None:
     photos = MadePhotos(12)
-    shares = [epoch(feed(photos, Crew(rank, 2))) for rank in (0, 1)]
+    shares = [epoch(feed(photos, DistributedContext(rank, 2))) for rank in (0, 1)]
     assert torch.equal(torch.cat(shares, dim=1), epoch(feed(photos)))
 
 
@@ -54,7 +54,7 @@ def test_photos_on_the_device_make_the_same_batches() -> None:
 
 def test_on_a_cpu_auto_leaves_the_photos_where_they_are() -> None:
     photos = MadePhotos(12)
-    assert Feed(photos, 4, True, 1, CPU, Crew(), "auto").held is None
+    assert Feed(photos, 4, True, 1, CPU, DistributedContext(), "auto").held is None
 
 
 class Copies(TorchDispatchMode):
@@ -73,7 +73,7 @@ class Copies(TorchDispatchMode):
 
 @pytest.mark.parametrize("on_device", [True, False])
 def test_a_batch_goes_to_the_device_once_as_float16_and_not_at_all_where_it_lies_there(on_device: bool) -> None:
-    source = Feed(MadePhotos(12), 4, True, 1, ELSEWHERE, Crew(), on_device)
+    source = Feed(MadePhotos(12), 4, True, 1, ELSEWHERE, DistributedContext(), on_device)
     with Copies() as copies:
         batches = source.epoch(0)
         copies.seen.clear()  # the order of the epoch and who is mirrored go there once

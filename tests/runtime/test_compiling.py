@@ -30,8 +30,8 @@ from recolor.models.patchgan import DiscriminatorParams
 from recolor.models.unet import UNetParams
 from recolor.runtime import compiling
 from recolor.runtime.compiling import COST, compile_where_it_pays, flops_per_photo
-from recolor.runtime.devices import Machine, RuntimeParams
-from recolor.runtime.distributed import Crew
+from recolor.runtime.devices import RuntimeContext, RuntimeParams
+from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, train, train_step
 
@@ -60,10 +60,10 @@ def test_the_papers_gan_takes_86_gflop_a_photo() -> None:
 @pytest.mark.parametrize(("name", "steps"), [("gan", 1), ("wgan clip", 3)])
 def test_the_estimate_is_what_a_round_of_steps_takes(name: str, steps: int) -> None:
     recipe, real = RECIPES[name], MadePhotos(2, size=64).lab
-    players, objective, machine = players_for(recipe), recipe.objective(), Machine.find("cpu", "fp32")
+    players, objective, context = players_for(recipe), recipe.objective(), RuntimeContext.find("cpu", "fp32")
     with FlopCounterMode(display=False) as counter:
         for step in range(1, steps + 1):
-            train_step(players, recipe, objective, real, step % recipe.n_critic == 0, machine, Crew())
+            train_step(players, recipe, objective, real, step % recipe.n_critic == 0, context, DistributedContext())
     estimate = flops_per_photo(GENERATOR, DISCRIMINATOR, recipe, 64)
     assert counter.get_total_flops() / steps / 2 == pytest.approx(estimate, rel=0.1)  # first layers pass no gradient on
 
@@ -74,7 +74,7 @@ def test_auto_compiles_a_run_that_repays_it(pays: bool, monkeypatch: pytest.Monk
     monkeypatch.setattr(compiling, "_compile_something_small", lambda device: None)
     network, said = Network(), list[str]()
     flops = 10 * COST * 1e12 * (1.01 if pays else 0.99)
-    compile_where_it_pays([network], "auto", CPU, flops, nothing, Crew(), said.append)
+    compile_where_it_pays([network], "auto", CPU, flops, nothing, DistributedContext(), said.append)
     assert network.compiled is pays
     assert said == [
         f"runtime.compile auto: {'' if pays else 'not '}compiled; it takes 60 s and saves about "
@@ -84,7 +84,7 @@ def test_auto_compiles_a_run_that_repays_it(pays: bool, monkeypatch: pytest.Monk
 
 def test_auto_compiles_nothing_on_a_device_that_nobody_has_measured() -> None:
     network, said = Network(), list[str]()
-    compile_where_it_pays([network], "auto", torch.device("xpu"), 1e30, nothing, Crew(), said.append)
+    compile_where_it_pays([network], "auto", torch.device("xpu"), 1e30, nothing, DistributedContext(), said.append)
     assert not network.compiled
     assert said == ["runtime.compile auto: not compiled; it takes 60 s and saves nothing here"]
 
@@ -95,7 +95,7 @@ def test_where_there_is_no_compiler_training_goes_on_without(tmp_path: Path, mon
     monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     network, said = Network(), list[str]()
-    compile_where_it_pays([network], True, CPU, 1, nothing, Crew(), said.append)
+    compile_where_it_pays([network], True, CPU, 1, nothing, DistributedContext(), said.append)
     assert not network.compiled
     (line,) = said
     assert line.startswith("runtime.compile: going on uncompiled, because compiling fails here: ")

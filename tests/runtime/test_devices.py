@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recolor.core.errors import UserError
-from recolor.runtime.devices import Machine, bf16_in_hardware, check_device
+from recolor.runtime.devices import RuntimeContext, bf16_in_hardware, check_device
 
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def test_auto_is_bf16_where_the_processor_multiplies_it(
 KEPT = """
 import resource
 import torch
-from recolor.runtime.devices import memory_kept
+from recolor.runtime.devices import retain_heap
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -50,7 +50,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
 before = faults()
-with memory_kept():
+with retain_heap():
     torch.ones(9 * 2**20)
     within, held = faults(), resident()
 print(before, within, held - resident())
@@ -70,5 +70,5 @@ def test_a_device_that_is_not_here_is_told_by_the_settings_own_name() -> None:
     for device in ("auto", "cpu"):
         check_device(device, "runtime.device")
     with pytest.raises(UserError) as caught:
-        Machine.find("cuda", key="runtime.device")
-    assert str(caught.value).startswith("runtime.device: got cuda, which this machine does not have; it has cpu")
+        RuntimeContext.find("cuda", key="runtime.device")
+    assert str(caught.value).startswith("runtime.device: cuda is not available on this machine")

@@ -22,7 +22,7 @@ from recolor.models.objectives import ObjectiveParams
 from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, _seed, train
 from stages import evaluate as evaluate_stage
@@ -45,15 +45,15 @@ def train_in(folder: Path, recipe: ObjectiveParams, precision: str = "fp32") -> 
     )
 
 
-def after_batch_norm(crew: Crew) -> dict[str, list[Any]]:
+def after_batch_norm(distributed: DistributedContext) -> dict[str, list[Any]]:
     """What a layer of batch norm makes of this process's share of two batches, and what is left in it."""
     random = torch.Generator().manual_seed(5)
     network = nn.Sequential(nn.BatchNorm2d(3))
-    crew.share_batch_norm([network])
+    distributed.sync_batch_norm([network])
     told: dict[str, list[Any]] = {"results": [], "gradients": []}
     for _ in range(2):
         batch, slopes = (torch.randn(4, 3, 2, 2, generator=random) * 3 + 1 for _ in range(2))
-        share, slope = (torch.from_numpy(crew.share(whole.numpy())) for whole in (batch, slopes))
+        share, slope = (torch.from_numpy(distributed.local_shard(whole.numpy())) for whole in (batch, slopes))
         share.requires_grad_()
         result = network(share)
         (result * slope).sum().backward()
@@ -79,7 +79,7 @@ def write_node(folder: Path, cache: Path) -> None:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache, and a model that never learnt anything."""
-    folder = tmp_path_factory.mktemp("crew")
+    folder = tmp_path_factory.mktemp("processes")
     listing = make_photos(folder / "photos", 16, (40, 30))
     build(listing, folder / "photos", folder / "cache", CacheParams(size=32, train_fraction=0.75, min_chroma=0), 1, 1)
     save_generator(folder / "model", UNetGenerator(STILL), {})
@@ -88,11 +88,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(work: Path) -> list[dict[str, Any]]:
-    """What each of two processes tells (crew_member.py)."""
+    """What each of two processes tells (distributed_worker.py)."""
     for rank in (0, 1):
         write_node(work / f"node{rank}", work / "cache")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = Path(__file__).parents[1] / "helpers" / "crew_member.py"
+    script = Path(__file__).parents[1] / "helpers" / "distributed_worker.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
     done = subprocess.run([*launch, script, work], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,7 @@ def test_two_processes_have_the_losses_of_one_with_the_whole_batch(
 
 
 def test_batch_norm_sees_the_whole_batch_and_leaves_its_statistics(told: list[dict[str, Any]]) -> None:
-    alone = after_batch_norm(Crew())
+    alone = after_batch_norm(DistributedContext())
     shares = [of_one["batch norm"] for of_one in told]
     for name in ("results", "gradients"):
         for number, whole in enumerate(alone.pop(name)):

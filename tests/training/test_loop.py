@@ -17,8 +17,8 @@ from recolor.dataset.augment import AugmentParams
 from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.models.unet import UNetParams
-from recolor.runtime.devices import Machine, RuntimeParams
-from recolor.runtime.distributed import Crew
+from recolor.runtime.devices import RuntimeContext, RuntimeParams
+from recolor.runtime.distributed import DistributedContext
 from recolor.training import loop as training
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import Diverged
@@ -121,7 +121,15 @@ def stopped_in_step(number: int) -> Callable[..., dict[str, Tensor]]:
 def test_a_step_moves_the_critic_and_on_its_turn_the_generator(recipe: ObjectiveParams, generator_turn: bool) -> None:
     players, real = players_for(recipe), MadePhotos(4).lab
     generator, critic = copy_of(players.generator), copy_of(players.critic)
-    pieces = train_step(players, recipe, recipe.objective(), real, generator_turn, Machine.find("cpu", "fp32"), Crew())
+    pieces = train_step(
+        players,
+        recipe,
+        recipe.objective(),
+        real,
+        generator_turn,
+        RuntimeContext.find("cpu", "fp32"),
+        DistributedContext(),
+    )
     assert moved(critic, players.critic)
     assert moved(generator, players.generator) is generator_turn
     assert ("generator_l1" in pieces) is generator_turn
@@ -131,14 +139,20 @@ def test_the_generators_step_leaves_no_gradient_in_the_critic() -> None:
     players, real = players_for(GAN), MadePhotos(4).lab
     seen: list[Tensor] = []
     players.critic.layers[0].weight.register_hook(lambda gradient: seen.append(gradient))
-    train_step(players, GAN, GAN.objective(), real, True, Machine.find("cpu", "fp32"), Crew())
+    train_step(players, GAN, GAN.objective(), real, True, RuntimeContext.find("cpu", "fp32"), DistributedContext())
     assert len(seen) == 1  # from the critic's own step
 
 
 def test_the_total_is_the_weighted_sum_of_its_pieces() -> None:
     recipe = GAN.model_copy(update={"adversarial_weight": 0.5, "l1_weight": 30.0})
     pieces = train_step(
-        players_for(recipe), recipe, recipe.objective(), MadePhotos(4).lab, True, Machine.find("cpu", "fp32"), Crew()
+        players_for(recipe),
+        recipe,
+        recipe.objective(),
+        MadePhotos(4).lab,
+        True,
+        RuntimeContext.find("cpu", "fp32"),
+        DistributedContext(),
     )
     expected = 0.5 * pieces["generator_adversarial"] + 30 * pieces["generator_l1"]
     torch.testing.assert_close(pieces["generator_loss"], expected)
@@ -148,7 +162,9 @@ def test_without_an_adversarial_term_the_critic_is_left_alone(tmp_path: Path) ->
     recipe = GAN.model_copy(update={"adversarial_weight": 0.0})
     players, real = players_for(recipe), MadePhotos(4).lab
     critic = copy_of(players.critic)
-    pieces = train_step(players, recipe, recipe.objective(), real, True, Machine.find("cpu", "fp32"), Crew())
+    pieces = train_step(
+        players, recipe, recipe.objective(), real, True, RuntimeContext.find("cpu", "fp32"), DistributedContext()
+    )
     assert not moved(critic, players.critic)
     assert set(pieces) == {"generator_loss", "generator_l1"}
     assert run(tmp_path, recipe).history[-1]["critic_loss"] is None
@@ -157,7 +173,15 @@ def test_without_an_adversarial_term_the_critic_is_left_alone(tmp_path: Path) ->
 def test_clipping_holds_after_every_step() -> None:
     players = players_for(WGAN)
     for _ in range(3):
-        train_step(players, WGAN, WGAN.objective(), MadePhotos(4).lab, True, Machine.find("cpu", "fp32"), Crew())
+        train_step(
+            players,
+            WGAN,
+            WGAN.objective(),
+            MadePhotos(4).lab,
+            True,
+            RuntimeContext.find("cpu", "fp32"),
+            DistributedContext(),
+        )
         assert max(weight.abs().max().item() for weight in players.critic.parameters()) <= 0.125
 
 

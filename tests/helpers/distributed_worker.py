@@ -1,4 +1,4 @@
-"""One of the processes of tests/test_crew.py, started by torchrun: trains, is stopped, goes on, and tells what it found."""
+"""A process of tests/runtime/test_distributed.py, started by torchrun: trains, is stopped, goes on, and writes what it saw."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from recolor.core.params import Params
 from recolor.evaluation import evaluate as evaluation
 from recolor.evaluation.evaluate import evaluate
 from recolor.evaluation.inception import WeightsUnavailableError
-from recolor.runtime.distributed import Crew
+from recolor.runtime.distributed import DistributedContext
 from recolor.training import loop as training
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted, train_step
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
         norms = [tensor.float().norm().item() for tensor in trained.generator.state_dict().values()]
         told[name] = {"history": trained.history, "norms": norms, "machine": trained.machine}
     told["bf16"] = train_in(folder / "bf16", RECIPES["gan"], "bf16").history
-    told["batch norm"] = test_crew.after_batch_norm(Crew.find())
+    told["batch norm"] = test_crew.after_batch_norm(DistributedContext.find())
     if rank == 1:
         training.train_step = test_training.stopped_in_step(3)  # a signal to this process alone; all have to stop
     try:
