@@ -134,6 +134,11 @@ class ObjectiveParams(Protocol):
     @property
     def adversarial_weight(self) -> float: ...
     @property
+    def balance(self) -> float | None:
+        """The adversarial gradient at the generator's output as a multiple of L1's; None: adversarial_weight decides."""
+        ...
+
+    @property
     def n_critic(self) -> int:
         """Critic steps for one generator step."""
         ...
@@ -158,6 +163,7 @@ class GANParams(Section, frozen=True):
     )  # a list
     l1_weight: Number = Field(ge=0)
     adversarial_weight: Number = Field(ge=0)
+    balance: Annotated[Number, Field(gt=0)] | None = None
     n_critic: ClassVar[int] = 1
     critic_norm: ClassVar[bool] = True
 
@@ -178,6 +184,7 @@ class WGANParams(Section, frozen=True):
     n_critic: int = Field(ge=1, le=1000)
     l1_weight: Number = Field(ge=0)
     adversarial_weight: Number = Field(ge=0)
+    balance: Annotated[Number, Field(gt=0)] | None = None
 
     @property
     def critic_norm(self) -> bool:

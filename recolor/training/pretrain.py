@@ -1,0 +1,34 @@
+"""Pretraining: the generator with L1 alone, before an adversary comes. Both adversarial models start from its weights."""
+
+import math
+
+from pydantic import Field
+from torch.optim import AdamW, Optimizer
+
+from recolor.core.params import Number, Section
+from recolor.models.layers import Generator
+
+
+class PretrainParams(Section, frozen=True):
+    """Section `pretrain`. `epochs` 0 hands on the fresh generator.
+
+    `start`: none, a model folder whose weights training starts from, or shipped for the model that comes with the package.
+    """
+
+    epochs: int = Field(ge=0, le=1_000_000)
+    start: str
+    lr: Number = Field(gt=0, le=1)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: Number = Field(ge=0)
+    clip_norm: Number = Field(gt=0)
+
+    def optimizer(self, generator: Generator) -> Optimizer:
+        """AdamW (Loshchilov and Hutter 2019) on the generator's parameter groups."""
+        return AdamW(generator.parameter_groups(self.lr), self.lr, weight_decay=self.weight_decay, fused=True)
+
+    def rate_factor(self, step: int, steps: int) -> float:
+        """Factor of the learning rates for step 0 to `steps` - 1: linear up over `warmup_steps`, then half a cosine to 0."""
+        warmup = min(self.warmup_steps, steps)
+        if step < warmup:
+            return (step + 1) / warmup
+        return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2

@@ -1,0 +1,32 @@
+"""Pretraining's optimiser and the course of its learning rate."""
+
+from itertools import pairwise
+
+import pytest
+from torch.optim import AdamW
+
+from recolor.models.unet import UNetGenerator, UNetParams
+from recolor.training.pretrain import PretrainParams
+
+PARAMS = PretrainParams(epochs=2, start="none", lr=1e-3, warmup_steps=4, weight_decay=0.02, clip_norm=1)
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
+    factors = [PARAMS.rate_factor(step, 24) for step in range(24)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1]
+    assert factors[4] == 1
+    assert factors[14] == pytest.approx(0.5)  # half way down
+    assert all(one > other for one, other in pairwise(factors[4:]))
+    assert 0 < factors[-1] < 0.01
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_a_run_shorter_than_the_warm_up_still_learns(steps: int) -> None:
+    assert PARAMS.rate_factor(steps - 1, steps) == 1
+
+
+def test_the_optimiser_is_adamw_with_the_settings() -> None:
+    optimizer = PARAMS.optimizer(UNetGenerator(UNetParams(filters=2, downs=3, dropout=0)))
+    assert isinstance(optimizer, AdamW)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (1e-3, 0.02)
