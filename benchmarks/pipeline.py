@@ -19,7 +19,7 @@ from benchmarks import ours, textbook
 from benchmarks.measuring import Budget, Sizes, Worker, in_turn, synchronise
 from benchmarks.table import Row, cores
 from recolor.core.params import Params
-from recolor.dataset.batches import Feed
+from recolor.dataset.batches import BatchLoader
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation import features, inception
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
@@ -27,7 +27,6 @@ from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
-from recolor.runtime.distributed import DistributedContext
 
 WORKERS = 2  # of the textbook's DataLoader
 
@@ -78,7 +77,7 @@ def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: floa
 
 def _own_batches(sizes: Sizes, photos: CachedPhotos) -> Generator[Tensor]:
     """Endless."""
-    source = Feed(photos, sizes.batch, True, 1, ours.device(), DistributedContext(), "auto")
+    source = BatchLoader(photos, sizes.batch, True, 1, ours.device(), "auto")
     epoch = 0
     while True:
         yield from source.epoch(epoch)

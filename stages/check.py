@@ -13,7 +13,7 @@ def main() -> None:
     text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 
     from recolor.core.errors import UserError
-    from recolor.core.storage import room_for, whole
+    from recolor.core.storage import atomic_file, check_disk_space
     from stages.settings import check, check_machine
 
     def unchanged() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     for dataset in check(paths.PARAMS):
         check_machine(paths.PARAMS, dataset, paths.HOME)
     at_end(unchanged)
-    with room_for("a line of text", paths.CHECKED.parent), whole(paths.CHECKED) as path:
+    with check_disk_space("a line of text", paths.CHECKED.parent), atomic_file(paths.CHECKED) as path:
         path.write_text("every setting is valid\n")
 
 

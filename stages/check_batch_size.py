@@ -14,7 +14,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     """
     from pydantic import PositiveInt
 
-    from recolor.core.storage import room_for, whole
+    from recolor.core.storage import atomic_file, check_disk_space
     from recolor.dataset.shards import read_table
 
     params = read_params(dataset)
@@ -24,7 +24,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
         name = f"{params.recipe}.train.batch_size"
         raise UserError(f"{paths.PARAMS}: {name}: got {size}; takes at most the {photos} photos to train on")
     output = paths.batch_checked(dataset)
-    with room_for("a line of text", output.parent), whole(output) as path:
+    with check_disk_space("a line of text", output.parent), atomic_file(output) as path:
         path.write_text("the dataset holds a batch\n")
 
 

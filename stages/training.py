@@ -15,7 +15,7 @@ from accelerate import PartialState
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params
-from recolor.core.storage import room_for, whole, whole_folder
+from recolor.core.storage import atomic_file, atomic_folder, check_disk_space
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.folder import save_generator, weights_sha256
@@ -98,11 +98,11 @@ def _finish(checkpoints: Checkpoints, dataset: str, name: str) -> None:
 
 
 def _write(name: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
-    with whole_folder(paths.model(dataset, name), "the model") as folder:
+    with atomic_folder(paths.model(dataset, name), "the model") as folder:
         save_generator(folder, trained.generator, {**card, "machine": trained.machine})
         _write_rows(folder / "history.csv", trained.history)
     timings = paths.timings(dataset, name)
-    with room_for("the timings", timings.parent), whole(timings) as path:
+    with check_disk_space("the timings", timings.parent), atomic_file(timings) as path:
         _write_rows(path, trained.timings)
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from urllib3.exceptions import MaxRetryError
 
 from recolor.core.errors import UserError
-from recolor.core.storage import room_for
+from recolor.core.storage import check_disk_space
 
 CHUNK = 2**16  # what a broken connection loses at most
 LONG = 10**9  # bytes that take some seconds to hash, and are told of before
@@ -164,7 +164,7 @@ def _attempt(file: RemoteFile, part: Path, timeout: float) -> None:
         if file.size is not None and total not in (None, file.size):
             raise _Failed(f"the server offers {total:,} bytes where the file has {file.size:,}")
         total = total or file.size
-        with room_for(file.name, part.parent, total and total - start):
+        with check_disk_space(file.name, part.parent, total and total - start):
             _receive(answer, part, start, total, file.name)
     if total is not None and _size(part) != total:
         raise _Failed(f"it breaks off after {_size(part):,} of {total:,} bytes")

@@ -17,7 +17,7 @@ class DiskFull(UserError):
 
 
 @contextlib.contextmanager
-def room_for(what: str, folder: Path, needed: int | None = None) -> Iterator[None]:
+def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iterator[None]:
     """Around the writing of `what` into `folder`, which it creates. `needed`: bytes, None where nobody knows beforehand.
 
     Raises DiskFull before anything is written where the room is too small, and where the disk fills on the way.
@@ -69,7 +69,7 @@ def _megabytes(count: int) -> str:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and goes away when it does not.
 
     A file that is replaced, not written into: what DVC linked into its cache stays as it is.
@@ -95,15 +95,15 @@ def synchronise(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path, what: str, needed: int | None = None) -> Iterator[Path]:
+def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[Path]:
     """An empty folder that becomes `out`, in the place of an older one, when the block ends well, and goes away otherwise.
 
-    Raises DiskFull, as `room_for`, and UserError while another process writes `out`.
+    Raises DiskFull, as `check_disk_space`, and UserError while another process writes `out`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (out.with_name(f".{out.name}.{state}") for state in ("unfinished", "old"))
     try:
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), room_for(what, out.parent, needed):
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), check_disk_space(what, out.parent, needed):
             _remove(unfinished, old)  # of a run that was killed
             try:
                 unfinished.mkdir()

@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recolor.runtime.distributed import DistributedContext
-
 FREE_SHARE = 0.25  # of a GPU's free memory may go to the photos: networks, gradients and activations take the rest
 CHUNK = 256  # photos on their way to the device at once
 
@@ -24,13 +22,13 @@ class Photos(Protocol):
     shape: tuple[int, int, int]  # of one photo: (3, H, W)
 
     def __len__(self) -> int: ...
-    def half(self, indices: NDArray[np.intp]) -> Tensor:
+    def read_fp16(self, indices: NDArray[np.intp]) -> Tensor:
         """(B, 3, H, W) normalised Lab in float16, which is what the cache holds: 393 kB a photo at 256x256."""
         ...
 
 
-class Feed:
-    """Batches of `photos` on `device`, (batch_size / distributed.world_size, 3, H, W), float32, channels_last.
+class BatchLoader:
+    """Batches of `photos` on `device`, (batch_size / world_size, 3, H, W), float32, channels_last.
 
     `on_device` keeps the photos there; auto does so on a GPU with room for them. Elsewhere they stay where they are, in the
     system's page cache, and a thread reads one batch ahead. Either way it is float16 that goes to the device, which widens
@@ -44,15 +42,17 @@ class Feed:
         flip: bool,
         seed: int,
         device: torch.device,
-        distributed: DistributedContext,
         on_device: Literal["auto"] | bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.photos = photos
         self.batch_size = batch_size
         self.flip = flip
         self.seed = seed
         self.device = device
-        self.distributed = distributed
+        self.rank = rank
+        self.world_size = world_size
         keep = on_device is True or (on_device == "auto" and _fits(photos, device))
         self.held = _copy(photos, device) if keep else None
 
@@ -63,7 +63,7 @@ class Feed:
         mirrored = rng.random(len(self.photos)) < (0.5 if self.flip else 0)
         steps = len(self.photos) // self.batch_size
         batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)[first:]
-        chosen = np.ascontiguousarray(self.distributed.local_shard(batches.T).T)
+        chosen = np.ascontiguousarray(np.split(batches, self.world_size, axis=1)[self.rank])
         # Both go to the device once an epoch: a copy out of ordinary memory waits for all that the device has been given to do.
         mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
         if self.held is None:
@@ -76,7 +76,7 @@ class Feed:
         on_cpu, on_gpu = self.device.type == "cpu", self.device.type == "cuda"
 
         def read(batch: int) -> Tensor:
-            half = self.photos.half(chosen[batch])
+            half = self.photos.read_fp16(chosen[batch])
             if on_cpu:
                 return _finished(half, mirror[batch])  # beside the step before it
             return half.pin_memory() if on_gpu else half
@@ -105,7 +105,7 @@ def _copy(photos: Photos, device: torch.device) -> Tensor:
     """All of `photos` on a device."""
     held = torch.empty(len(photos), *photos.shape, dtype=torch.float16, device=device)
     for chunk in np.array_split(np.arange(len(photos)), -(-len(photos) // CHUNK)):
-        held[chunk[0] : chunk[-1] + 1] = photos.half(chunk)
+        held[chunk[0] : chunk[-1] + 1] = photos.read_fp16(chunk)
     return held
 
 

@@ -189,9 +189,9 @@ class CachedPhotos:
 
     def __getitem__(self, indices: "Sequence[int] | NDArray[np.integer] | Tensor") -> "Tensor":
         """Photos at `indices`, in that order: float32, (B, 3, H, W), normalised L, a, b in [-1, 1]."""
-        return self.half(indices).float()
+        return self.read_fp16(indices).float()
 
-    def half(self, indices: "Sequence[int] | NDArray[np.integer] | Tensor") -> "Tensor":
+    def read_fp16(self, indices: "Sequence[int] | NDArray[np.integer] | Tensor") -> "Tensor":
         """The same as float16, the way it is stored: half the bytes on the way to a GPU, which widens them for nothing."""
         import torch
 
@@ -214,8 +214,8 @@ class CachedPhotos:
         return torch.from_numpy(batch)
 
     def verified(self, indices: Sequence[int]) -> "Tensor":
-        """What `half` gives; raises CacheError unless each tensor is the one that the manifest names in its place."""
-        batch = self.half(indices)
+        """What `read_fp16` gives; raises CacheError unless each tensor is the one that the manifest names in its place."""
+        batch = self.read_fp16(indices)
         for row, tensor in zip(indices, batch.numpy(), strict=True):
             if hashlib.sha256(tensor).hexdigest() != self.manifest["tensor_sha256"][row]:
                 raise self._broken(f"the tensor in row {row} is not that of {self.manifest['path'][row]!r}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from recolor.core.errors import UserError
 from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
-from recolor.core.storage import whole_folder
+from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import CachedPhotos, write_table
 from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
@@ -93,7 +93,7 @@ def evaluate(
         if not distributed.is_main:
             return pd.DataFrame()
         summary, table = pd.DataFrame(scores), pd.concat(tables, ignore_index=True)
-        with whole_folder(out, "the scores") as folder:
+        with atomic_folder(out, "the scores") as folder:
             summary.to_csv(folder / "scores.csv", index=False)
             write_table(table.drop(columns="group"), folder / "photos.csv")
             examples = choose_examples(table, params.examples, seed)

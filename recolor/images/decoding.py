@@ -73,12 +73,12 @@ def decode(file: Path | bytes, crop: tuple[int, int, int, int] | None = None) ->
 @contextlib.contextmanager
 def opened(file: Path | bytes) -> Iterator[Image.Image]:
     """The photo in `file` as Pillow opens it, recognised and not yet decoded. What goes wrong in the block is a PhotoError."""
-    with told(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
+    with translate_errors(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
         yield _recognise(stream)
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Around the decoding of a photo: what goes wrong is a PhotoError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters is raised

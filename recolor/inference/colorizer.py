@@ -20,7 +20,7 @@ from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
-from recolor.images.decoding import PhotoError, to_srgb, told
+from recolor.images.decoding import PhotoError, to_srgb, translate_errors
 from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import load_generator, read_card
@@ -93,7 +93,7 @@ class Colorizer:
             return []
         if not isinstance(photos, list | tuple):
             return self([photos], size=size, upsampling=upsampling, strength=strength)[0]
-        with told():
+        with translate_errors():
             images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
         for image, predicted in zip(images, self.predict(images, size), strict=True):
             self.paint(image, predicted, upsampling, strength)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from recolor.core.errors import UserError
-from recolor.core.storage import whole
+from recolor.core.storage import atomic_file
 from recolor.models.folder import (
     CARD,
     ModelError,
@@ -95,7 +95,7 @@ def export(model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: b
     card |= {"scores": list(scores) or card.get("scores", [])}
     with _writing(out):
         save_generator(out, generator, card)
-        with whole(out / "README.md") as path:
+        with atomic_file(out / "README.md") as path:
             path.write_text(model_card(card))
 
 
@@ -138,7 +138,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as path:
+        with atomic_file(file) as path:
             program.save(path, external_data=False)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.core.storage import room_for, whole
+from recolor.core.storage import atomic_file, check_disk_space
 from recolor.images.color import AB_SCALE, L_CENTRE
 from recolor.models.generators import GENERATORS, GeneratorParams, build_generator
 from recolor.models.layers import Generator
@@ -52,7 +52,7 @@ def save_generator(
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in generator.state_dict().items()
     }
-    with room_for("the model", directory, tensor_bytes(weights)), whole(directory / WEIGHTS) as path:
+    with check_disk_space("the model", directory, tensor_bytes(weights)), atomic_file(directory / WEIGHTS) as path:
         save_tensors(weights, path)
     content = {
         "format": FORMAT,
@@ -60,7 +60,7 @@ def save_generator(
         "normalisation": NORMALISATION,
         **card,
     }
-    with room_for("the model", directory), whole(directory / CARD) as path:
+    with check_disk_space("the model", directory), atomic_file(directory / CARD) as path:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -22,9 +22,9 @@ from pydantic import Field
 from recolor.core.errors import UserError
 from recolor.core.params import Number, Section, Seed
 from recolor.core.progress import progress
-from recolor.core.storage import whole_folder
+from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
-from recolor.preprocessing.conversion import Rejected, Source, convert, lost
+from recolor.preprocessing.conversion import ListedPhoto, Rejected, convert, lost
 from recolor.preprocessing.workers import ordered_map
 
 
@@ -36,7 +36,7 @@ class CacheParams(Section, frozen=True):
 
 
 @dataclass(frozen=True)
-class Counts:
+class CacheCounts:
     """What became of the photos listed: `train` + `test` + those rejected, by kind of reason."""
 
     train: int
@@ -65,7 +65,7 @@ def build(
     seed: int,
     processes: int | None = None,
     dataset: str = "DATASET",
-) -> Counts:
+) -> CacheCounts:
     """Writes the cache of `listing` (see `sources.fetch`), whose paths are relative to `root`, as the folder `out`.
 
     The result is the same, bit for bit, for any number of processes and any order of the listing. `out` appears when it
@@ -81,7 +81,7 @@ def build(
     # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
     readable = int((photos["sha256"] != "").sum())
     needed = (readable + min(readable, SHARD)) * (tensor_bytes(params.size) + 1000)
-    with whole_folder(out, f"the cache {out}", needed) as unfinished:
+    with atomic_folder(out, f"the cache {out}", needed) as unfinished:
         return _write(photos, copies, root, unfinished, params, processes, dataset)
 
 
@@ -105,14 +105,14 @@ def _write(
     params: CacheParams,
     processes: int,
     dataset: str,
-) -> Counts:
+) -> CacheCounts:
     work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
-    sources = (Source(*row) for row in photos[list(Source._fields)].itertuples(index=False, name=None))
+    listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
     used: list[int] = []
     accepted: list[tuple[object, ...]] = []
     reasons: dict[int, str] = {}
     with (
-        closing(ordered_map(work, sources, processes, lost)) as results,
+        closing(ordered_map(work, listed, processes, lost)) as results,
         ShardWriter(folder, (3, params.size, params.size)) as shards,
     ):
         for place, result in enumerate(progress(results, len(photos), "preprocess")):
@@ -135,7 +135,7 @@ def _write(
     manifest.insert(1, "row", [*range(train), *range(len(used) - train)])
     write_table(manifest, folder / "manifest.csv")
     write_table(rejected, folder / "rejected.csv")
-    return Counts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
+    return CacheCounts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
 
 
 def _check_groups(dataset: str, groups: int, rejected: pd.DataFrame, listed: int) -> None:

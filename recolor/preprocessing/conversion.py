@@ -14,7 +14,7 @@ from recolor.images.color import AB_SCALE, rgb_to_lab
 from recolor.images.decoding import PhotoError, decode, is_photo, locate, open_file
 
 
-class Source(NamedTuple):
+class ListedPhoto(NamedTuple):
     """What to read, as `photos.listed_name` writes it, and what it was when it was listed."""
 
     path: str
@@ -40,19 +40,19 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def convert(source: Source, root: Path, size: int, min_chroma: float) -> Converted | Rejected:
+def convert(photo: ListedPhoto, root: Path, size: int, min_chroma: float) -> Converted | Rejected:
     """Reads, decodes, squeezes the whole photo to size x size as pix2pix does (bicubic) and goes to normalised Lab.
 
     JPEG's own down-scaling is not used: it is another filter, with another result.
     """
     try:
-        with open_file(locate(root, source.path)) as file:
-            if not is_photo(source.path):
+        with open_file(locate(root, photo.path)) as file:
+            if not is_photo(photo.path):
                 return Rejected("not a photo by its name")
-            content = file.read(source.size + 1)
-        if len(content) != source.size or hashlib.sha256(content).hexdigest() != source.sha256:
+            content = file.read(photo.size + 1)
+        if len(content) != photo.size or hashlib.sha256(content).hexdigest() != photo.sha256:
             return Rejected("changed since it was listed")
-        crop = tuple(int(edge) for edge in source.crop.split(",")) if source.crop else None
+        crop = tuple(int(edge) for edge in photo.crop.split(",")) if photo.crop else None
         image = decode(content, cast("tuple[int, int, int, int] | None", crop))
     except PhotoError as error:
         return Rejected(str(error))
@@ -64,6 +64,6 @@ def convert(source: Source, root: Path, size: int, min_chroma: float) -> Convert
     return Converted(image.width, image.height, chroma, hashlib.sha256(tensor).hexdigest(), tensor)
 
 
-def lost(source: Source, limit: float | None) -> Rejected:
+def lost(photo: ListedPhoto, limit: float | None) -> Rejected:
     """What is said of a photo that took its process with it, or more than `limit` seconds."""
     return Rejected("crashed the process that decoded it" if limit is None else f"took more than {limit:g} s to decode")

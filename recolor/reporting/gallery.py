@@ -18,7 +18,7 @@ from torch import nn
 
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
-from recolor.core.storage import whole_folder
+from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
@@ -76,7 +76,7 @@ def write_gallery(
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
     where = RuntimeContext.find(device).device
     generators = {name: load_generator(folder, where) for name, folder in models.items()}
-    with whole_folder(out, f"the gallery of {dataset}") as folder:
+    with atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
         for row, pictures in _coloured(photos, rows, generators, where):
             for name, picture in pictures.items():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recolor.core.errors import UserError
-from recolor.core.storage import room_for, synchronise
+from recolor.core.storage import check_disk_space, synchronise
 from recolor.evaluation.metrics import METRICS, SPLITS
 from recolor.reporting.figures import NAMES, bars, curves, image_grid, tradeoff
 from recolor.reporting.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
@@ -38,7 +38,7 @@ def write(results: Sequence[Results], loss: str, out: Path) -> None:
     new = out / ".new"
     shutil.rmtree(new, ignore_errors=True)
     try:
-        with room_for("the report", out):
+        with check_disk_space("the report", out):
             _write(results, loss, new)
             synchronise(new)
             _replace(new, out)

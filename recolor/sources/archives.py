@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol, Self
 
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
-from recolor.core.storage import room_for
+from recolor.core.storage import check_disk_space
 
 MAX_RATIO = 100  # contents to archive, in bytes: photos are compressed already and come to about 1
 # Bytes of a tar's long name or pax header. Names have some hundreds; tarfile reads such a header whole, and until 3.11.9 in a
@@ -70,7 +70,7 @@ def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
     missing = [member for member in wanted if not _is_there(folder / member.name, member)]
     with (
         _telling(archive),
-        room_for(f"unpacking {archive.name}", folder, sum(member.size for member in missing)),
+        check_disk_space(f"unpacking {archive.name}", folder, sum(member.size for member in missing)),
         _reading(archive) as read,
     ):
         for member in progress(missing, desc=f"unpacking {archive.name}"):

@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from recolor.core.progress import progress
-from recolor.core.storage import room_for, whole
+from recolor.core.storage import atomic_file, check_disk_space
 from recolor.images.decoding import PhotoError, is_photo, locate, open_file
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
@@ -43,7 +43,7 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
     """As CSV, whole or not at all."""
     text = listing.to_csv(index=False, lineterminator="\n").encode()
-    with room_for("the listing", file.parent, len(text)), whole(file) as part:
+    with check_disk_space("the listing", file.parent, len(text)), atomic_file(file) as part:
         part.write_bytes(text)
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor
 
-from recolor.core.storage import room_for, whole
+from recolor.core.storage import atomic_file, check_disk_space
 from recolor.models.folder import save_tensors, tensor_bytes
 
 
@@ -39,7 +39,7 @@ class Checkpoints:
     def take(self) -> str | None:
         """Holds the folder until `release` or the process's end, however it ends; returns the pid of who holds it instead."""
         holder = self.folder / "pid"
-        with room_for("the lock of the checkpoints", self.folder):
+        with check_disk_space("the lock of the checkpoints", self.folder):
             try:
                 self._lock.acquire()
             except Timeout:
@@ -62,11 +62,11 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         tree = _split(state, "", tensors)
         path = self.folder / f"{number:09d}.safetensors"
-        with room_for("a checkpoint", self.folder, tensor_bytes(tensors)):
-            with whole(path) as temporary:
+        with check_disk_space("a checkpoint", self.folder, tensor_bytes(tensors)):
+            with atomic_file(path) as temporary:
                 save_tensors(tensors, temporary)
                 digest = _digest(temporary, tree)
-            with whole(path.with_suffix(".json")) as temporary:
+            with atomic_file(path.with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
         states = sorted(self.folder.glob("*.json"))
         kept = [state for state in states if state.stem <= path.stem][-self.KEPT :]  # any later one was found damaged
@@ -109,7 +109,7 @@ class Checkpoints:
         """Notes that the run has ended well with the model `made`. Its last state stays: until the model is recorded, going on
         from there is the only way back to it that costs seconds."""
         self._remove(sorted(self.folder.glob("*.json"))[:-1])
-        with room_for("a line of text", self.folder), whole(self.folder / self.MADE) as path:
+        with check_disk_space("a line of text", self.folder), atomic_file(self.folder / self.MADE) as path:
             path.write_text(made)
 
     def remove_finished(self, made: str | None = None) -> None:

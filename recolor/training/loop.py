@@ -21,7 +21,7 @@ from recolor.core.params import Section, Seed
 from recolor.core.progress import progress
 from recolor.core.signals import stop_signals
 from recolor.dataset.augment import AugmentParams
-from recolor.dataset.batches import Feed, Photos
+from recolor.dataset.batches import BatchLoader, Photos
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.layers import Generator
 from recolor.models.objectives import Objective, ObjectiveParams
@@ -221,7 +221,10 @@ def train(
             say,
         )
         place = _resume(checkpoints, players, distributed, say)
-        feed = Feed(photos, params.batch_size, augment.flip, seed, context.device, distributed, runtime.data_on_device)
+        feed = BatchLoader(
+            *(photos, params.batch_size, augment.flip, seed, context.device, runtime.data_on_device),
+            *(distributed.rank, distributed.world_size),
+        )
         saved = time.monotonic()
         for epoch in range(place.epoch, params.epochs):
             rate = recipe.lr * _decay(epoch, params)

@@ -16,7 +16,7 @@ from server import Server
 
 from recolor.core import downloads
 from recolor.core.downloads import DownloadError, Patience, RemoteFile, download
-from recolor.core.storage import DiskFull, room_for
+from recolor.core.storage import DiskFull, check_disk_space
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
 IMPATIENT = Patience(timeout=20, attempts=3, wait=0.01)
@@ -218,10 +218,13 @@ def test_a_disk_that_fills_while_downloading(server: Server, small_disk: Path) -
 
 def test_a_device_that_is_always_full(tmp_path: Path) -> None:
     """The same where no disk can be mounted."""
-    with pytest.raises(DiskFull, match="disk full: the listing does not fit"), room_for("the listing", tmp_path):
+    with (
+        pytest.raises(DiskFull, match="disk full: the listing does not fit"),
+        check_disk_space("the listing", tmp_path),
+    ):
         Path("/dev/full").write_bytes(b"photos")
 
 
 def test_other_faults_are_not_called_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), room_for("the listing", tmp_path):
+    with pytest.raises(FileNotFoundError), check_disk_space("the listing", tmp_path):
         (tmp_path / "nothing").read_bytes()

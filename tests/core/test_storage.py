@@ -13,10 +13,11 @@ from conftest import mounted
 from filelock import FileLock
 
 from recolor.core.errors import UserError
-from recolor.core.storage import DiskFull, whole, whole_folder
-from recolor.models import folder as checkpoint
+from recolor.core.storage import DiskFull, atomic_file, atomic_folder
+from recolor.models import folder as model_folder
 from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
+from recolor.training import checkpoints as run_checkpoints
 from recolor.training.checkpoints import Checkpoints
 
 
@@ -27,7 +28,8 @@ def state(kilobytes: int) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def unforeseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if another program took the room after it was asked for."""
-    monkeypatch.setattr(checkpoint, "_bytes", lambda tensors: 0)
+    for module in (model_folder, run_checkpoints):
+        monkeypatch.setattr(module, "tensor_bytes", lambda tensors: 0)
 
 
 def never(line: str) -> None:
@@ -59,7 +61,7 @@ def test_a_disk_that_fills_during_a_checkpoint_leaves_the_last_one(small_disk: P
 @pytest.mark.usefixtures("unforeseen")
 def test_a_disk_that_fills_during_a_model_leaves_no_model(small_disk: Path) -> None:
     generator = UNetGenerator(UNetParams(filters=32, downs=4, dropout=0.5))
-    with pytest.raises(DiskFull, match="the model"), whole_folder(small_disk / "gan", "the model") as folder:
+    with pytest.raises(DiskFull, match="the model"), atomic_folder(small_disk / "gan", "the model") as folder:
         save_generator(folder, generator, {})
     assert {path.name for path in small_disk.iterdir()} <= {".gan.lock"}
 
@@ -69,7 +71,7 @@ def test_a_disk_without_room_for_another_file_says_so(tmp_path: Path) -> None:
         r"^disk full: {} takes another file, and .* has no inode left for one, with \d\.\d MB free: delete some files"
     )
     with mounted(tmp_path / "disk", "size=8m,nr_inodes=20") as disk:
-        with pytest.raises(DiskFull, match=line.format("a folder")), whole_folder(disk / "out", "a folder") as folder:
+        with pytest.raises(DiskFull, match=line.format("a folder")), atomic_folder(disk / "out", "a folder") as folder:
             for number in range(30):
                 (folder / str(number)).touch()
         assert {path.name for path in disk.iterdir()} <= {".out.lock"}
@@ -94,11 +96,11 @@ def test_all_is_on_the_disk_before_it_has_its_name(kind: str, tmp_path: Path, mo
     for function, what in (("fsync", "synchronised"), ("rename", "named"), ("replace", "named")):
         monkeypatch.setattr(os, function, noted(what, getattr(os, function)))
     if kind == "file":
-        with whole(tmp_path / kind) as file:
+        with atomic_file(tmp_path / kind) as file:
             file.write_text("text")
         files = [tmp_path / kind]
     else:
-        with whole_folder(tmp_path / kind, "a folder") as folder:
+        with atomic_folder(tmp_path / kind, "a folder") as folder:
             (folder / "below").mkdir()
             for path in (folder / "file", folder / "below" / "file"):
                 path.write_text("text")
@@ -139,12 +141,12 @@ def test_a_file_larger_than_the_system_allows_is_a_line_too(tmp_path: Path) -> N
 
 def test_a_failure_leaves_the_file_and_the_folder_that_were_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
-    with pytest.raises(ZeroDivisionError), whole(tmp_path / "file") as path:
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "file") as path:
         path.write_text("half")
         1 / 0  # noqa: B018
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old").touch()
-    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "folder", "a folder") as folder:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "folder", "a folder") as folder:
         (folder / "half").touch()
         1 / 0  # noqa: B018
     assert (tmp_path / "file").read_text() == "old"
@@ -158,9 +160,9 @@ def test_what_is_linked_elsewhere_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("file", "folder/file"):
         os.link(tmp_path / "cached", tmp_path / name)
-    with whole(tmp_path / "file") as path:
+    with atomic_file(tmp_path / "file") as path:
         path.write_text("new")
-    with whole_folder(tmp_path / "folder", "a folder") as folder:
+    with atomic_folder(tmp_path / "folder", "a folder") as folder:
         (folder / "file").write_text("new")
     assert (tmp_path / "cached").read_text() == "old"
     assert [(tmp_path / name).read_text() for name in ("file", "folder/file")] == ["new", "new"]
@@ -170,6 +172,6 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".out.lock"),
         pytest.raises(UserError, match="out is being written by another process"),
-        whole_folder(tmp_path / "out", "a folder"),
+        atomic_folder(tmp_path / "out", "a folder"),
     ):
         pass

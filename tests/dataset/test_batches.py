@@ -9,44 +9,43 @@ from test_loop import MadePhotos
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recolor.dataset.batches import CHUNK, Feed
-from recolor.runtime.distributed import DistributedContext
+from recolor.dataset.batches import CHUNK, BatchLoader
 
 CPU = torch.device("cpu")
 ELSEWHERE = torch.device("meta")  # a device that every machine has: shapes without numbers
 
 
-def feed(photos: MadePhotos, distributed: DistributedContext | None = None, on_device: bool = False) -> Feed:
-    return Feed(photos, 4, True, 1, CPU, distributed or DistributedContext(), on_device)
+def loader(photos: MadePhotos, **options: Any) -> BatchLoader:
+    return BatchLoader(photos, 4, True, 1, CPU, **options)
 
 
-def epoch(source: Feed, number: int = 0, first: int = 0) -> Tensor:
+def epoch(source: BatchLoader, number: int = 0, first: int = 0) -> Tensor:
     return torch.stack(list(source.epoch(number, first)))
 
 
 def test_an_epoch_goes_on_where_it_was_left() -> None:
-    source = feed(MadePhotos(18))
+    source = loader(MadePhotos(18))
     assert torch.equal(epoch(source, first=2), epoch(source)[2:])
     assert len(epoch(source)) == 4  # two photos sit it out
     assert not torch.equal(epoch(source, 1), epoch(source, 0))
 
 
 def test_an_epoch_that_was_left_at_its_end_has_nothing_more() -> None:
-    assert list(feed(MadePhotos(12)).epoch(0, 3)) == []
+    assert list(loader(MadePhotos(12)).epoch(0, 3)) == []
 
 
 def test_the_processes_shares_make_up_the_batch() -> None:
     photos = MadePhotos(12)
-    shares = [epoch(feed(photos, DistributedContext(rank, 2))) for rank in (0, 1)]
-    assert torch.equal(torch.cat(shares, dim=1), epoch(feed(photos)))
+    shares = [epoch(loader(photos, rank=rank, world_size=2)) for rank in (0, 1)]
+    assert torch.equal(torch.cat(shares, dim=1), epoch(loader(photos)))
 
 
 def test_photos_on_the_device_make_the_same_batches() -> None:
     photos = MadePhotos(CHUNK + 10, size=2)
-    held = feed(photos, on_device=True)
+    held = loader(photos, on_device=True)
     assert held.held is not None
     assert held.held.dtype == torch.float16
-    expected = epoch(feed(photos))
+    expected = epoch(loader(photos))
     photos.asked.clear()
     assert torch.equal(epoch(held), expected)
     assert not photos.asked
@@ -54,7 +53,7 @@ def test_photos_on_the_device_make_the_same_batches() -> None:
 
 def test_on_a_cpu_auto_leaves_the_photos_where_they_are() -> None:
     photos = MadePhotos(12)
-    assert Feed(photos, 4, True, 1, CPU, DistributedContext(), "auto").held is None
+    assert BatchLoader(photos, 4, True, 1, CPU, "auto").held is None
 
 
 class Copies(TorchDispatchMode):
@@ -73,7 +72,7 @@ class Copies(TorchDispatchMode):
 
 @pytest.mark.parametrize("on_device", [True, False])
 def test_a_batch_goes_to_the_device_once_as_float16_and_not_at_all_where_it_lies_there(on_device: bool) -> None:
-    source = Feed(MadePhotos(12), 4, True, 1, ELSEWHERE, DistributedContext(), on_device)
+    source = BatchLoader(MadePhotos(12), 4, True, 1, ELSEWHERE, on_device)
     with Copies() as copies:
         batches = source.epoch(0)
         copies.seen.clear()  # the order of the epoch and who is mirrored go there once
@@ -87,14 +86,14 @@ def test_a_batch_goes_to_the_device_once_as_float16_and_not_at_all_where_it_lies
 def test_batches_are_channels_last_and_the_photos_themselves_stay_as_they_were() -> None:
     photos = MadePhotos(12)
     before = photos.lab.clone()
-    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in feed(photos).epoch(0))
+    assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in loader(photos).epoch(0))
     assert torch.equal(photos.lab, before)
 
 
 def test_an_unreadable_photo_is_an_error_and_not_a_hang() -> None:
     class Broken(MadePhotos):
-        def half(self, indices: np.ndarray) -> Tensor:
+        def read_fp16(self, indices: np.ndarray) -> Tensor:
             raise OSError("no such page")
 
     with pytest.raises(OSError, match="no such page"):
-        epoch(feed(Broken(12)))
+        epoch(loader(Broken(12)))

@@ -87,7 +87,7 @@ def evaluate(folder: Path) -> Job:
         evaluation.evaluate(folder / "cache", models, folder / str(seed), params, RuntimeParams(device="cpu"), seed)
 
     def write(out: Path, seed: int) -> None:
-        with evaluation.whole_folder(out, "the scores") as new:
+        with evaluation.atomic_folder(out, "the scores") as new:
             for path in (folder / str(seed)).iterdir():
                 (new / path.name).write_bytes(path.read_bytes())
 

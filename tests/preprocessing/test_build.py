@@ -30,7 +30,7 @@ from recolor.dataset.shards import CachedPhotos, CacheError
 from recolor.images.color import lab_to_rgb
 from recolor.images.folders import walk
 from recolor.preprocessing import build as cache
-from recolor.preprocessing.build import CacheParams, Counts, build
+from recolor.preprocessing.build import CacheCounts, CacheParams, build
 from recolor.sources.listing import listing_of
 
 PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
@@ -73,13 +73,13 @@ def listing(photos: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def built(photos: Path, listing: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Counts]:
+def built(photos: Path, listing: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CacheCounts]:
     out = tmp_path_factory.mktemp("cache") / "built"
     return out, build(listing, photos, out, PARAMS, 42, processes=1)
 
 
 @pytest.fixture
-def copy(built: tuple[Path, Counts], tmp_path: Path) -> Path:
+def copy(built: tuple[Path, CacheCounts], tmp_path: Path) -> Path:
     """A cache that a test may spoil."""
     return shutil.copytree(built[0], tmp_path / "copy")
 
@@ -89,7 +89,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_photo_listed_is_used_or_rejected_with_its_reason(
-    built: tuple[Path, Counts], listing: pd.DataFrame
+    built: tuple[Path, CacheCounts], listing: pd.DataFrame
 ) -> None:
     out, counts = built
     manifest, rejected = (shards.read_table(out / name) for name in ("manifest.csv", "rejected.csv"))
@@ -108,7 +108,7 @@ def test_every_photo_listed_is_used_or_rejected_with_its_reason(
     assert str(counts).startswith("26 listed, 21 used: 15 train, 6 test; left out 5: 1 duplicate, 1 changed since")
 
 
-def test_a_tensor_is_the_photo_squeezed_and_in_lab(built: tuple[Path, Counts], photos: Path) -> None:
+def test_a_tensor_is_the_photo_squeezed_and_in_lab(built: tuple[Path, CacheCounts], photos: Path) -> None:
     for split in ("train", "test"):
         cached = CachedPhotos(built[0], split)
         for row, entry in cached.manifest.iterrows():
@@ -136,7 +136,7 @@ def test_real_photos_come_back_to_the_last_level(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_bit_identical_for_any_processes_and_order(
-    processes: int, built: tuple[Path, Counts], photos: Path, listing: pd.DataFrame, tmp_path: Path
+    processes: int, built: tuple[Path, CacheCounts], photos: Path, listing: pd.DataFrame, tmp_path: Path
 ) -> None:
     shuffled = listing.sample(frac=1, random_state=processes)
     counts = build(shuffled, photos, tmp_path / "out", PARAMS, 42, processes)
@@ -145,7 +145,7 @@ def test_bit_identical_for_any_processes_and_order(
 
 
 def test_the_split_hangs_on_content_and_seed_not_on_names(
-    built: tuple[Path, Counts], photos: Path, listing: pd.DataFrame, tmp_path: Path
+    built: tuple[Path, CacheCounts], photos: Path, listing: pd.DataFrame, tmp_path: Path
 ) -> None:
     renamed = tmp_path / "renamed"
     renamed.mkdir()
@@ -165,7 +165,7 @@ def test_no_photo_stands_on_both_sides_under_two_names(tmp_path: Path) -> None:
         for name in ("a", "b", "c"):
             (tmp_path / f"{name}{number}.jpg").write_bytes(encoded(picture(number)))
     counts = build(list_photos(tmp_path), tmp_path, tmp_path / "out", PARAMS, 42, processes=1)
-    assert counts == Counts(8, 4, {"duplicate": 24})
+    assert counts == CacheCounts(8, 4, {"duplicate": 24})
     kept = shards.read_table(tmp_path / "out" / "manifest.csv")
     assert kept["sha256"].is_unique
     assert set(kept["path"]) == {f"a{number}.jpg" for number in range(12)}
@@ -205,7 +205,7 @@ def test_the_fraction_is_exact_and_leaves_no_side_empty(
 @pytest.mark.parametrize("fraction", [0.04, 0.37, 0.38, 0.57, 0.7, 0.96])  # 1, 8, 8, 12, 15 and 20 of 21 photos
 def test_shards_part_at_the_boundary_wherever_it_lies(
     fraction: float,
-    built: tuple[Path, Counts],
+    built: tuple[Path, CacheCounts],
     photos: Path,
     listing: pd.DataFrame,
     tmp_path: Path,
@@ -248,7 +248,7 @@ class TestCachedPhotos:
             stored = np.load(many.directory / f"train-{row // 2:03d}.npy")[row % 2]
             np.testing.assert_array_equal(batch[place], stored.astype(np.float32))
             assert hashlib.sha256(stored.tobytes()).hexdigest() == many.manifest["tensor_sha256"][row]
-        assert many.half(order).dtype == torch.float16
+        assert many.read_fp16(order).dtype == torch.float16
         for same in (np.array(order), torch.tensor(order)):
             assert torch.equal(many[same], batch)
 
@@ -261,7 +261,7 @@ class TestCachedPhotos:
 
     def test_a_batch_is_a_copy(self, many: CachedPhotos) -> None:
         before = contents(many.directory)
-        many.half([0])[:] = 0
+        many.read_fp16([0])[:] = 0
         many[[0]][:] = 0
         assert contents(many.directory) == before
 
@@ -282,13 +282,13 @@ class TestCachedPhotos:
     ) -> None:
         build(listing, photos, many.directory, PARAMS, 43, processes=1)
         with pytest.raises(CacheError, match=r"train-000\.npy cannot be read"):
-            many.half([0])
+            many.read_fp16([0])
 
     def test_a_shard_that_was_cut_meanwhile_is_told(self, many: CachedPhotos) -> None:
         os.truncate(many.directory / "train-001.npy", 128 + 6144 + 100)
-        assert len(many.half([2])) == 1
+        assert len(many.read_fp16([2])) == 1
         with pytest.raises(CacheError, match=r"train-001\.npy cannot be read \(it ends too early\)"):
-            many.half([3])
+            many.read_fp16([3])
 
 
 def change_a_value(folder: Path) -> None:

@@ -124,9 +124,9 @@ class Watching(MadePhotos):
         self.back_end = back_end
         self.graphs: list[int] = []
 
-    def half(self, indices: np.ndarray) -> Tensor:
+    def read_fp16(self, indices: np.ndarray) -> Tensor:
         self.graphs.append(self.back_end.graphs)
-        return super().half(indices)
+        return super().read_fp16(indices)
 
 
 def run_small(folder: Path, recipe: ObjectiveParams, photos: MadePhotos, compiled: bool) -> tuple[Trained, list[str]]:

@@ -52,7 +52,7 @@ class MadePhotos:
     def __len__(self) -> int:
         return len(self.lab)
 
-    def half(self, indices: np.ndarray) -> Tensor:
+    def read_fp16(self, indices: np.ndarray) -> Tensor:
         self.asked += indices.tolist()
         return self.lab[indices].half() * (1 if len(self.asked) <= self.spoilt_after else math.nan)
 
