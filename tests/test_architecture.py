@@ -8,7 +8,12 @@ from conftest import ROOT
 
 LEFT = {  # until what they share with test_loop.py is in tests/helpers
     f"tests/{name}.py"
-    for name in ("dataset/test_batches", "helpers/distributed_worker", "runtime/test_compiling", "runtime/test_distributed")
+    for name in (
+        "dataset/test_batches",
+        "helpers/distributed_worker",
+        "runtime/test_compiling",
+        "runtime/test_distributed",
+    )
 }
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py"))
 
