@@ -116,7 +116,7 @@ def test_every_setting_in_the_documents_does_what_it_says(setting: str, params_f
     found = yaml.load(params_file)
     for key in name.split("."):
         found = found[key]
-    wanted = value if "path" in name else yaml.load(value)
+    wanted = value.strip('"') if "path" in name else yaml.load(value)
     assert found | wanted == found if isinstance(wanted, dict) else found == wanted
 
 
