@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -14,32 +15,34 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.measuring import Sizes
-from recolor.core.params import Params
+from recolor.core.params import Params, Recipe
 from recolor.models import unet
-from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
+from recolor.models.generators import GeneratorParams
+from recolor.models.objectives import ADVERSARIAL, GANParams, ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams
-from recolor.models.unet import UNetParams
 from recolor.runtime.devices import Precision, RuntimeContext, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.loop import Players, train_step
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
-retain_heap = retain_heap
 
 
-def objective_params(model: str) -> ObjectiveParams:
-    kinds: dict[str, type] = {"gan": GANParams, "wgan": WGANParams}
-    return Params(PARAMS, recipe="paper").section(model, kinds[model])
+def objective_params(model: str, recipe: Recipe = "paper") -> ObjectiveParams:
+    """A model's section; `l1` is the GAN's without the adversary."""
+    params = Params(PARAMS, recipe=recipe)
+    if model == "l1":
+        found: GANParams = params.section("gan", GANParams)
+        return found.model_copy(update={"adversarial_weight": 0})
+    return params.section(model, ADVERSARIAL[model])
 
 
-def networks(sizes: Sizes) -> tuple[UNetParams, DiscriminatorParams]:
-    params = Params(PARAMS, recipe="paper")
-    generator = params.section("generator", UNetParams)
+def networks(sizes: Sizes, recipe: Recipe = "paper") -> tuple[Any, DiscriminatorParams]:
+    params = Params(PARAMS, recipe=recipe)
+    generator = params.section("generator", GeneratorParams)
+    if generator.kind == "unet":
+        generator = generator.model_copy(update={"filters": sizes.filters, "downs": sizes.downs})
     discriminator = params.section("discriminator", DiscriminatorParams)
-    return (
-        generator.model_copy(update={"filters": sizes.filters, "downs": sizes.downs}),
-        discriminator.model_copy(update={"filters": sizes.filters}),
-    )
+    return generator, discriminator.model_copy(update={"filters": sizes.filters})
 
 
 def device() -> torch.device:
@@ -61,10 +64,17 @@ def as_in_training() -> Iterator[None]:
 class Trainer:
     """One step after another, as in recolor.training.loop; to be used within `as_in_training`."""
 
-    def __init__(self, sizes: Sizes, model: str, precision: Precision = "auto", compiled: bool = False) -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        model: str,
+        precision: Precision = "auto",
+        compiled: bool = False,
+        recipe: Recipe = "paper",
+    ) -> None:
         self.context = RuntimeContext.find(precision=precision)
-        self.params = objective_params(model)
-        self.players = Players(*networks(sizes), self.params, self.context.device)
+        self.params = objective_params(model, recipe)
+        self.players = Players(*networks(sizes, recipe), self.params, self.context.device)
         self.objective = self.params.objective()
         self.steps = 0
         if compiled:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import ours, textbook
 from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn, peak_memory
 from benchmarks.table import Row
+from recolor.models.generators import build_generator
 
 GPU = torch.cuda.is_available()
 TURN = 20 if GPU else 1  # steps between two looks at the clock: on a GPU the host runs ahead
@@ -91,9 +92,19 @@ def groups(sizes: Sizes) -> list[Group]:
     else:
         switches.append(Side("recolor, heap not retained", auto, _own, ("gan", auto)))
         switches.append(Side("textbook, heap retained", "fp32", _textbook_gan, (), ours.retain_heap))
+    modern_l1 = [
+        Side("textbook", "fp32", _textbook_l1),
+        Side("recolor", auto, _own, ("l1", auto, False, "modern"), own),
+    ]
+    modern_gan = [
+        Side("textbook", "fp32", _textbook_modern_gan),
+        Side("recolor", auto, _own, ("gan", auto, False, "modern"), own),
+    ]
     return [
         Group("GAN step", TURN, gan_flops(sizes), gan),
         Group("WGAN step", TURN * ours.objective_params("wgan").n_critic, None, wgan),
+        Group("modern recipe, L1 step", TURN, None, modern_l1),
+        Group("modern recipe, GAN step", TURN, None, modern_gan),
         Group("GAN step, switches", TURN, gan_flops(sizes), switches),
     ]
 
@@ -164,13 +175,24 @@ def _textbook_wgan(sizes: Sizes) -> Candidates:
     return _textbook(sizes, trainer, TURN * trainer.n_critic)
 
 
-def _textbook(sizes: Sizes, trainer: textbook.Trainer, steps: int) -> Candidates:
+def _textbook_l1(sizes: Sizes) -> Candidates:
+    generator = build_generator(ours.networks(sizes, "modern")[0])
+    return _textbook(sizes, textbook.L1Trainer(generator, ours.device()), TURN)
+
+
+def _textbook_modern_gan(sizes: Sizes) -> Candidates:
+    generator = build_generator(ours.networks(sizes, "modern")[0])
+    trainer = textbook.Trainer(generator, textbook.patchgan(sizes.filters, 3), ours.device())
+    return _textbook(sizes, trainer, TURN)
+
+
+def _textbook(sizes: Sizes, trainer: textbook.Trainer | textbook.L1Trainer, steps: int) -> Candidates:
     lightness, ab = _halves(sizes)
     return {"steps": lambda: [trainer.step(lightness, ab) for _ in range(steps)], "peak": peak_memory}
 
 
-def _own(sizes: Sizes, model: str, precision: str, compiled: bool = False) -> Candidates:
-    trainer = ours.Trainer(sizes, model, precision, compiled)
+def _own(sizes: Sizes, model: str, precision: str, compiled: bool = False, recipe: str = "paper") -> Candidates:
+    trainer = ours.Trainer(sizes, model, precision, compiled, recipe)
     real = ours.random_batch(sizes).to(ours.device())
     steps = TURN * trainer.params.n_critic
     return {"steps": lambda: [trainer.step(real) for _ in range(steps)], "peak": peak_memory}
