@@ -18,10 +18,11 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
 
     from recolor.evaluation.evaluate import EvaluateParams, evaluate
     from recolor.evaluation.metrics import METRICS
+    from recolor.evaluation.scored import scored_models
     from recolor.runtime.devices import RuntimeParams
 
     params = read_params(dataset)
-    models = {name: paths.model(dataset, name) for name in paths.MODELS}
+    models = scored_models(paths.models(dataset))
     settings = params.section("evaluate", EvaluateParams)
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "evaluate", dataset)
@@ -44,8 +45,8 @@ def _forget_training(dataset: str) -> None:
     from recolor.models.folder import weights_sha256
     from recolor.training.checkpoints import Checkpoints
 
-    for name in paths.MODELS:
-        digest = weights_sha256(paths.model(dataset, name))
+    for name, model in paths.models(dataset).items():
+        digest = weights_sha256(model)
         for folder in paths.checkpoints(dataset, name):
             Checkpoints(folder).remove_finished(digest)
 

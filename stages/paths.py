@@ -45,6 +45,12 @@ def model(dataset: str, name: str) -> Path:
     return Path("data/models") / dataset / name
 
 
+def models(dataset: str, root: Path = Path()) -> dict[str, Path]:
+    """The model folders of a dataset by name, in the order of the tables; `l1` where there is one."""
+    folders = {name: root / model(dataset, name) for name in ("l1", *MODELS)}
+    return {name: folder for name, folder in folders.items() if name in MODELS or folder.exists()}
+
+
 def timings(dataset: str, name: str) -> Path:
     return Path("data/timings") / dataset / f"{name}.csv"
 

@@ -21,7 +21,7 @@ def main() -> None:
         own = read_params(dataset)
         data = own.value("data", dict) | {dataset: own.source(dict)}
         settings = {"data": data, "evaluate": own.value("evaluate", dict)}
-        models = {name: paths.model(dataset, name) for name in paths.MODELS}
+        models = paths.models(dataset)
         timings = {name: paths.timings(dataset, name) for name in models}
         results.append(read(dataset, settings, paths.metrics(dataset), paths.cache(dataset), models, timings))
     write(results, loss, paths.REPORTS)

@@ -172,8 +172,8 @@ def train(
 @app.command()
 def models() -> None:
     """Lists the models, newest first, with their scores on test photos. * marks the one that `recolor colorize` uses."""
-    from recolor.models.export import SCORES, NotEvaluatedError
     from recolor.models.folder import ModelError, read_card
+    from recolor.reporting.bundle import NotEvaluatedError, score_line
 
     folders, default = trained_models(), default_model()
     if not folders:
@@ -194,8 +194,8 @@ def models() -> None:
             typer.echo(f"    {error}")
             continue
         tested = [row for row in scores if (row["split"], row["model"]) == ("test", folder.name)]
-        values = [f"{name} {row[key]:.4g}" for row in tested for key, name in SCORES.items() if key in row]
-        typer.echo(f"    {', '.join(values) or 'not evaluated'}")
+        lines = [f"N {row['photos']}, {score_line(row)}" for row in tested]
+        typer.echo(f"    {lines[0] if lines else 'not evaluated'}")
 
 
 @app.command()
@@ -208,12 +208,13 @@ def export(
     force: Force = False,
 ) -> None:
     """Copies a model to pass on: weights, model.json and a model card, in a folder that --model takes anywhere."""
-    from recolor.models import export as bundle
+    from recolor.models.export import export_onnx
     from recolor.models.folder import read_card
+    from recolor.reporting import bundle
 
     folder = need_model(model).folder
     if onnx:
-        bundle.export_onnx(folder, out, force)
+        export_onnx(folder, out, force)
     else:
         bundle.export(folder, out, _scores(folder, read_card(folder)), force)
     typer.echo(f"{folder} -> {out}")
@@ -268,6 +269,7 @@ def gallery(
     ] = "auto",
 ) -> None:
     """Makes a page of the test photos, to sort and compare: input, each model's result, truth. Opens from disk."""
+    from recolor.evaluation.scored import scored_models
     from recolor.reporting.gallery import write_gallery
 
     root = need_repository()
@@ -275,7 +277,7 @@ def gallery(
         evaluated = sorted(path.name for path in (root / paths.metrics(dataset)).parent.glob("*/"))
         there = f"there are {', '.join(evaluated)}" if evaluated else "`dvc repro` evaluates one"
         raise UserError(f"{dataset}: no evaluated dataset of this name; {there}")
-    models = {name: root / paths.model(dataset, name) for name in paths.MODELS}
+    models = scored_models(paths.models(dataset, root))
     out = out or root / GALLERIES / dataset
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
@@ -290,7 +292,7 @@ def _describe(card: dict[str, Any]) -> str:
 
 def _scores(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
     """Of a model of the repository, the scores of its evaluation; of an exported one, those in its card."""
-    from recolor.models.export import read_scores
+    from recolor.reporting.bundle import read_scores
 
     root, dataset = repository(), folder.resolve().parent.name
     if root is not None and folder.resolve() == (root / paths.model(dataset, folder.resolve().name)).resolve():

@@ -3,7 +3,6 @@
 `grey`, the do-nothing row (ab = 0), is scored beside the models: PSNR and SSIM reward it, the other scores do not.
 """
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,8 +27,9 @@ from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
 from recolor.evaluation.inception import Inception, WeightsUnavailableError, find_weights
 from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
+from recolor.evaluation.scored import check_trained_on
 from recolor.evaluation.set_metrics import Features
-from recolor.models.folder import load_generator, read_card, weights_sha256
+from recolor.models.folder import load_generator, weights_sha256
 from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
 
@@ -71,7 +71,7 @@ def evaluate(
     }
     weights = {name: weights_sha256(folder) for name, folder in models.items()}
     splits: dict[str, CachedPhotos] = {split: CachedPhotos(cache, split) for split in SPLITS}
-    _check_trained_on(cache, models)
+    check_trained_on(cache, models)
 
     tables, scores = [], []
     with determinism(runtime.deterministic, strict=False):
@@ -124,16 +124,6 @@ def _find_inception(params: EvaluateParams) -> tuple[dict[str, Path] | None, str
         if params.inception == "required":
             raise
         return None, str(error)
-
-
-def _check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
-    """Refuses a model of another split: it may have trained on this one's test photos."""
-    manifest = hashlib.sha256((cache / "manifest.csv").read_bytes()).hexdigest()
-    for name, folder in models.items():
-        if read_card(folder).get("data", {}).get("manifest_sha256", manifest) != manifest:
-            raise UserError(
-                f"model {name} was trained on other photos than {cache / 'manifest.csv'} lists: train it again"
-            )
 
 
 def _batches(

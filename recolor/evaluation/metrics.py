@@ -4,19 +4,21 @@ To add a metric, add one entry to METRICS. A metric on a network of its own (LPI
 called like a function and loads the network on the first call.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import pandas as pd
 from torch import Tensor
 
-from recolor.dataset.shards import Split
 from recolor.evaluation import image_metrics, set_metrics
 from recolor.evaluation.set_metrics import Features, Score
 
-SPLITS: tuple[Split, ...] = ("test", "train")  # in the order of every table: what no model has seen comes first
-Row = pd.Series  # of scores.csv
+SPLITS: tuple[Literal["test", "train"], ...] = (
+    "test",
+    "train",
+)  # in the order of every table: what no model has seen comes first
+Row = Any  # of scores.csv: a mapping or a pandas Series
 ARROWS = {"higher": " ↑", "lower": " ↓", "truth": ""}
 
 
@@ -39,7 +41,7 @@ class Metric:
 
     def shown(self, value: float | None) -> str:
         """A stored value as text, "" where it was not measured."""
-        return "" if pd.isna(value) else format(value * self.scale, self.digits)
+        return "" if value is None or math.isnan(value) else format(value * self.scale, self.digits)
 
     def cell(self, row: Row) -> str:
         """The score as text, with its interval or deviation where there is one."""

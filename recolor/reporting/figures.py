@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from recolor.evaluation.metrics import METRICS, SPLITS, Metric
+from recolor.models.objectives import MODELS
 
 Photos = NDArray[np.uint8]  # (N, H, W, 3), RGB
 
-NAMES = {"grey": "grey", "l1": "L1", "gan": "GAN", "wgan": "WGAN"}
-COLORS = {"grey": "#9a9a9a", "l1": "#cc79a7", "gan": "#0072b2", "wgan": "#d55e00"}
-INK, QUIET, PENALTY = "#24292f", "#8c959f", "#009e73"
+INK, QUIET, PENALTY = "#24292f", "#8c959f", "#cc79a7"
 BETTER = {"higher": "higher is better", "lower": "lower is better", "truth": "near the line is better"}
 RATIO = "balance"  # column of history.csv
 EMPTY = pd.Series(dtype=float)
@@ -100,12 +99,14 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
     l1, *panels = figure.subplots(1, count, squeeze=False).ravel()
     for name, history in histories.items():
         shift = len(history) if name == "l1" else 0
-        _line(l1, history.assign(epoch=history["epoch"] - shift), "generator_l1", NAMES[name], COLORS[name])
+        _line(
+            l1, history.assign(epoch=history["epoch"] - shift), "generator_l1", MODELS[name].label, MODELS[name].color
+        )
     _finish(l1, "L1 (ab / 110)")
     for panel, (name, history) in zip(panels, adversarial.items(), strict=False):
         _losses(panel, name, history)
     for name, history in balanced.items():
-        _line(panels[-1], history, RATIO, NAMES[name], COLORS[name])
+        _line(panels[-1], history, RATIO, MODELS[name].label, MODELS[name].color)
     if balanced:
         _finish(panels[-1], "Adversarial / L1 gradient")
     return _render(figure)
@@ -114,13 +115,13 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
 def _losses(panel: Axes, name: str, history: pd.DataFrame) -> None:
     if name == "gan":
         panel.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=":", label="ln 2: guessing")
-        _line(panel, history, "critic_loss", "critic", COLORS[name])
+        _line(panel, history, "critic_loss", "critic", MODELS[name].color)
     else:
-        _line(panel, history, "critic_estimate", "critic's estimate", COLORS[name])
+        _line(panel, history, "critic_estimate", "critic's estimate", MODELS[name].color)
         if history["critic_penalty"].fillna(0).any():
             _line(panel, history, "critic_penalty", "gradient penalty", PENALTY)
     _line(panel, history, "generator_adversarial", "generator", INK, "--")
-    _finish(panel, f"{NAMES[name]}: adversarial losses")
+    _finish(panel, f"{MODELS[name].label}: adversarial losses")
 
 
 @matplotlib.style.context(["default", STYLE])
@@ -139,7 +140,7 @@ def bars(scores: pd.DataFrame) -> Image.Image:
         _bar_panel(panel, scores, metric)
     for panel in panels[len(measured) :]:
         panel.set_axis_off()
-    handles = [Patch(color=COLORS[model], label=NAMES[model]) for model in scores["model"].unique()]
+    handles = [Patch(color=MODELS[model].color, label=MODELS[model].label) for model in scores["model"].unique()]
     true = Line2D([], [], color="black", linewidth=1.5, label="true photos")
     figure.legend(handles=[*handles, true], loc="outside upper left", ncols=len(handles) + 1)
     return _render(figure)
@@ -151,7 +152,7 @@ def _bar_panel(panel: Axes, scores: pd.DataFrame, metric: Metric) -> None:
     for _, row in scores.iterrows():
         value = row[metric.name] * metric.scale
         x = splits.index(row["split"]) + (models.index(row["model"]) - (len(models) - 1) / 2) * width
-        panel.bar(x, value, width * 0.94, color=COLORS[row["model"]])
+        panel.bar(x, value, width * 0.94, color=MODELS[row["model"]].color)
         low, high = metric.interval(row)
         if low < high:
             panel.plot([x, x], [low, high], color=INK, linewidth=1)
@@ -178,13 +179,13 @@ def tradeoff(scores: pd.DataFrame) -> Image.Image:
     test = scores.replace(np.inf, np.nan)[scores["split"] == SPLITS[0]]
     x, y = METRICS["colourfulness"], METRICS["psnr"]
     for _, row in test.iterrows():
-        point, name = (row[x.name], row[y.name]), NAMES[row["model"]]
+        point, name = (row[x.name], row[y.name]), MODELS[row["model"]].label
         for metric, axis in ((x, 0), (y, 1)):
             low, high = metric.interval(row)
             ends = [(low, point[1]), (high, point[1])] if axis == 0 else [(point[0], low), (point[0], high)]
-            panel.plot(*zip(*ends, strict=True), color=COLORS[row["model"]], linewidth=1)
-        panel.plot(*point, "o", color=COLORS[row["model"]], markersize=5)
-        panel.annotate(name, point, (5, 5), textcoords="offset points", color=COLORS[row["model"]], weight="bold")
+            panel.plot(*zip(*ends, strict=True), color=MODELS[row["model"]].color, linewidth=1)
+        panel.plot(*point, "o", color=MODELS[row["model"]].color, markersize=5)
+        panel.annotate(name, point, (5, 5), textcoords="offset points", color=MODELS[row["model"]].color, weight="bold")
     panel.axvline(test[f"{x.name}_true"].iloc[0], color="black", linewidth=1.5, label="true photos")
     panel.set_title(f"{y.label} against {x.label}, test split", pad=18)
     panel.set_xlabel(x.label)

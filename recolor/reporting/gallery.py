@@ -22,13 +22,13 @@ from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
-from recolor.models.export import check_evaluated
 from recolor.models.folder import load_generator
-from recolor.reporting.figures import NAMES
+from recolor.models.objectives import MODELS
+from recolor.reporting.bundle import check_evaluated
 from recolor.runtime.devices import Device, RuntimeContext
 
 PAGE, PICTURES = "index.html", "pictures"
-TITLES = NAMES | {GREY: "Input", TRUTH: "Truth"}  # the input is what evaluation calls grey
+TITLES = {name: model.label for name, model in MODELS.items()} | {GREY: "Input", TRUTH: "Truth"}
 BATCH = 16
 QUALITY: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"}  # of JPEG, for the colours
 

@@ -9,8 +9,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from recolor.evaluation.metrics import METRICS, SPLITS, Metric, set_metrics_in_use
+from recolor.evaluation.pictures import GREY
 from recolor.evaluation.set_metrics import IS_SPLITS, KID_SUBSET_SIZE, KID_SUBSETS
-from recolor.reporting.figures import NAMES
+from recolor.models.objectives import MODELS
 from recolor.reporting.results import Results
 
 PAPER_SOURCE = "Ozfirat, Senol and Kose: Image-to-Image Translation (Recoloring) with WGAN. University of Padova"
@@ -35,7 +36,7 @@ SAMPLE = (
     "colour photos that scikit-image contains, and its test split shows {test_groups} of them. Train on `coco`, `imagenet` or "
     "your own photos for meaningful scores."
 )
-GREY = (
+GREY_NOTE = (
     "> [!WARNING]\n"
     "> **Doing nothing scores well too.** `grey` is the grey photo itself (ab = 0). On the test split it gets {scores}. PSNR "
     "and SSIM reward that: the lightness, which holds nearly all of a photo's structure, is right, and where the colour cannot "
@@ -74,7 +75,7 @@ TIMINGS = (
 
 def results_markdown(results: Sequence[Results], loss: str, versions: Mapping[str, str]) -> str:
     """reports/results.md, with the datasets in their order; `loss` names the headline's model."""
-    blocks = ["# Results", f"## Headline: {NAMES[loss]}", *_headline(results, loss)]
+    blocks = ["# Results", f"## Headline: {MODELS[loss].label}", *_headline(results, loss)]
     for result in results:
         blocks += [f"## {result.dataset}", *_scores(result), *_figures(result), *_origin(result)]
     conventions = CONVENTIONS.format(
@@ -102,7 +103,7 @@ def timings_markdown(results: Sequence[Results]) -> str:
             waited = (timings["seconds"] * timings["data_wait"]).sum() / seconds
             times = [f"{time:.1f}" for time in (seconds, seconds / epochs, timings["photos"].sum() / seconds)]
             saving = f"{timings['checkpoints'].sum():.1f}"
-            rows.append([result.dataset, NAMES[model], machine, epochs, *times, f"{waited:.1%}", saving])
+            rows.append([result.dataset, MODELS[model].label, machine, epochs, *times, f"{waited:.1%}", saving])
     header = ["dataset", "model", "machine", "epochs", "seconds", "s/epoch", "photos/s"]
     header += ["waiting for photos", "s for checkpoints"]
     paper = table(["dataset", "GAN", "WGAN"], [(name, f"{gan} h", f"{wgan} h") for name, gan, wgan in PAPER_HOURS])
@@ -127,7 +128,7 @@ def _headline(results: Sequence[Results], loss: str) -> list[str]:
     metrics = [metric for metric in METRICS.values() if metric.headline and _measured(metric, *scores)]
     rows, grey = [], []
     for result in results:
-        for model, name in ((loss, f"**{NAMES[loss]}**"), ("grey", NAMES["grey"])):
+        for model, name in ((loss, f"**{MODELS[loss].label}**"), (GREY, MODELS[GREY].label)):
             row = result.score("test", model)
             cells = [
                 f"{metric.shown(row[metric.name])} (true {metric.shown(row[f'{metric.name}_true'])})"
@@ -144,7 +145,7 @@ def _headline(results: Sequence[Results], loss: str) -> list[str]:
     ]
     header = ["dataset", "model", "N", *(metric.heading for metric in metrics)]
     text = HEADLINE.format(loss=loss, recipe=results[0].settings["recipe"])
-    return [text, table(header, rows), *samples, GREY.format(scores="; ".join(grey))]
+    return [text, table(header, rows), *samples, GREY_NOTE.format(scores="; ".join(grey))]
 
 
 def _scores(result: Results) -> list[str]:
@@ -152,7 +153,7 @@ def _scores(result: Results) -> list[str]:
     beyond = [metric for metric in METRICS.values() if metric not in beside and _measured(metric, result.scores)]
     with_paper, others = [], []
     for _, row in result.scores.iterrows():
-        known = [row["split"], NAMES[row["model"]], row["photos"]]
+        known = [row["split"], MODELS[row["model"]].label, row["photos"]]
         paper = PAPER.get((row["split"], row["model"]), {})
         with_paper.append([*known])
         for metric in beside:
@@ -191,10 +192,10 @@ def _figures(result: Results) -> list[str]:
     folder = f"figures/{result.dataset}"
     for split in SPLITS:
         for model in result.models:
-            title = f"{NAMES[model]}, {split} split"
+            title = f"{MODELS[model].label}, {split} split"
             blocks += [f"**{title}**", f"![{title}]({folder}-{model}-{split}.png)"]
     for model in result.models:
-        title = f"{NAMES[model]}, best and worst by PSNR, test split"
+        title = f"{MODELS[model].label}, best and worst by PSNR, test split"
         blocks += [f"**{title}**", f"![{title}]({folder}-{model}-extremes.png)"]
     return [*blocks, "### Training", f"![Training curves]({folder}-curves.png)"]
 
@@ -203,7 +204,7 @@ def _origin(result: Results) -> list[str]:
     counts = result.counts
     used = "photos" if counts.used == counts.groups else f"crops of {counts.groups} photos"
     left_out = ", ".join(f"{count} ({reason})" for reason, count in counts.rejected.items()) or "none"
-    machines = "; ".join(f"{NAMES[model]} on {machine}" for model, machine in result.machines.items())
+    machines = "; ".join(f"{MODELS[model].label} on {machine}" for model, machine in result.machines.items())
     text = StringIO()
     YAML().dump(result.settings, text)
     return [

@@ -18,7 +18,9 @@ from PIL import Image
 from recolor.core.errors import UserError
 from recolor.core.storage import check_disk_space, synchronise
 from recolor.evaluation.metrics import METRICS, SPLITS
-from recolor.reporting.figures import NAMES, bars, curves, image_grid, tradeoff
+from recolor.evaluation.pictures import GREY
+from recolor.models.objectives import MODELS
+from recolor.reporting.figures import bars, curves, image_grid, tradeoff
 from recolor.reporting.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
 from recolor.reporting.results import Results
 
@@ -97,12 +99,12 @@ def _examples(result: Results, model: str, split: str, kind: str) -> pd.DataFram
 def _grid(result: Results, model: str, examples: pd.DataFrame) -> Image.Image:
     index = examples["index"].to_numpy()
     photos = result.photos
-    grey = photos[photos["model"] == "grey"].set_index(["split", "row"])["psnr"]
+    grey = photos[photos["model"] == GREY].set_index(["split", "row"])["psnr"]
     captions = [
         f"{'' if row['kind'] == 'fixed' else row['kind'] + ' '}{row['psnr']:.1f} dB (grey {grey[row['split'], row['row']]:.1f})"
         for row in examples.to_dict("records")
     ]
-    rows = {"input L": "input", NAMES[model]: "output", "truth": "truth"}
+    rows = {"input L": "input", MODELS[model].label: "output", "truth": "truth"}
     return image_grid({label: _shrunk(result.pictures[name][index]) for label, name in rows.items()}, captions)
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 from recolor.core.errors import UserError
 from recolor.dataset.shards import kind, read_table
 from recolor.evaluation.metrics import SPLITS
-from recolor.reporting.figures import NAMES, Photos
+from recolor.models.objectives import MODELS
+from recolor.reporting.figures import Photos
 
 # Settings that change no score, and paths, which are a machine's.
 HIDDEN = {"data": {"path"}, "evaluate": {"batch_size", "inception_weights", "examples"}}
@@ -79,7 +80,7 @@ def read(
     trained: dict[str, Any] = {}
     for card in cards.values():
         trained |= card["params"]
-    order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(NAMES).index))
+    order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(MODELS).index))
     with np.load(_existing(metrics / "examples.npz")) as arrays:
         pictures = dict(arrays)
     notes = json.loads(_existing(metrics / "notes.json").read_text())

@@ -192,7 +192,7 @@ def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     ]  # fmt: skip
     [scores] = [line for line in lines if "PSNR" in line]
     assert lines.index(scores) == 1 + next(number for number, line in enumerate(lines) if line.startswith("*"))
-    assert {"N 6", "PSNR (dB) 21"} == set(scores.strip().split(", "))
+    assert {"N 6", "PSNR 21.00 dB"} == set(scores.strip().split(", "))
 
 
 def test_an_exported_model_colours_like_the_original(repository: Path) -> None:

@@ -21,6 +21,7 @@ from recolor.evaluation.examples import choose_examples
 from recolor.evaluation.features import Lite0
 from recolor.evaluation.inception import TORCH_FIDELITY, Inception, WeightsError, WeightsUnavailableError
 from recolor.evaluation.metrics import METRICS, ImageMetric, SetMetric
+from recolor.evaluation.scored import scored_models
 from recolor.images.color import into_gamut, lab_to_rgb
 from recolor.models.folder import WEIGHTS, load_generator, save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
@@ -161,6 +162,24 @@ def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> No
     assert sorted(groups[row] for row in fixed(5, 0)) == ["a", "a", "b", "b", "c"]
     assert fixed(3, 0) != fixed(3, 1)
     assert len(fixed(64, 0)) == 41
+
+
+@pytest.mark.parametrize(
+    ("card", "history", "scored"),
+    [
+        ({"epochs": 0}, None, False),  # pretraining was switched off
+        ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,0\n", False),  # every batch was a critic's
+        ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,5\n", True),
+        ({}, None, True),  # a model of an older version
+    ],
+)
+def test_a_model_is_scored_where_its_generator_made_a_step(
+    models, tmp_path: Path, card: dict, history: str | None, scored: bool
+) -> None:
+    save_generator(tmp_path, load_generator(models["gan"]), card)
+    if history:
+        (tmp_path / "history.csv").write_text(history)
+    assert scored_models({"l1": tmp_path}) == ({"l1": tmp_path} if scored else {})
 
 
 def test_another_metric_is_one_entry(cache, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

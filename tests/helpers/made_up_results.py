@@ -22,6 +22,8 @@ train,wgan,40,21.0,20.5,21.5,18.5,0.90,0.89,0.91
 test,grey,8,22.6,22.2,23.0,20.1,0.92,0.91,0.93
 test,gan,8,22.1,21.7,22.5,19.6,0.91,0.90,0.92
 test,wgan,8,20.4,20.0,20.8,18.0,0.89,0.88,0.90
+train,l1,40,23.4,22.9,23.9,21.0,0.94,0.93,0.95
+test,l1,8,23.2,22.8,23.6,20.7,0.93,0.92,0.94
 """
 COLOURFULNESS = """
 colourfulness,colourfulness_low,colourfulness_high,colourfulness_true,DISTANCE,DISTANCE_low,DISTANCE_high
@@ -31,6 +33,8 @@ colourfulness,colourfulness_low,colourfulness_high,colourfulness_true,DISTANCE,D
 0.0,0.0,0.0,42.5,42.5,41.0,44.0
 31.2,30.0,33.0,42.5,13.0,11.5,14.5
 52.0,50.0,54.0,42.5,9.5,8.0,11.0
+15.0,14.0,16.0,41.0,26.0,24.5,27.5
+15.2,14.0,16.5,42.5,27.3,25.0,29.0
 """.replace("DISTANCE", "colourfulness_distance")
 EXAMPLES = {"fixed": 3, "best": 2, "worst": 2}
 
@@ -38,18 +42,19 @@ EXAMPLES = {"fixed": 3, "best": 2, "worst": 2}
 def scores_table(inception: bool) -> pd.DataFrame:
     columns = [column for metric in set_metrics_in_use() for column in (metric.name, f"{metric.name}_std")]
     measured: dict[str, object] = dict.fromkeys(columns)
-    steps = np.arange(6)
+    steps = np.arange(8)
     measured |= {"fd_lite0": 30.5 + steps, "kid_lite0": 0.0054 + steps / 1000, "kid_lite0_std": 0.0003}
     if inception:
         measured |= {"fid": 61.25 + steps, "fid64": 0.052 + steps / 1000, "is": 11.5 + steps, "is_std": 0.4}
         measured |= {"kid": 0.0203 + steps / 100, "kid_std": 0.0011}
     tables = [pd.read_csv(StringIO(text)) for text in (SCORES, COLOURFULNESS)]
-    return pd.concat(tables, axis=1).assign(**measured)
+    table = pd.concat(tables, axis=1).assign(**measured)
+    return table if inception else table[table["model"] != "l1"]  # the sample was not pretrained
 
 
 def folders(root: Path, dataset: str) -> tuple[Path, Path, dict[str, Path], dict[str, Path]]:
     """Metrics, cache, models and timings of a dataset in a repository at `root`."""
-    models = {name: root / paths.model(dataset, name) for name in ("gan", "wgan")}
+    models = {name: root / paths.model(dataset, name) for name in ("l1", "gan", "wgan")}
     timings = {name: root / paths.timings(dataset, name) for name in models}
     return root / paths.metrics(dataset), root / paths.cache(dataset), models, timings
 
@@ -61,7 +66,7 @@ def write_results(root: Path, dataset: str, inception: bool, source: dict[str, A
         folder.mkdir(parents=True)
     scores = scores_table(inception)
     scores.to_csv(metrics / "scores.csv", index=False)
-    notes = {"inception": None if inception else REASON, "device": "cpu", "models": {"gan": "5" * 64, "wgan": "6" * 64}}
+    notes = {"inception": None if inception else REASON, "device": "cpu", "models": {"gan": "5" * 64}}
     (metrics / "notes.json").write_text(json.dumps(notes))
     _write_photos(metrics, scores)
     splits = ["train"] * 40 + ["test"] * 8
@@ -71,7 +76,8 @@ def write_results(root: Path, dataset: str, inception: bool, source: dict[str, A
     rejected = pd.DataFrame({"path": ["a", "b", "c"], "reason": ["cut short", "grey: 1.2", "grey: 1.71"]})
     (rejected if inception else rejected[:0]).to_csv(cache / "rejected.csv", index=False)
     for name, folder in models.items():
-        recipe = {"gan": {"lr": 0.0002, "betas": [0.5, 0.999]},
+        recipe = {"l1": {"epochs": 2, "start": "none"},
+                  "gan": {"lr": 0.0002, "betas": [0.5, 0.999]},
                   "wgan": {"constraint": "clip", "clip": 0.01, "penalty_weight": 10.0, "n_critic": 5}}  # fmt: skip
         params = {
             "recipe": "paper",
@@ -79,7 +85,7 @@ def write_results(root: Path, dataset: str, inception: bool, source: dict[str, A
             "train": {"epochs": 2},
             "generator": {"filters": 16},
             "discriminator": {"filters": 16},
-            name: recipe[name],
+            "pretrain" if name == "l1" else name: recipe[name],
         }
         (folder / "model.json").write_text(json.dumps({"machine": "cpu, fp32", "params": params}))
         base = {"epoch": [1, 2], "critic_loss": [0.7, 0.6], "critic_estimate": [0.1, 0.2], "critic_penalty": [0.0, 0.0],
@@ -116,7 +122,8 @@ def _write_photos(metrics: Path, scores: pd.DataFrame) -> None:
     examples = [
         {"split": split, "model": model, "kind": kind, "row": number, "psnr": 20.0 + number}
         for split in ("train", "test")
-        for model in ("gan", "wgan")
+        for model in dict.fromkeys(scores["model"])
+        if model != "grey"
         for kind, count in EXAMPLES.items()
         for number in range(count)
     ]

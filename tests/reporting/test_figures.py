@@ -7,8 +7,10 @@ import pytest
 from PIL import Image, ImageColor
 
 from recolor.evaluation.metrics import image_metrics_in_use, set_metrics_in_use
-from recolor.reporting.figures import COLORS, PENALTY, bars, curves, image_grid, tradeoff
+from recolor.models.objectives import MODELS
+from recolor.reporting.figures import PENALTY, bars, curves, image_grid, tradeoff
 
+COLORS = {name: model.color for name, model in MODELS.items()}
 WHITE = (255, 255, 255)
 
 

@@ -28,6 +28,7 @@ from recolor.runtime.devices import RuntimeParams
 from recolor.sources.listing import listing_of
 from stages import paths
 
+ROOT = Path(__file__).parents[2]
 ODD = "a <b>bold 'name' & more.png"  # what a page must not take for its own
 
 
@@ -36,6 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which ten photos have been cached, and two untrained models saved and evaluated, as the pipeline does."""
     folder, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
     (folder / "photos").mkdir()
+    for name in ("params.yaml", "dvc.yaml"):  # which make a repository
+        (folder / name).write_text((ROOT / name).read_text())
     names = [ODD, *(f"{number}.png" for number in range(9))]
     for name in names:
         colours = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -230,7 +233,7 @@ def test_scores_of_the_model_that_was_there_before_are_neither_shown_nor_exporte
         return CliRunner().invoke(cli.app, list(arguments))
 
     def listed() -> dict[str, str]:
-        lines = [line.strip() for line in recolor("models").stdout.splitlines()]
+        lines = [line.strip().removeprefix("* ") for line in recolor("models").stdout.splitlines()]
         return {title.split(":")[0]: scored for title, scored in zip(lines[::2], lines[1::2], strict=True)}
 
     before = listed()

@@ -77,7 +77,7 @@ def test_the_timings_exact_text(sample: Results) -> None:
 def test_the_papers_values_stand_beside_ours(mine: Results) -> None:
     rows = rows_under(results_markdown([mine], "gan", VERSIONS), "mine", "Beside the paper")
     ours = {(row[0], row[1]): row for row in rows}
-    assert list(ours) == [(split, model) for split in ("test", "train") for model in ("grey", "GAN", "WGAN")]
+    assert list(ours) == [(split, model) for split in ("test", "train") for model in ("grey", "L1", "GAN", "WGAN")]
     for line in PAPER_TABLE.strip().splitlines():
         split, model, fid, psnr, ssim, inception_score = cells(line)
         row = ours.pop((split, model))
@@ -104,7 +104,7 @@ def test_a_new_metric_is_in_every_table_and_figure(mine: Results, monkeypatch: p
     monkeypatch.setitem(METRICS, "toy", toy)
     mine.scores[["toy", "toy_std", "toy_true"]] = (1.25, 0.5, 2.0)
     text = results_markdown([mine], "gan", VERSIONS)
-    assert [row[-2:] for row in rows_under(text, "mine", "Beyond the paper")] == [["12.5 ± 5.0", "20.0"]] * 6
+    assert [row[-2:] for row in rows_under(text, "mine", "Beyond the paper")] == [["12.5 ± 5.0", "20.0"]] * 8
     assert text.split("## mine")[0].count("12.5 (true 20.0)") == 2
     assert headline([mine], "gan")["mine.test.toy"] == 1.25
     assert report.figures(mine)["scores"].tobytes() != before.tobytes()
@@ -149,10 +149,14 @@ def test_the_headline_follows_loss(sample: Results) -> None:
 
 def test_every_file_of_the_report(sample: Results, mine: Results, out: Path) -> None:
     write([sample, mine], "gan", out)
-    figures = [f"{model}-{kind}" for model in ("gan", "wgan") for kind in ("extremes", "test", "train")]
-    figures += ["curves", "scores", "tradeoff"]
+    grids = ("extremes", "test", "train")
+    figures = [f"{dataset}-{name}" for dataset in ("mine", "sample") for name in ("curves", "scores", "tradeoff")]
+    figures += [
+        f"{dataset}-{model}-{grid}" for dataset in ("mine", "sample") for model in ("gan", "wgan") for grid in grids
+    ]
+    figures += [f"mine-l1-{grid}" for grid in grids]
     texts = ["history.csv", "metrics.json", "results.csv", "results.json", "results.md", "timings.md"]
-    names = [f"figures/{dataset}-{figure}.png" for dataset in ("mine", "sample") for figure in figures]
+    names = [f"figures/{figure}.png" for figure in figures]
     assert sorted(contents(out)) == sorted(names + texts)
     markdown = (out / "results.md").read_text()
     assert all(markdown.count(f"({name})") == 1 for name in names), "each figure is shown, once"
@@ -162,14 +166,14 @@ def test_tables_for_programs_hold_every_row_as_it_was_measured(sample: Results, 
     write([sample, mine], "gan", out)
     table = pd.read_csv(out / "results.csv")
     assert list(table.columns[:3]) == ["dataset", "model", "split"]
-    assert len(table) == 12
+    assert len(table) == 6 + 8  # the sample has no pretrained model
     row = table[(table["dataset"] == "mine") & (table["model"] == "wgan") & (table["split"] == "train")].iloc[0]
     assert (row["psnr"], row["ssim_high"], row["fid64"], row["photos"]) == (21.0, 0.91, 0.054, 40)
     assert table[table["dataset"] == "sample"]["fid"].isna().all()
     history = pd.read_csv(out / "history.csv")
     assert history.groupby(["dataset", "model"]).size().to_dict() == {
         (dataset, model): 2 for dataset in ("mine", "sample") for model in ("gan", "wgan")
-    }
+    } | {("mine", "l1"): 2}
     everything = json.loads((out / "results.json").read_text())
     assert everything["datasets"]["mine"]["counts"] == {
         "used": 48, "groups": 48, "test_groups": 8, "train": 40, "test": 8, "rejected": {"grey": 2, "cut short": 1},

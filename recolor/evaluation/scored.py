@@ -1,0 +1,37 @@
+"""Which models are scored, and the check that they were trained on the split that they are scored on."""
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from recolor.core.errors import UserError
+from recolor.models.folder import read_card
+
+
+def scored_models(models: Mapping[str, Path]) -> dict[str, Path]:
+    """The folders of `models` (name: folder) whose generator made at least one step; the others hold untrained weights.
+
+    So `l1` is a row of the tables where `pretrain.epochs` is not 0.
+    """
+    return {name: folder for name, folder in models.items() if _made_a_step(folder)}
+
+
+def _made_a_step(folder: Path) -> bool:
+    if read_card(folder).get("epochs") == 0:
+        return False
+    history = folder / "history.csv"
+    if not history.exists():  # a bundle
+        return True
+    with history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return not rows or rows[-1].get("generator_steps") != "0"
+
+
+def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
+    """Raises UserError for a model of another split: it may have trained on the test photos of `cache`."""
+    manifest = hashlib.sha256((cache / "manifest.csv").read_bytes()).hexdigest()
+    for name, folder in models.items():
+        if read_card(folder).get("data", {}).get("manifest_sha256", manifest) != manifest:
+            file = cache / "manifest.csv"
+            raise UserError(f"model {name} was trained on other photos than {file} lists: train it again")

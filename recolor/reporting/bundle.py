@@ -1,0 +1,157 @@
+"""A bundle: a model's folder to give to others, with its scores and a model card.
+
+A bundle holds `generator.safetensors`, `model.json` with the scores added, and `README.md`, the model card made from it.
+It is a model's folder like any other.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recolor.core.errors import UserError
+from recolor.core.storage import atomic_file
+from recolor.evaluation.metrics import METRICS, Metric
+from recolor.evaluation.pictures import GREY
+from recolor.models.export import describe, writing
+from recolor.models.folder import ModelError, architecture, load_generator, read_card, save_generator, weights_sha256
+
+
+class NotEvaluatedError(UserError):
+    """The scores belong to other weights."""
+
+
+def check_evaluated(metrics: Path, model: Path) -> None:
+    """Raises NotEvaluatedError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
+    notes = metrics / "notes.json"
+    try:
+        evaluated = json.loads(notes.read_text()).get("models", {}) if notes.exists() else {}
+    except (ValueError, AttributeError):
+        raise ModelError(f"{notes} is damaged: `dvc checkout` or `dvc repro` brings it back") from None
+    if evaluated.get(model.name) != weights_sha256(model):
+        raise NotEvaluatedError(f"{model}: not evaluated since it was trained; run `dvc repro`")
+
+
+def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics`/scores.csv of the folder `model` and of grey, without the columns that were not measured.
+
+    [] where there are no scores yet. Raises NotEvaluatedError where they belong to other weights.
+    """
+    table = metrics / "scores.csv"
+    if not table.exists():
+        return []
+    check_evaluated(metrics, model)
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] in (model.name, GREY)]
+    return [{key: _number(value) for key, value in row.items() if value} for row in rows]
+
+
+def score_line(score: Mapping[str, Any]) -> str:
+    """The headline scores of a row of `read_scores` in one line."""
+    shown = [metric for metric in METRICS.values() if metric.headline and metric.name in score]
+    return ", ".join(f"{metric.label} {metric.shown(score[metric.name])} {metric.unit}".rstrip() for metric in shown)
+
+
+def export(model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: bool = False) -> None:
+    """Writes the bundle of the folder `model` into `out`. Raises UserError where `out` is not empty, unless `force`."""
+    generator, card = load_generator(model), read_card(model)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, and a bundle is a folder; name another")
+    if out.exists() and any(out.iterdir()) and not force:
+        raise UserError(f"{out}: exists already; --force overwrites it")
+    if out.resolve() == model.resolve():
+        raise UserError(f"{out}: is the model itself; name another folder")
+    card |= {"scores": list(scores) or card.get("scores", [])}
+    with writing(out):
+        save_generator(out, generator, card)
+        with atomic_file(out / "README.md") as path:
+            path.write_text(model_card(card))
+
+
+def model_card(card: Mapping[str, Any]) -> str:
+    """A model's README.md, from its `model.json`."""
+    description, size = architecture(card).description, card.get("size", "?")
+    training = "\n".join(f"    {line}" for line in json.dumps(card.get("params", {}), indent=2).splitlines())
+    return f"""---
+library_name: recolor
+pipeline_tag: image-to-image
+tags: [image-colorization, pix2pix, gan]
+---
+
+# recolor: {card.get("model", "?")}, trained on {card.get("dataset", "?")}
+
+Colours grey photos. {description[0].upper()}{description[1:]} is shown a photo's lightness
+at {size}x{size} pixels and predicts CIELAB's a and b. Training: {describe(card)}.
+
+## How to use it
+
+With recolor installed: `recolor colorize --model THIS_FOLDER photo.jpg`, or
+
+```python
+from PIL import Image
+from recolor.inference.colorizer import Colorizer
+
+coloured = Colorizer.load("THIS_FOLDER")(Image.open("photo.jpg"))
+```
+
+`generator.safetensors` holds the weights, `model.json` all that this page is made from. Input is normalised as
+`{card["normalisation"]["lightness"]}`, output as `{card["normalisation"]["ab"]}`.
+
+## What it is for
+
+Plausible colours for grey photos, to look at; comparisons of ways to train such a network. The photo's own lightness is
+kept, so only colour is added.
+
+## What it is not for
+
+- **The colours are invented.** They are typical of such photos, not those of the scene. They are no evidence, least of all of
+  a person's skin, hair or clothes. State this where you show a result.
+- Subjects that it was not trained on, old film (which renders red dark and blue light), and damaged or toned prints give worse
+  results.
+- Colours are predicted at {size}x{size} pixels: small things get the colour of their surroundings.
+
+## Scores
+
+{_score_table(card.get("scores", []), str(card.get("model", "?")))}
+
+## How it was made
+
+Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {_versions(card)}. Settings:
+
+{training}
+"""
+
+
+def _versions(card: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()) or "unknown versions"
+
+
+def _score_table(scores: Iterable[Mapping[str, Any]], model: str) -> str:
+    rows = [row for row in scores if row.get("model") in (model, GREY)]
+    if not rows:
+        return "None: this model has not been evaluated."
+    columns: dict[str, tuple[str, Metric]] = {}
+    for metric in METRICS.values():
+        columns[metric.name] = (metric.heading, metric)
+        if metric.better == "truth":
+            columns[f"{metric.name}_true"] = ("true", metric)
+    shown = {name: column for name, column in columns.items() if any(name in row for row in rows)}
+    lines = [["split", "model", "N", *(heading for heading, _ in shown.values())], ["---"] * (3 + len(shown))]
+    lines += [
+        [row["split"], row["model"], str(row["photos"]), *(m.shown(row.get(name)) for name, (_, m) in shown.items())]
+        for row in rows
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"""{table}
+
+`{GREY}` is doing nothing: the grey photo itself. PSNR and SSIM reward it, because its lightness is right; colourfulness beside
+the true photos' and the distances of sets (FD-Lite0, KID-Lite0, FID, KID) show what it lacks. `test` holds photos that no
+training used. Scores of few photos (N) mean little."""
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return text
