@@ -1,7 +1,7 @@
-"""Shows trained models on the photos that scikit-image brings along: python docs/runs/show.py OUT.png NAME=FOLDER...
+"""Shows trained models on scikit-image's photos: python docs/runs/show.py OUT.png NAME=FOLDER...
 
-The photos of a run keep their owners' terms; these may be shown. No model here has seen them, and their middle squares are
-brought to 256x256 as in training.
+The photos of a run may not be published; these may, and no model here was trained on them. Their middle squares are resized to
+256x256, as in training.
 """
 
 import sys
@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from skimage import data
 
-from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lab
+from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
+from recolor.images.color import rgb_to_lab
 from recolor.models.folder import load_generator
 from recolor.reporting.figures import image_grid
 
@@ -29,17 +30,15 @@ def photo(name: str) -> Image.Image:
 
 
 def shown(lab: torch.Tensor) -> np.ndarray:
-    pictures = lab_to_rgb(into_gamut(lab)).permute(0, 2, 3, 1).numpy()
+    pictures = to_rgb(lab).permute(0, 2, 3, 1).numpy()
     return np.stack([np.asarray(Image.fromarray(picture).resize((SHOWN, SHOWN))) for picture in pictures])
 
 
 def main(out: Path, models: dict[str, Path]) -> None:
     lab = torch.from_numpy(np.stack([rgb_to_lab(np.asarray(photo(name))) for name in PHOTOS]))
-    rows = {"input L": shown(torch.cat([lab[:, :1], torch.zeros_like(lab[:, 1:])], dim=1))}
-    for name, folder in models.items():
-        with torch.inference_mode():
-            rows[name] = shown(torch.cat([lab[:, :1], load_generator(folder)(lab[:, :1])], dim=1))
-    image_grid({**rows, "truth": shown(lab)}).save(out)
+    rows = colourings(lab, {name: load_generator(folder) for name, folder in models.items()})
+    labels = {GREY: "input L", **{name: name for name in models}, TRUTH: "truth"}
+    image_grid({label: shown(rows[name]) for name, label in labels.items()}).save(out)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ METRICS: dict[str, Metric] = _registry(
         name="fid64",
         label="FID-64",
         better="lower",
-        digits=".4f",
+        digits=".3f",
         features="inception_early",
         compute=set_metrics.frechet_distance,
     ),

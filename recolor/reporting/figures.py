@@ -28,7 +28,7 @@ Photos = NDArray[np.uint8]  # (N, H, W, 3), RGB
 
 INK, QUIET, PENALTY = "#24292f", "#8c959f", "#cc79a7"
 BETTER = {"higher": "higher is better", "lower": "lower is better", "truth": "near the line is better"}
-RATIO = "balance"  # column of history.csv
+RATIO = "gradient_ratio"  # column of history.csv
 EMPTY = pd.Series(dtype=float)
 STYLE = {
     "figure.dpi": 160,

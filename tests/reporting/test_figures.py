@@ -99,7 +99,7 @@ def test_curves_end_pretraining_at_epoch_0_and_show_a_measured_balance() -> None
     histories = {"l1": history()[["epoch", "generator_l1"]], "gan": history(), "wgan": history()}
     plain = curves(histories)
     assert area(plain, COLORS["l1"]) > 100
-    balanced = curves(histories | {"gan": history(balance=[0.4, 0.5, 0.5])})
+    balanced = curves(histories | {"gan": history(gradient_ratio=[0.4, 0.5, 0.5])})
     assert balanced.width > plain.width
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from made_up_results import REASON, folders, write_results
 from PIL import Image
+from ruamel.yaml import YAML
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
@@ -81,7 +82,7 @@ def test_the_papers_values_stand_beside_ours(mine: Results) -> None:
     for line in PAPER_TABLE.strip().splitlines():
         split, model, fid, psnr, ssim, inception_score = cells(line)
         row = ours.pop((split, model))
-        assert row[7] == f"{mine.score(split, model.lower())['fid64']:.4f}"  # the paper's FID has 64 features
+        assert row[7] == f"{mine.score(split, model.lower())['fid64']:.3f}"  # the paper's FID has 64 features
         assert [row[4], row[6], row[8], row[10]] == [psnr, ssim, fid, inception_score]
     assert all([row[4], row[6], row[8], row[10]] == [""] * 4 for row in ours.values())  # the paper has no grey
 
@@ -94,6 +95,14 @@ def test_what_was_not_measured_stays_empty_and_has_a_reason(sample: Results, min
     assert "Not measured" not in text
     assert "IS is empty where N is small" in text  # 8 test photos
     assert text.count(REASON) == 0
+
+
+def test_dvcs_plots_show_metrics_under_their_labels() -> None:
+    tree = YAML(typ="safe").load((Path(__file__).parents[2] / "dvc.yaml").read_text())
+    plots = [plot for entry in tree["plots"] if isinstance(entry, dict) for plot in entry.values() if plot]
+    shown = {plot["x"]["reports/results.csv"]: plot["x_label"] for plot in plots if isinstance(plot["x"], dict)}
+    assert shown == {name: METRICS[name].heading.rstrip(" ↑↓") for name in shown} != {}
+    assert all(METRICS[name].scale == 1 for name in shown)  # DVC plots what is stored
 
 
 def test_a_new_metric_is_in_every_table_and_figure(mine: Results, monkeypatch: pytest.MonkeyPatch) -> None:
