@@ -33,6 +33,7 @@ class Sizes:
     grown: tuple[int, ...] = (1_000, 10_000, 100_000)  # datasets of small photos: what grows how
     megapixels: tuple[float, float] = (12, 60)  # of the photos for colorize
     small_photos: int = 100
+    run: int = 5_000  # photos of the runs on a GPU
     repeats: int = 5
     matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; four times as long on a GPU
     compiled: bool = True

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import colorize, growth, measuring, ours, pipeline, step, textbook
+from benchmarks import colorize, gpu, growth, measuring, ours, pipeline, step, textbook
 from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn
 from benchmarks.table import Row
 from recolor.models.layers import parameter_count
@@ -203,3 +203,16 @@ def test_gradients_as_views_are_another_way_to_the_same_step() -> None:
 
 def test_growth_measures_what_each_photo_takes() -> None:
     assert {unit for _, unit in growth._measure(4).values()} == {"ms a photo", "MB"}
+
+
+@pytest.mark.sweep
+def test_what_a_gpu_is_to_run_runs_on_a_cpu() -> None:
+    sizes = dataclasses.replace(TINY, run=40, size=64, downs=5)
+    found = list(gpu.measured(sizes, 600))
+    assert {row.part for row in found} == {"preprocess", "paper recipe", "modern recipe"}
+    assert all(row.value is not None and row.value > 0 for row in found)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_its_rows_are_empty() -> None:
+    assert all(row.value is None and row.note for row in gpu.rows(TINY, 60))
