@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.color import rgb2lab
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +41,8 @@ _HUES = 128
 
 def rgb_to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(H, W, 3) 8-bit RGB to (3, H, W) normalised Lab in [-1, 1]."""
+    from skimage.color import rgb2lab  # not at the top: it imports SciPy, which colouring a photo does not need
+
     height, width, _ = rgb.shape
     lab = np.empty((3, height, width), np.float32)
     rows = max(1, STRIP // width)

@@ -30,6 +30,11 @@ _TOO_LARGE = "needs more memory than there is"
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "memory object")  # in a RuntimeError of torch
 _UNCOMPRESSED = (None, "raw")
 
+# Bytes that Pillow allocates at once. glibc returns blocks over 32 MB to the system as soon as they are freed. Pillow's own are
+# smaller, and each thread keeps a heap of those: 0.4 GB more for a photo of 100 megapixels.
+BLOCK = 2**26
+Image.core.set_block_size(BLOCK)
+
 
 class _Loaded(NamedTuple):
     job: Job
@@ -177,7 +182,9 @@ def _paint_and_write(photo: _Loaded, predicted: Tensor, painting: _Painting) -> 
     del photo
     start = image.width if painting.side_by_side else 0
     if painting.side_by_side:
-        image = _twice(image)
+        images = [image]
+        del image
+        image = _twice(images)
     painting.colorizer.paint(
         *(image, predicted, painting.upsampling, painting.strength, start),
         progress=lambda share: painting.notify(job, f"painting {share:.0%}"),
@@ -252,10 +259,22 @@ def _is_deep(file: Image.Image) -> bool:
     return file.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
 
 
-def _twice(image: Image.Image) -> Image.Image:
-    canvas = Image.new(image.mode, (2 * image.width, image.height))
-    canvas.paste(image, (0, 0))
-    canvas.paste(image, (image.width, 0))
+def _twice(images: list[Image.Image]) -> Image.Image:
+    """The one image in `images`, which this empties, twice side by side.
+
+    It is cut into bands, each of which is freed when it is copied: at no time is there more memory in use than for the result.
+    """
+    image = images.pop()
+    mode, (width, height) = image.mode, image.size
+    rows = max(1, BLOCK // (4 * width))
+    tops = range(0, height, rows)
+    bands = [image.crop((0, top, width, min(top + rows, height))) for top in tops]
+    del image
+    canvas = Image.new(mode, (2 * width, height), None)
+    for top in tops:
+        band = bands.pop(0)
+        canvas.paste(band, (0, top))
+        canvas.paste(band, (width, top))
     return canvas
 
 
