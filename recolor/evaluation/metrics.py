@@ -6,23 +6,27 @@ called like a function and loads the network on the first call.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
-from recolor.evaluation import image_metrics, set_metrics
-from recolor.evaluation.set_metrics import Features, Score
+from recolor.evaluation import image_metrics
+from recolor.evaluation.set_metrics import (
+    IS_SPLITS,
+    Features,
+    Score,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+)
 
-SPLITS: tuple[Literal["test", "train"], ...] = (
-    "test",
-    "train",
-)  # in the order of every table: what no model has seen comes first
+SPLITS: tuple[Literal["test", "train"], ...] = ("test", "train")  # in the order of every table
 Row = Any  # of scores.csv: a mapping or a pandas Series
 ARROWS = {"higher": " ↑", "lower": " ↓", "truth": ""}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """A score: a column of scores.csv, and how people see it."""
 
@@ -30,6 +34,7 @@ class Metric:
     label: str
     better: Literal["higher", "lower", "truth"]  # truth: a score near the true photos' own is good
     digits: str  # format of a shown value
+    _: KW_ONLY
     unit: str = ""
     scale: float = 1.0  # a shown value is the stored one times this; the label says so
     headline: bool = False  # in the table at the top of the report, and in `recolor models`
@@ -96,85 +101,42 @@ class SetMetric(Metric):
         return value - deviation, value + deviation
 
 
-def _registry(*metrics: Metric) -> dict[str, Metric]:
-    return {metric.name: metric for metric in metrics}
-
-
-# In the order of the report. Labels say which network a set score is of: scores of different networks do not compare.
-METRICS: dict[str, Metric] = _registry(
-    ImageMetric(
-        name="psnr", label="PSNR", unit="dB", better="higher", digits=".2f", headline=True, compute=image_metrics.psnr
-    ),
-    ImageMetric(name="ssim", label="SSIM", better="higher", digits=".3f", headline=True, compute=image_metrics.ssim),
-    ImageMetric(
-        name="colourfulness",
-        label="colourfulness",
-        better="truth",
-        digits=".1f",
-        headline=True,
-        compute=image_metrics.colourfulness,
-    ),
-    ImageMetric(
-        name="colourfulness_distance",
-        label="colourfulness distance",
-        better="lower",
-        digits=".1f",
-        compute=image_metrics.colourfulness_distance,
-    ),
-    SetMetric(
-        name="fd_lite0",
-        label="FD-Lite0",
-        better="lower",
-        digits=".1f",
-        features="lite0",
-        compute=set_metrics.frechet_distance,
-    ),
-    SetMetric(
-        name="kid_lite0",
-        label="KID-Lite0 x1000",
-        better="lower",
-        digits=".2f",
-        scale=1000,
-        headline=True,
-        features="lite0",
-        compute=set_metrics.kernel_distance,
-    ),
-    SetMetric(
-        name="fid",
-        label="FID",
-        better="lower",
-        digits=".2f",
-        headline=True,
-        features="inception",
-        compute=set_metrics.frechet_distance,
-    ),
-    SetMetric(
-        name="fid64",
-        label="FID-64",
-        better="lower",
-        digits=".3f",
-        features="inception_early",
-        compute=set_metrics.frechet_distance,
-    ),
-    SetMetric(
-        name="kid",
-        label="KID x1000",
-        better="lower",
-        digits=".2f",
-        scale=1000,
-        features="inception",
-        compute=set_metrics.kernel_distance,
-    ),
-    SetMetric(
-        name="is",
-        label="IS",
-        better="higher",
-        digits=".2f",
-        features="inception_logits",
-        compute=set_metrics.inception_score,
-        minimum=2 * set_metrics.IS_SPLITS,  # of one picture the score is 1, whatever the picture
-    ),
-)
+# In the order of the report. Labels name the network of a set score: scores of different networks do not compare.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        ImageMetric("psnr", "PSNR", "higher", ".2f", unit="dB", headline=True, compute=image_metrics.psnr),
+        ImageMetric("ssim", "SSIM", "higher", ".3f", headline=True, compute=image_metrics.ssim),
+        ImageMetric(
+            "colourfulness", "colourfulness", "truth", ".1f", headline=True, compute=image_metrics.colourfulness
+        ),
+        ImageMetric(
+            "colourfulness_distance",
+            "colourfulness distance",
+            "lower",
+            ".1f",
+            compute=image_metrics.colourfulness_distance,
+        ),
+        SetMetric("fd_lite0", "FD-Lite0", "lower", ".1f", features="lite0", compute=frechet_distance),
+        SetMetric(
+            "kid_lite0",
+            "KID-Lite0 x1000",
+            "lower",
+            ".2f",
+            scale=1000,
+            headline=True,
+            features="lite0",
+            compute=kernel_distance,
+        ),
+        SetMetric("fid", "FID", "lower", ".2f", headline=True, features="inception", compute=frechet_distance),
+        SetMetric("fid64", "FID-64", "lower", ".3f", features="inception_early", compute=frechet_distance),
+        SetMetric("kid", "KID x1000", "lower", ".2f", scale=1000, features="inception", compute=kernel_distance),
+        # Of one picture the Inception score is 1, whatever the picture.
+        SetMetric(
+            "is", "IS", "higher", ".2f", minimum=2 * IS_SPLITS, features="inception_logits", compute=inception_score
+        ),
+    )
+}
 
 
 def image_metrics_in_use() -> list[ImageMetric]:
