@@ -17,7 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 from recolor.core.errors import UserError
 from recolor.images.color import rgb_to_lab
 from recolor.images.decoding import decode, listed_name
-from recolor.inference import files
+from recolor.images.metadata import save_options
+from recolor.inference import colorizer as colorizing
+from recolor.inference import files, formats
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import Job, plan
@@ -381,12 +383,101 @@ def test_photos_are_read_a_few_at_a_time(
     assert together == [3, 3, 3, 1]
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_compressed_tiff_stays_compressed_with_its_exif(run: Callable, tmp_path: Path, compression: str) -> None:
+    source = tmp_path / "photo.tif"
+    battery.picture(0).resize((300, 200)).save(source, compression=compression)
+    exif = Image.Exif()
+    exif[MAKE], exif[EXIF], exif[GPS] = (
+        "Plaubel",
+        {DATE_TAKEN: "1936:05:01 10:00:00"},
+        {1: "N", LATITUDE: (45.0, 24.0, 0.0)},
+    )
+    with_exif = tmp_path / "exif.jpg"
+    battery.picture(0).save(with_exif, exif=exif)
+    assert run(source)["photo.tif"].problem == ""
+    with Image.open(tmp_path / "photo-recolor.tif") as result:
+        assert result.info["compression"] == compression.replace("jpeg", "tiff_adobe_deflate")
+        assert np.abs(lightness(result) - lightness(decode(source))).max() < 0.5
+    with Image.open(with_exif) as file:
+        metadata, _ = save_options(file, "TIFF")
+    formats.save(battery.picture(0), tmp_path / "both.tif", "TIFF", metadata | {"compression": "tiff_lzw"})
+    with Image.open(tmp_path / "both.tif") as result:
+        kept = result.getexif()
+        assert kept[MAKE] == "Plaubel"
+        assert kept.get_ifd(EXIF)[DATE_TAKEN] == "1936:05:01 10:00:00"
+        assert kept.get_ifd(GPS)[LATITUDE] == (45.0, 24.0, 0.0)
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(battery.picture(0)))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_quality_is_a_setting(run: Callable, tmp_path: Path, suffix: str) -> None:
+    source = save(tmp_path / f"photo{suffix}")
+    sizes = [run(source, force=True, quality=quality)[source.name].target.stat().st_size for quality in (20, 95)]
+    assert sizes[0] < sizes[1]
+
+
+def test_all_pages_are_files_of_their_own(colorizer: Colorizer, tmp_path: Path) -> None:
+    pages = [battery.picture(number) for number in range(3)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    done = list(colorize_files(colorizer, plan([tmp_path / "pages.tif"], all_pages=True)))
+    assert [job.target.name for job in done] == [f"pages-{number}-recolor.tif" for number in (1, 2, 3)]
+    for job, page in zip(done, pages, strict=True):
+        assert job.problem == ""
+        assert np.abs(lightness(Image.open(job.target)) - lightness(page)).max() < 0.5
+
+
+@pytest.mark.parametrize(("thumbnail", "expected"), [((24, 16), battery.SIZE), ((10, 16), (10, 16))])
+def test_a_thumbnail_in_front_is_not_the_photo(
+    run: Callable, tmp_path: Path, thumbnail: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    small = battery.picture(0, thumbnail)
+    small.save(tmp_path / "photo.tif", save_all=True, append_images=[battery.picture(0)])
+    job = run(tmp_path / "photo.tif")["photo.tif"]
+    assert job.note
+    assert Image.open(job.target).size == expected
+
+
+def test_photos_are_found_by_content_and_through_links(run: Callable, tmp_path: Path) -> None:
+    save(tmp_path / "album/noext", format="JPEG")
+    save(tmp_path / "elsewhere/linked.png")
+    (tmp_path / "album/link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "album/link/back").symlink_to(tmp_path / "album", target_is_directory=True)
+    (tmp_path / "album/notes.txt").write_text("not a photo")
+    done = run(tmp_path / "album", out=tmp_path / "out")
+    assert {name for name, job in done.items() if not job.problem} == {"noext", "linked.png"}
+    assert {name for name, job in done.items() if job.skipped} == {"notes.txt"}
+    results = {
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
+    }
+    assert results == {"noext-recolor.jpg", "link/linked-recolor.png"}
+
+
+def test_a_folder_that_refuses_is_found_before_a_photo_is_painted(
+    colorizer: Colorizer, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = save(tmp_path / "photo.png")
+    (tmp_path / "file").write_text("a file where a folder is needed")
+    monkeypatch.setattr(colorizer, "predict", None)
+    assert str(tmp_path / "file") in run(source, out=tmp_path / "file/new")["photo.png"].problem
+
+
+def test_states_of_a_photo_are_reported(run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colorizing, "STRIP", 100)
+    states: list[str] = []
+    run(save(tmp_path / "photo.png"), notify=lambda job, state: states.append(state))
+    assert (states[0], states[-2], states[-1]) == ("reading", "painting 100%", "writing")
+    assert len(states) > 5
+
+
 def alone(model: Path, code: str) -> list[str]:
     """The lines that a process of its own prints, with one thread: the stacks of more would count as memory too."""
     start = f"""
 import resource
 from pathlib import Path
-from recolor.inference import files
+from recolor.images.metadata import save_options
+from recolor.inference import colorizer as colorizing
+from recolor.inference import files, formats
 from recolor.inference import colorizer as inference
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
