@@ -1,19 +1,19 @@
 """The cache on disk: Lab tensors in a few large files, and `CachedPhotos`, which reads single ones out of them.
 
-A cache is a folder with `manifest.csv` (a row a photo), `rejected.csv` (a row for every file left out) and, for each
-split, `train-000.npy`, `train-001.npy`, ...: float16, (N, 3, size, size), normalised L, a and b, at most `SHARD` photos
-each. In float16 a photo comes back to 8-bit RGB as it was; a saturated colour may come back one level off.
+A cache is a folder with `manifest.csv` (one row per photo), `rejected.csv` (one row per file left out) and
+`shard-000.npy`, `shard-001.npy`, ...: float16, (N, 3, size, size), normalised L, a and b, at most `SHARD` photos each. The
+manifest's column `split` assigns each photo to train or test, its `row` is the photo's position in the shards, counted
+over all of them. Conversion to float16 and back to 8-bit RGB is exact; saturated colours may be one level off.
 """
 
 import hashlib
 import io
 import os
 import weakref
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from itertools import chain, count, groupby, islice
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 SHARD = 1024  # photos in a file: 403 MB at 256x256, and DVC is slow with many files
 DTYPE = np.dtype("<f2")
 NUMBERS: dict[str, type] = {"row": int, "size": int, "width": int, "height": int, "chroma": float}
-CHUNK = 64  # photos that are verified at once
+CHUNK = 64  # photos verified at once
 
 Split = Literal["train", "test"]
 Shape = tuple[int, int, int]
 
 
 class CacheError(UserError):
-    """A cache that is missing, incomplete, or not the one that its manifest describes."""
+    """A cache that is missing, incomplete, or does not match its manifest."""
 
 
-def shard_file(directory: Path, split: str, number: int) -> Path:
-    return directory / f"{split}-{number:03d}.npy"
+def shard_file(directory: Path, number: int) -> Path:
+    return directory / f"shard-{number:03d}.npy"
 
 
 def tensor_bytes(size: int) -> int:
@@ -47,9 +47,9 @@ def tensor_bytes(size: int) -> int:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A CSV of ours with text as it stands: a photo may well be called NA.
+    """Reads one of this project's CSV files. Text stays text: a photo may be named NA.
 
-    Raises CacheError where there is none.
+    Raises CacheError if it is missing or damaged.
     """
     try:
         header = pd.read_csv(file, nrows=0).columns
@@ -65,84 +65,31 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
 
 
 def kind(reason: str) -> str:
-    """What a rejection is counted under: its reason without what is particular to one photo."""
+    """The category of a rejection: its text before the colon."""
     return "duplicate" if reason.startswith("duplicate of ") else reason.partition(":")[0]
 
 
-class ShardWriter:
-    """Appends tensors to shards and, when the last one is in, parts them into train and test.
+def write_shards(directory: Path, tensors: Iterable[bytes], shape: Shape) -> None:
+    """Writes the cache's shards from `tensors`: float16 values of `shape`, little-endian.
 
-    Ordinary writes, not a memory map: a map kills the process when the disk is full, a write says so.
+    Ordinary writes, not a memory map: on a full disk a map kills the process, a write raises OSError.
     """
+    remaining = iter(tensors)
+    for number in count():
+        if (first := next(remaining, None)) is None:
+            return
+        with shard_file(directory, number).open("xb") as file:
+            _write_header(file, (SHARD, *shape))
+            rows = 0
+            for tensor in chain([first], islice(remaining, SHARD - 1)):
+                file.write(tensor)
+                rows += 1
+            file.seek(0)  # numpy pads headers so that the number of rows can be changed in place
+            _write_header(file, (rows, *shape))
 
-    def __init__(self, directory: Path, shape: Shape) -> None:
-        self.directory = directory
-        self.shape = shape
-        self.count = 0
-        self._file: BinaryIO | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def append(self, tensor: bytes) -> None:
-        """`tensor` holds float16 values, little-endian, of the writer's shape."""
-        if self.count % SHARD == 0:
-            self._close()
-            self._file = self._path(self.count // SHARD).open("xb")
-            self._header(self._file, SHARD)
-        assert self._file is not None
-        self._file.write(tensor)
-        self.count += 1
-
-    def split(self, boundary: int) -> None:
-        """The first `boundary` photos become the train shards, the rest the test shards.
-
-        Whole shards are renamed. The one that holds the boundary is copied behind it and cut off there.
-        """
-        self._close()
-        test = 0
-        for first in range(0, self.count, SHARD):
-            part = self._path(first // SHARD)
-            if first < boundary < first + SHARD and boundary < self.count:
-                with shard_file(self.directory, "test", test).open("xb") as file:
-                    rows = np.load(part, mmap_mode="r")[boundary - first :]
-                    self._header(file, len(rows))
-                    for row in rows:
-                        file.write(row.tobytes())
-                test += 1
-                self._cut(part, boundary - first)
-            if first < boundary:
-                part.rename(shard_file(self.directory, "train", first // SHARD))
-            else:
-                part.rename(shard_file(self.directory, "test", test))
-                test += 1
-
-    def _path(self, number: int) -> Path:
-        return shard_file(self.directory, "unsplit", number)
-
-    def _header(self, file: BinaryIO, rows: int) -> None:
-        """numpy pads headers so that the number of rows may be changed in place."""
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": DTYPE.str, "fortran_order": False, "shape": (rows, *self.shape)}
-        )
-
-    def _cut(self, path: Path, rows: int) -> None:
-        with path.open("r+b") as file:
-            self._header(file, rows)
-            file.truncate(file.tell() + rows * int(np.prod(self.shape)) * DTYPE.itemsize)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            last = (self.count - 1) // SHARD
-            self._cut(self._path(last), self.count - last * SHARD)
-            self._file = None
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": DTYPE.str, "fortran_order": False, "shape": shape})
 
 
 class Shard(NamedTuple):
@@ -155,33 +102,36 @@ class Shard(NamedTuple):
 
 
 class CachedPhotos:
-    """One split of a cache. `photos[[3, 0, 7]]` is a batch; nothing is kept in memory but the pages that the system likes to.
+    """One split of a cache. `photos[[3, 0, 7]]` is a batch, read from disk or from the system's page cache.
 
-    Shards are opened for each batch and its tensors read into their places, where memory maps might be kept: a process may have
-    1,024 files open, and ImageNet takes 1,251 shards. Opening and reading costs 30 us of a processor's time a photo, a map that
-    is there already 17, and one that has to be made anew 95 (256x256, files in the page cache).
+    Shards are opened for each batch instead of being mapped into memory once: a process may have 1,024 files open, and
+    ImageNet has 1,251 shards. Measured per photo (256x256, page cache): opening and reading 30 us, an existing map 17, a new
+    map 95.
 
-    `manifest`: this split's rows of `manifest.csv`, in the order of the tensors. `shape`: of one photo, (3, size, size).
-    Raises CacheError where shards and manifest do not fit each other; `verified` and `verify` look at the tensors.
+    `manifest`: this split's rows of `manifest.csv`, indexed from 0. `shape`: of one photo, (3, size, size).
+    Raises CacheError where shards and manifest do not match; `verified` and `verify` compare the tensors themselves.
     """
 
     def __init__(self, directory: Path, split: Split) -> None:
         self.directory = directory
         self.split = split
         table = read_table(directory / "manifest.csv")
-        self.manifest = table[table["split"] == split].reset_index(drop=True)
-        # This very folder: where another takes its place meanwhile, reading fails, and never mixes the two.
+        # The folder itself, not its name: if another cache replaces it, reading fails instead of mixing the two.
         self._folder = os.open(directory, os.O_RDONLY)
         weakref.finalize(self, os.close, self._folder)
-        files = sorted(directory.glob(f"{split}-*.npy"), key=lambda file: (len(file.name), file.name))
-        self._shards = [self._look_at(file.name) for file in files]
+        files = sorted(directory.glob("shard-*.npy"), key=lambda file: (len(file.name), file.name))
+        self._shards = [self._inspect(file.name) for file in files]
         self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
-        if self._starts[-1] != len(self.manifest) or not files:
-            raise self._broken(f"{self._starts[-1]} tensors stand in the shards, {len(self.manifest)} in the manifest")
-        if not np.array_equal(self.manifest["row"], np.arange(len(self))):
-            raise self._broken("rows are missing from the manifest, or out of order")
+        if self._starts[-1] != len(table):
+            raise self._broken(f"the shards hold {self._starts[-1]} tensors, the manifest {len(table)} rows")
+        if not {"split", "row"} <= set(table) or not np.array_equal(table["row"], np.arange(len(table))):
+            raise self._broken("the manifest's rows are incomplete or out of order")
+        self.manifest = table[table["split"] == split].reset_index(drop=True)
+        if self.manifest.empty:
+            raise self._broken(f"the manifest has no {split} photos")
         if len({shard.shape for shard in self._shards}) > 1:
-            raise self._broken("its shards differ in size")
+            raise self._broken("the shards differ in image size")
+        self._rows = self.manifest["row"].to_numpy()
         self.shape: Shape = self._shards[0].shape
 
     def __len__(self) -> int:
@@ -192,37 +142,40 @@ class CachedPhotos:
         return self.read_fp16(indices).float()
 
     def read_fp16(self, indices: "Sequence[int] | NDArray[np.integer] | Tensor") -> "Tensor":
-        """The same as float16, the way it is stored: half the bytes on the way to a GPU, which widens them for nothing."""
+        """The same in float16, as stored: half the bytes to copy to a GPU."""
         import torch
 
         wanted = np.asarray(indices, dtype=np.int64)
         if wanted.ndim != 1 or (len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self))):
-            raise IndexError(f"takes a list of indices from 0 to {len(self) - 1}, got {indices}")
-        batch = np.empty((len(wanted), *self.shape), DTYPE)
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
-        # In the order of the files: each is opened once, and what lies together is read together.
-        for number, places in groupby(np.argsort(wanted, kind="stable"), key=lambda place: int(shards[place])):
+            raise IndexError(f"expected a list of indices from 0 to {len(self) - 1}, got {indices}")
+        rows = self._rows[wanted]
+        batch = np.empty((len(rows), *self.shape), DTYPE)
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        # In file order: each shard is opened once, and neighbouring tensors are read together.
+        for number, places in groupby(np.argsort(rows, kind="stable"), key=lambda place: int(shards[place])):
             shard = self._shards[number]
             try:
                 with self._open(shard.name) as file:
                     for place in places:
-                        file.seek(shard.offset + int(wanted[place] - self._starts[number]) * batch[place].nbytes)
+                        file.seek(shard.offset + int(rows[place] - self._starts[number]) * batch[place].nbytes)
                         if file.readinto(batch[place].data.cast("B")) < batch[place].nbytes:
-                            raise OSError("it ends too early")
+                            raise OSError("the file ends too early")
             except OSError as error:
                 raise self._broken(f"{shard.name} cannot be read ({error})") from None
         return torch.from_numpy(batch)
 
     def verified(self, indices: Sequence[int]) -> "Tensor":
-        """What `read_fp16` gives; raises CacheError unless each tensor is the one that the manifest names in its place."""
+        """Like `read_fp16`; raises CacheError unless each tensor has the SHA-256 that the manifest gives."""
         batch = self.read_fp16(indices)
-        for row, tensor in zip(indices, batch.numpy(), strict=True):
-            if hashlib.sha256(tensor).hexdigest() != self.manifest["tensor_sha256"][row]:
-                raise self._broken(f"the tensor in row {row} is not that of {self.manifest['path'][row]!r}")
+        for index, tensor in zip(indices, batch.numpy(), strict=True):
+            if hashlib.sha256(tensor).hexdigest() != self.manifest["tensor_sha256"][index]:
+                raise self._broken(
+                    f"the tensor in row {self._rows[index]} is not that of {self.manifest['path'][index]!r}"
+                )
         return batch
 
     def verify(self, share: int = 0, shares: int = 1) -> None:
-        """Reads every tensor, or every `shares`-th handful of them, and raises CacheError unless it is `verified`."""
+        """Reads every tensor, or every `shares`-th chunk of them, and raises CacheError unless it is as `verified` expects."""
         rows = range(len(self))
         for start in progress(range(0, len(self), CHUNK)[share::shares], desc=f"verifying {self.split}"):
             self.verified(rows[start : start + CHUNK])
@@ -233,7 +186,7 @@ class CachedPhotos:
     def _within(self, name: str, flags: int) -> int:
         return os.open(name, flags, dir_fd=self._folder)
 
-    def _look_at(self, name: str) -> Shard:
+    def _inspect(self, name: str) -> Shard:
         try:
             with self._open(name) as file:
                 np.lib.format.read_magic(file)

@@ -219,7 +219,8 @@ class _Measured:
 
     def table(self) -> pd.DataFrame:
         """The rows of photos.csv, and each photo's group."""
-        known = self.photos.manifest[["split", "row", "path", "crop", "group"]]
+        numbered = self.photos.manifest.assign(row=range(len(self.photos)))  # within the split
+        known = numbered[["split", "row", "path", "crop", "group"]]
         tables = [
             known.assign(model=model).join(pd.DataFrame(values, columns=self.columns))
             for model, values in zip(self.models, self.values, strict=True)

@@ -1,21 +1,21 @@
 """From a listing of photos to a cache of Lab tensors, split into train and test.
 
-One pass, in memory that does not grow with the pixels. A photo's rank is the hash of seed and group (normally the
-file's own hash), so it is known before any file is opened, whatever the file is called and wherever it is listed. Photos
-are decoded in that order over processes, and the accepted ones stream into shards as they come: shuffled already, train
-before test. Where the boundary lies is known at the end, when the accepted groups have been counted, and then a single
-shard has to be parted in two. What stays in memory is the tables, about 1 kB a photo, and the few photos under way.
+Memory use does not grow with the number of pixels. A photo's rank is the hash of seed and group (normally the file's own
+hash), so the order is known before any file is opened and does not depend on names or on the order of the listing. Photos are
+decoded in order of rank in several processes, and the accepted ones are written to the shards as they arrive. The first
+`train_fraction` of the accepted groups is the train split.
 """
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -23,8 +23,8 @@ from recolor.core.errors import UserError
 from recolor.core.params import Number, Section, Seed
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder
-from recolor.dataset.shards import SHARD, ShardWriter, kind, tensor_bytes, write_table
-from recolor.preprocessing.conversion import ListedPhoto, Rejected, convert, lost
+from recolor.dataset.shards import kind, tensor_bytes, write_shards, write_table
+from recolor.preprocessing.conversion import Converted, ListedPhoto, Rejected, convert, lost
 from recolor.preprocessing.workers import ordered_map
 
 
@@ -78,9 +78,9 @@ def build(
     photos, copies = _ranked(listing, seed)
     if processes is None:
         processes = max(2, min(_processors(), len(photos) // 64))
-    # At most one shard is copied when the last photo is in; the tables take some hundred bytes a photo.
-    readable = int((photos["sha256"] != "").sum())
-    needed = (readable + min(readable, SHARD)) * (tensor_bytes(params.size) + 1000)
+    needed = int((photos["sha256"] != "").sum()) * (
+        tensor_bytes(params.size) + 1000
+    )  # the tables take some hundred bytes a photo
     with atomic_folder(out, f"the cache {out}", needed) as unfinished:
         return _write(photos, copies, root, unfinished, params, processes, dataset)
 
@@ -109,32 +109,33 @@ def _write(
     work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
     listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
     used: list[int] = []
-    accepted: list[tuple[object, ...]] = []
+    measured: list[tuple[object, ...]] = []
     reasons: dict[int, str] = {}
-    with (
-        closing(ordered_map(work, listed, processes, lost)) as results,
-        ShardWriter(folder, (3, params.size, params.size)) as shards,
-    ):
+
+    def tensors(results: Iterable[Converted | Rejected]) -> Iterator[bytes]:
         for place, result in enumerate(progress(results, len(photos), "preprocess")):
             if isinstance(result, Rejected):
                 reasons[place] = result.reason
             else:
-                shards.append(result.tensor)
                 used.append(place)
-                accepted.append(result[:-1])
-        rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
-        rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
-        group, names = pd.factorize(photos.loc[used, "group"])  # numbered in the order of rank
-        _check_groups(dataset, len(names), rejected, len(photos) + len(copies))
-        train = int((group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)).sum())
-        shards.split(train)
-    manifest = pd.DataFrame(accepted, columns=["width", "height", "chroma", "tensor_sha256"])
-    of_listing = photos.loc[used, ["path", "crop", "sha256", "group"]].reset_index(drop=True)
-    manifest = pd.concat([of_listing, manifest], axis=1)
-    manifest.insert(0, "split", ["train"] * train + ["test"] * (len(used) - train))
-    manifest.insert(1, "row", [*range(train), *range(len(used) - train)])
+                measured.append(result[:-1])
+                yield result.tensor
+
+    with closing(ordered_map(work, listed, processes, lost)) as results:
+        write_shards(folder, tensors(results), (3, params.size, params.size))
+    rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
+    rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
+    group, names = pd.factorize(photos.loc[used, "group"])  # numbered in order of rank
+    _check_groups(dataset, len(names), rejected, len(photos) + len(copies))
+    is_train = group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)
+    manifest = photos.loc[used, ["path", "crop", "sha256", "group"]].reset_index(drop=True)
+    columns = ["width", "height", "chroma", "tensor_sha256"]
+    manifest = pd.concat([manifest, pd.DataFrame(measured, columns=columns)], axis=1)
+    manifest.insert(0, "split", np.where(is_train, "train", "test"))
+    manifest.insert(1, "row", range(len(used)))
     write_table(manifest, folder / "manifest.csv")
     write_table(rejected, folder / "rejected.csv")
+    train = int(is_train.sum())
     return CacheCounts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
 
 

@@ -206,10 +206,10 @@ def _heed_signals() -> None:
     ("name", "event", "what", "number"),
     [
         ("train_gan", "import", "torch", signal.SIGTERM),
-        ("train_gan", "open", "train-000.npy", signal.SIGINT),
+        ("train_gan", "open", "shard-000.npy", signal.SIGINT),
         ("train_gan", "os.mkdir", ".gan.unfinished", signal.SIGTERM),
         ("download", "import", "recolor.sources.fetch", signal.SIGINT),
-        ("preprocess", "open", "unsplit-000.npy", signal.SIGTERM),  # workers are at work
+        ("preprocess", "open", "shard-000.npy", signal.SIGTERM),  # workers are at work
         ("preprocess", "open", "rejected.csv", signal.SIGINT),
         ("evaluate", "import", "torch", signal.SIGHUP),
     ],
@@ -238,7 +238,7 @@ def test_a_stage_that_is_stopped_says_so_in_one_line_and_leaves_nothing_half(
 
 
 def test_a_damaged_cache_is_not_trained_on(work: Path) -> None:
-    with (work / "data/cache/mine/train-000.npy").open("r+b") as file:
+    with (work / "data/cache/mine/shard-000.npy").open("r+b") as file:
         file.seek(10_000)
         file.write(bytes(6_000))
     damaged = stage(work)
