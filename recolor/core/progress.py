@@ -1,4 +1,4 @@
-"""Progress bars for people, silence for logs."""
+"""Progress bars: on a terminal only, so that logs stay readable."""
 
 import sys
 from collections.abc import Iterable
@@ -10,5 +10,5 @@ T = TypeVar("T")
 
 
 def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
-    """Yields from `iterable` under a bar with the time left, shown on a terminal only."""
+    """Yields from `iterable` and shows a bar with the remaining time, if stderr is a terminal."""
     return tqdm(iterable, total=total, desc=desc, disable=not sys.stderr.isatty(), leave=False)

@@ -1,4 +1,4 @@
-"""Writing so that nothing half is ever taken for whole, and a full disk told in one line: what was needed and what there is."""
+"""Atomic writes, and disk-full errors that state what was needed and what is free."""
 
 import contextlib
 import errno
@@ -13,26 +13,26 @@ from recolor.core.errors import UserError
 
 
 class DiskFull(UserError):
-    """No room for what has to be written."""
+    """The disk has no space for an output."""
 
 
 @contextlib.contextmanager
 def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iterator[None]:
-    """Around the writing of `what` into `folder`, which it creates. `needed`: bytes, None where nobody knows beforehand.
+    """Context manager for writing `what` into `folder`, which is created. `needed`: bytes, None if unknown.
 
-    Raises DiskFull before anything is written where the room is too small, and where the disk fills on the way.
+    Raises DiskFull before anything is written if the free space is too small, and if the disk fills up in the block.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed is not None and needed > free:
         raise _full(what, folder, f"needs {_megabytes(needed)}", free)
     try:
-        with _inodes_for(what, folder):
+        with _check_inodes(what, folder):
             yield
     except OSError as error:
         if error.errno == errno.EFBIG:
-            why = "a larger file than may be written there (ulimit -f, or a disk formatted as FAT32)"
-            raise DiskFull(f"{what} makes {why}: {folder.resolve()}") from error
+            limit = "file size limit exceeded (ulimit -f, or a FAT32 disk)"
+            raise DiskFull(f"{what}: {limit} in {folder.resolve()}: write to another disk") from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         begun = f"does not fit into the {_megabytes(free)} that were free"
@@ -41,9 +41,11 @@ def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iter
 
 
 @contextlib.contextmanager
-def _inodes_for(what: str, folder: Path) -> Iterator[None]:
-    """Tells a disk that has no room for another file, however many bytes are free on it. To stand inside of what clears away
-    after a failure: that gives some room back."""
+def _check_inodes(what: str, folder: Path) -> Iterator[None]:
+    """Raises DiskFull if the disk has free bytes but no inode for another file.
+
+    Must be the inner context of one that removes files after a failure: removal frees inodes.
+    """
     try:
         yield
     except OSError as error:
@@ -52,14 +54,14 @@ def _inodes_for(what: str, folder: Path) -> Iterator[None]:
         if error.errno != errno.ENOSPC or not limited or disk.f_favail:
             raise
         raise DiskFull(
-            f"disk full: {what} takes another file, and {folder.resolve()} has no inode left for one, "
+            f"disk full: {what} needs another file, and {folder.resolve()} has no inode left, "
             f"with {_megabytes(disk.f_bavail * disk.f_frsize)} free: delete some files and run it again"
         ) from error
 
 
 def _full(what: str, folder: Path, needs: str, free: int) -> DiskFull:
     return DiskFull(
-        f"disk full: {what} {needs}, and {folder.resolve()} has {_megabytes(free)} left: make room and run it again"
+        f"disk full: {what} {needs}, and {folder.resolve()} has {_megabytes(free)} left: free some space and run it again"
     )
 
 
@@ -70,13 +72,18 @@ def _megabytes(count: int) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and goes away when it does not.
+    """A temporary path that becomes `path` when the block succeeds and is removed otherwise.
 
-    A file that is replaced, not written into: what DVC linked into its cache stays as it is.
+    An existing file is replaced, not overwritten: files that DVC has linked into its cache stay unchanged. The permissions
+    follow the umask, whatever the writer sets (safetensors: 0600).
     """
     temporary = path.with_name(path.name + ".part")
     try:
+        temporary.unlink(missing_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         synchronise(temporary)
         temporary.replace(path)
     finally:
@@ -84,8 +91,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def synchronise(path: Path) -> None:
-    """Waits until a file, or a folder and all that it holds, is on the disk. A name may get there before what it names: without
-    this a machine that dies soon after a rename leaves empty files under their final names."""
+    """Flushes a file, or a folder with all its contents, to disk.
+
+    Without it a power failure soon after a rename can leave an empty file under the final name.
+    """
     for each in [*path.rglob("*"), path]:
         descriptor = os.open(each, os.O_RDONLY)
         try:
@@ -96,19 +105,21 @@ def synchronise(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[Path]:
-    """An empty folder that becomes `out`, in the place of an older one, when the block ends well, and goes away otherwise.
+    """An empty folder that replaces `out` when the block succeeds and is removed otherwise. Permissions follow the umask.
 
-    Raises DiskFull, as `check_disk_space`, and UserError while another process writes `out`.
+    Raises DiskFull (see `check_disk_space`), and UserError while another process writes `out`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (out.with_name(f".{out.name}.{state}") for state in ("unfinished", "old"))
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), check_disk_space(what, out.parent, needed):
-            _remove(unfinished, old)  # of a run that was killed
+            _remove(unfinished, old)  # left by a killed run
             try:
                 unfinished.mkdir()
-                with _inodes_for(what, unfinished):
+                with _check_inodes(what, unfinished):
                     yield unfinished
+                for file in filter(Path.is_file, unfinished.rglob("*")):
+                    file.chmod(unfinished.stat().st_mode & 0o666)
                 synchronise(unfinished)
                 if out.exists():
                     out.rename(old)
@@ -117,7 +128,7 @@ def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[P
             finally:
                 _remove(unfinished)
     except Timeout:
-        raise UserError(f"{out} is being written by another process: let it finish, or end it") from None
+        raise UserError(f"{out} is being written by another process: wait for it or stop it") from None
 
 
 def _remove(*folders: Path) -> None:
