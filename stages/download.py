@@ -22,7 +22,7 @@ def main(
     A download that breaks goes on where it stopped when this is run again. Later stages see the photos that are listed: when
     some of yours have come, gone or changed, run this again.
     """
-    from recolor.images.decoding import is_photo
+    from recolor.images.opening import is_photo
     from recolor.sources.fetch import SourceParams, fetch
     from recolor.sources.listing import write_listing
 

@@ -36,7 +36,7 @@ def colorize_photos(colorizer: Any, photos: list[Path], out: Path | None, plan: 
 def _print(jobs: Iterable[Any]) -> dict[str, int]:
     from tqdm import tqdm
 
-    from recolor.images.decoding import listed_name
+    from recolor.images.opening import listed_name
 
     counts = {"coloured": 0, "failed": 0, "skipped": 0}
     for job in jobs:

@@ -22,7 +22,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recolor.core.errors import UserError
-from recolor.images.decoding import decode, opened, to_srgb
+from recolor.images.decoding import decode, to_srgb
+from recolor.images.opening import opened
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan

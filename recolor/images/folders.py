@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from recolor.images.decoding import listed_name
+from recolor.images.opening import listed_name
 
 
 def walk(top: Path) -> Iterator[str]:

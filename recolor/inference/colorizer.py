@@ -20,7 +20,8 @@ from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
-from recolor.images.decoding import PhotoError, to_srgb, translate_errors
+from recolor.images.decoding import to_srgb
+from recolor.images.opening import PhotoError, translate_errors
 from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import load_generator, read_card

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recolor.images.decoding import PhotoError, opened, to_srgb
+from recolor.images.decoding import to_srgb
 from recolor.images.metadata import save_options
+from recolor.images.opening import PhotoError, opened
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
 from recolor.inference.plan import EXISTS, Job, page_count

@@ -8,7 +8,7 @@ from PIL import Image
 from PIL.ExifTags import IFD
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from recolor.images.decoding import SUFFIXES
+from recolor.images.opening import SUFFIXES
 
 # 4:4:4 is colour at full resolution. Lossy WebP has it at half only, and lightness then moves too, by several units where
 # colours are strong: WebP is lossless here unless a quality is asked for.

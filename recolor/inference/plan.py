@@ -8,8 +8,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from recolor.core.errors import UserError
-from recolor.images.decoding import PhotoError, is_photo, locate, opened
 from recolor.images.folders import walk
+from recolor.images.opening import PhotoError, is_photo, locate, opened
 from recolor.inference.formats import result_suffix, writable_suffixes
 
 MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it

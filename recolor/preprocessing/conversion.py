@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from recolor.images.color import AB_SCALE, rgb_to_lab
-from recolor.images.decoding import PhotoError, decode, is_photo, locate, open_file
+from recolor.images.decoding import decode
+from recolor.images.opening import PhotoError, is_photo, locate, open_file
 
 
 class ListedPhoto(NamedTuple):

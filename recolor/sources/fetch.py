@@ -19,8 +19,9 @@ from recolor.core.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.core.errors import UserError
 from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
-from recolor.images.decoding import SUFFIXES, decode, is_photo, listed_name
+from recolor.images.decoding import decode
 from recolor.images.folders import walk
+from recolor.images.opening import SUFFIXES, is_photo, listed_name
 from recolor.sources import archives
 from recolor.sources.listing import listing_of
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_file, check_disk_space
-from recolor.images.decoding import PhotoError, is_photo, locate, open_file
+from recolor.images.opening import PhotoError, is_photo, locate, open_file
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
 

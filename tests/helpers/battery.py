@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, features
 
-from recolor.images.decoding import listed_name
+from recolor.images.opening import listed_name
 
 SIZE = (48, 32)
 ADOBE_RGB = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))  # XYZ, D50

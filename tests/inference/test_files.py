@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from recolor.core.errors import UserError
 from recolor.images.color import rgb_to_lab
-from recolor.images.decoding import decode, listed_name
+from recolor.images.decoding import decode
 from recolor.images.metadata import save_options
+from recolor.images.opening import listed_name
 from recolor.inference import colorizer as colorizing
 from recolor.inference import files, formats
 from recolor.inference.colorizer import Colorizer

@@ -13,8 +13,9 @@ from conftest import ordinary_user, photos_in
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.dataset.shards import read_table
-from recolor.images.decoding import PhotoError, decode, locate, open_file
+from recolor.images.decoding import decode
 from recolor.images.folders import walk
+from recolor.images.opening import PhotoError, locate, open_file
 from recolor.sources.fetch import FolderParams, SampleParams, fetch
 from recolor.sources.listing import listing_of, write_listing
 

@@ -98,7 +98,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
             assert "going on from step" in (killed / "log").read_text(), point
 
 
-@pytest.mark.parametrize(("job", "points"), [("preprocess", 20), ("unpack", 15), ("evaluate", 15), ("report", 50)])
+@pytest.mark.parametrize(("job", "points"), [("preprocess", 15), ("unpack", 15), ("evaluate", 15), ("report", 50)])
 def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_right(
     job: str, points: int, tmp_path: Path
 ) -> None:

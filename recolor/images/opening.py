@@ -1,0 +1,159 @@
+"""Files that may be photos: names, safe opening, recognition by content, and one kind of error.
+
+Files come from cameras, crawls and attackers. Nothing here crashes, hangs or uses unbounded memory: a file that cannot be used
+is a PhotoError whose reason is short enough for a column of a table.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import stat
+import urllib.parse
+import warnings
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from recolor.core.errors import UserError
+
+_MORE_FORMATS = []
+with contextlib.suppress(ImportError):  # no dependency: whoever has it installed reads iPhone photos too
+    import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    pillow_heif.register_heif_opener()
+    _MORE_FORMATS = ["HEIF"]
+
+MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
+MAX_BYTES = 2**30
+SUFFIXES = {  # of a photo's name, in lower case; the content decides what it is
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
+    *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
+}
+
+# Only these are tried, whatever the file is called. Pillow would hand an EPS file to Ghostscript, a program of its own.
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", *_MORE_FORMATS]
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows, which has no fifos either
+
+
+class PhotoError(UserError):
+    """Why a file cannot be used as a photo, in a few words that are the same on every run."""
+
+
+@contextlib.contextmanager
+def opened(file: Path | bytes) -> Iterator[Image.Image]:
+    """The photo in `file` as Pillow opens it, recognised and not yet decoded. What goes wrong in the block is a PhotoError."""
+    with translate_errors(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
+        yield _recognise(stream)
+
+
+@contextlib.contextmanager
+def translate_errors() -> Iterator[None]:
+    """Around the decoding of a photo: what goes wrong is a PhotoError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters is raised
+        try:
+            yield
+        except PhotoError:
+            raise
+        except Exception as error:  # on hostile bytes decoders raise anything: struct.error, KeyError, ...
+            raise PhotoError(_reason(error)) from error
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
+    """`path`, open for reading. PhotoError unless it is a regular file, itself or by links, of 1 to MAX_BYTES bytes.
+
+    Anything else is refused before it is opened: to open a fifo or a device can wait for ever, or do something.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # where permission is missing, that is the reason to give
+        _check_regular(status)
+        # Should a fifo have taken the file's place since, this returns at once, and the second look finds it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as stream:
+            _check_regular(os.fstat(stream.fileno()))
+            yield stream
+    except OSError as error:
+        raise PhotoError(_reason(error)) from error
+
+
+def listed_name(path: str) -> str:
+    """The relative path `path` as tables hold it: one line of printable Unicode, whatever the file system allows.
+
+    Every byte of a character that is not printable (newlines, control and invisible characters), every byte that is not
+    UTF-8, and the per cent sign itself become %XX. Ordinary names stay as they are. `locate` is the inverse.
+    """
+    text = os.fsencode(path.replace(os.sep, "/")).decode("utf-8", "surrogateescape")
+    return "".join(
+        c if c.isprintable() and c != "%" else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogateescape"))
+        for c in text
+    )
+
+
+def is_photo(name: str) -> bool:
+    """By its name alone: the content is looked at when it is decoded."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def locate(root: Path, name: str) -> Path:
+    """The file under `root` that a table calls `name`."""
+    return root / os.fsdecode(urllib.parse.unquote_to_bytes(name))
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise PhotoError("a folder, not a photo")
+    if not stat.S_ISREG(status.st_mode):
+        raise PhotoError("a fifo, socket or device, not a photo")
+    if status.st_size == 0:
+        raise PhotoError("an empty file")
+    if status.st_size > MAX_BYTES:
+        raise PhotoError(f"larger than {MAX_BYTES // 2**20} MiB")
+
+
+def _recognise(stream: BinaryIO) -> Image.Image:
+    try:
+        image: Image.Image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise PhotoError(_unknown(stream)) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+def _unknown(stream: BinaryIO) -> str:
+    stream.seek(0)
+    head = stream.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        known = "HEIF" in _FORMATS
+        return (
+            "a damaged HEIC photo" if known else "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
+        )
+    if head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"}:
+        return "a damaged AVIF photo, or AVIF is not supported by this Pillow"
+    return "not a photo, or in a format that is not supported"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too many pixels: the limit is {MAX_PIXELS // 10**6} megapixels"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    if isinstance(error, OSError) and error.errno:
+        known = {
+            errno.ENOENT: "no such file (any more)",
+            errno.ELOOP: "a link that leads in a circle",
+            errno.EACCES: "no permission to read it",
+            errno.ENAMETOOLONG: "its name is too long",
+        }
+        return known.get(error.errno, os.strerror(error.errno))
+    message = " ".join(str(error).split())[:80]
+    if "truncated" in message.lower() or "unexpected end" in message.lower():
+        return "cut short: the end of the file is missing"
+    return f"damaged: {message or type(error).__name__}"
