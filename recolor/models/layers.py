@@ -39,6 +39,9 @@ class ConcatDenseGrad(torch.autograd.Function):
 
 def initialise(layer: nn.Module) -> None:
     """For `Module.apply`: weights from N(0, 0.02), those of batch norm from N(1, 0.02), biases 0, as in pix2pix."""
+    weight: Any = getattr(layer, "weight", None)
+    if weight is None or weight.is_meta:  # drawing for the meta device imports torch's compiler, which takes seconds
+        return
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(layer.weight, 0, 0.02)
         if layer.bias is not None:

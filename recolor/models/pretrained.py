@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import timm
 import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
@@ -17,6 +16,8 @@ SKIPS = (16, 8, 4, 2)  # parts of the photo's size at which the decoder works, a
 
 
 def _known(name: str) -> str:
+    import timm  # seconds, which only a pretrained generator costs
+
     if not timm.is_model(name):
         raise ValueError("takes the name of a network of timm (timm.list_models())")
     return name
@@ -63,6 +64,8 @@ class PretrainedUNet(Generator):
     """
 
     def __init__(self, params: PretrainedParams) -> None:
+        import timm
+
         super().__init__()
         self.params = params
         encoder: Any = timm.create_model(params.encoder, features_only=True)
