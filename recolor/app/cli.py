@@ -70,9 +70,7 @@ def colorize(
         ),
     ] = None,
     model: Model = None,
-    side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="The photo on the left, its result on the right.")
-    ] = False,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Photo left, result right.")] = False,
     size: Annotated[
         int | None,
         typer.Option(
@@ -96,6 +94,7 @@ def colorize(
     all_pages: Annotated[
         bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
     ] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Colour what there is of a cut JPEG.")] = False,
     device: Device = "auto",
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Pass over photos whose result exists: continues a stopped run.")
@@ -119,7 +118,7 @@ def colorize(
     colorizer = Colorizer.load(folder, device)
     typer.echo(f"model: {folder} ({_describe(colorizer.card)}): {reason}")
     plan = {"force": force, "skip_existing": skip_existing, "all_pages": all_pages}
-    how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality}
+    how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality, "damaged": damaged}
     colorize_photos(colorizer, photos, out, plan, side_by_side=side_by_side, **how)
 
 

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, ImageChops, ImageCms
 from PIL.Image import Transpose
 
 from recolor.images.depth import load_eight_bit
-from recolor.images.opening import PhotoError, opened
+from recolor.images.opening import CUT_SHORT, PhotoError, opened
 
 Crop = tuple[int, int, int, int]
 _UPRIGHT = {  # the operation that reverses each EXIF orientation
@@ -23,6 +23,8 @@ _UPRIGHT = {  # the operation that reverses each EXIF orientation
 
 
 _JPEG_END = b"\xff\xd9"
+_TAIL = 2**16  # bytes in which it is looked for: some programs append data
+_NO_END = "its end marker is missing, otherwise complete"
 _FILLER = 2000 * b"\x5a\xa5"  # decodes to noise
 
 
@@ -66,27 +68,30 @@ def to_srgb(
 
 def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
     """The pixels of `image`, 8 bits per channel, with notes. A JPEG without its end marker is complete."""
-    stream = getattr(image, "fp", None)  # Pillow drops it
+    stream = getattr(image, "fp", None) if image.format in ("JPEG", "MPO") else None  # Pillow drops it
     try:
-        return load_eight_bit(image)
+        loaded, notes = load_eight_bit(image)
     except OSError as error:
-        if image.format not in ("JPEG", "MPO") or stream is None or "truncated" not in str(error):
+        if stream is None or "truncated" not in str(error):
             raise
         stream.seek(0)
-        content = stream.read()
+        content = stream.read().rstrip(b"\xff")
         with contextlib.suppress(OSError):
             completed, compared = (_load_jpeg(content + filler + _JPEG_END) for filler in (b"", _FILLER))
             if ImageChops.difference(completed, compared).getbbox() is None:  # no pixel depends on what follows
-                return completed, ["its end marker is missing, otherwise complete"]
+                return completed, [_NO_END]
             if damaged:
-                return completed, ["cut short: its lower part is missing"]
+                return completed, [f"{CUT_SHORT}: its lower part is missing"]
         raise
+    if stream is not None and not stream.closed:
+        stream.seek(max(0, stream.seek(0, io.SEEK_END) - _TAIL))
+        if _JPEG_END not in stream.read():
+            notes.append(_NO_END)
+    return loaded, notes
 
 
 def _load_jpeg(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content), formats=["JPEG"])
-    image.load()
-    return image
+    return Image.open(io.BytesIO(content), formats=["JPEG"]).copy()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,6 +28,7 @@ with contextlib.suppress(ImportError):  # no dependency: whoever has it installe
 
 MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
 MAX_BYTES = 2**30
+CUT_SHORT = "cut short"  # the category of a rejection
 SUFFIXES = {  # of a photo's name, in lower case; the content decides what it is
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
     *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
@@ -155,5 +156,5 @@ def _reason(error: Exception) -> str:
         return known.get(error.errno, os.strerror(error.errno))
     message = " ".join(str(error).split())[:80]
     if "truncated" in message.lower() or "unexpected end" in message.lower():
-        return "cut short: the end of the file is missing"
+        return f"{CUT_SHORT}: the end of the file is missing"
     return f"damaged: {message or type(error).__name__}"

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.images.decoding import to_srgb
+from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
-from recolor.images.opening import PhotoError, opened
+from recolor.images.opening import CUT_SHORT, PhotoError, opened
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
 from recolor.inference.plan import EXISTS, Job, page_count
@@ -52,6 +53,7 @@ class _Painting(NamedTuple):
     strength: float
     side_by_side: bool
     quality: int | None
+    damaged: bool
     notify: Notify
 
 
@@ -64,17 +66,18 @@ def colorize_files(
     strength: float = 1.0,
     side_by_side: bool = False,
     quality: int | None = None,
+    damaged: bool = False,
     notify: Notify = lambda job, state: None,
 ) -> Iterator[Job]:
     """Does the jobs, in order, and yields each when it is done or, with its `problem`, when it could not be.
 
     A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, and says so
     if the photo named its colour space. `side_by_side`: the photo as it was, left of the result. `quality`: of
-    JPEG, WebP and AVIF (`formats.save`). A photo that needs more
+    JPEG, WebP and AVIF (`formats.save`). `damaged`: of a JPEG that is cut short, what there is. A photo that needs more
     memory than there is has that as its problem. `notify` is called, from several threads, with what is done to a job.
     Raises UserError for what `colorizer` does not take.
     """
-    painting = _Painting(colorizer, upsampling, strength, side_by_side, quality, notify)
+    painting = _Painting(colorizer, upsampling, strength, side_by_side, quality, damaged, notify)
     jobs = list(jobs)
     refusing = unwritable({job.target.parent for job in jobs if not job.problem})
     jobs = [
@@ -223,15 +226,17 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
                 notes.append(f"page {page + 1} of {pages}, the largest")
             elif pages > 1:
                 notes.append(f"the first of {pages} pages or frames")
-            deep = _is_deep(file)
-            image = to_srgb(file, keep_alpha=kind not in OPAQUE)
+            deep = is_deep(file)
+            image = to_srgb(file, keep_alpha=kind not in OPAQUE, damaged=painting.damaged)
+            notes += image.info.pop("notes", [])
             metadata, missing = save_options(file, kind)
             if kind == "TIFF" and (compression := file.info.get("compression")) not in _UNCOMPRESSED:
                 metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
             notes = missing + notes + ["in 8 bits, the photo has more"] * deep
             modified = job.source.stat().st_mtime_ns
     except PhotoError as error:
-        return job._replace(problem=str(error))
+        advice = "; --damaged colours what there is of a JPEG" if str(error).startswith(CUT_SHORT) else ""
+        return job._replace(problem=f"{error}{advice}")
     size, most = (image.width * (1 + painting.side_by_side), image.height), MAX_SIDE.get(kind)
     if most and max(size) > most:
         large = f"{size[0]}x{size[1]} pixels; {kind} holds {most:,} a side, .png or .tif more"
@@ -252,12 +257,6 @@ def _photo_page(file: Image.Image, pages: int) -> int:
     (width, height), (wide, high) = sizes[0], sizes[largest]
     is_thumbnail = wide >= 2 * width and abs(wide * height - high * width) <= max(wide, high)
     return largest if is_thumbnail else 0
-
-
-def _is_deep(file: Image.Image) -> bool:
-    """Whether a photo that is not decoded yet has more than 8 bits a channel, by what Pillow passes to its decoders."""
-    tiles = getattr(file, "tile", [])
-    return file.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _twice(images: list[Image.Image]) -> Image.Image:

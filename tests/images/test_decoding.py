@@ -169,6 +169,29 @@ def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
         decode(data[:-50])  # a decoder would find it cut short
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize("missing", [b"\xd9", b"\xff\xd9"])
+def test_a_jpeg_without_its_end_marker_is_complete(missing: bytes, options: dict[str, object]) -> None:
+    data = battery.encoded(battery.picture(1, (200, 150)), **options)
+    result = decode(data.removesuffix(missing))
+    assert result.info.pop("notes")
+    assert result == decode(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_cut_jpeg_is_decoded_only_if_damage_is_allowed(share: float, options: dict[str, object]) -> None:
+    data = battery.encoded(battery.picture(1, (320, 240)), **options)
+    cut = data[: round(len(data) * share)]
+    with pytest.raises(PhotoError, match=opening.CUT_SHORT):
+        decode(cut)
+    result = decode(cut, damaged=True)
+    assert result.info["notes"]
+    if not options:  # a progressive JPEG is blurred, a baseline one ends somewhere
+        top = (0, 0, 320, 16)
+        assert difference(result.crop(top), decode(data).crop(top)) == 0
+
+
 def test_eps_is_not_run() -> None:
     """Pillow would start Ghostscript for it."""
     with pytest.raises(PhotoError, match="not supported"):
@@ -213,6 +236,9 @@ SEEDS = [
     battery.encoded(battery.picture(9).convert("1"), "TIFF", compression="group4"),
     battery.oriented(6),
     battery.ycck(1),
+    battery.tiff(np.asarray(battery.picture(3)).astype(np.uint16) * 16, photometric="rgb"),
+    battery.tiff(np.asarray(battery.picture(3))[..., :2].astype(np.uint16) * 16, extrasamples=["unassalpha"]),
+    battery.png(8, 4, 16, 2, bytes(4 * 49)),
     *([battery.encoded(battery.picture(1), "AVIF")] if battery.features.check("avif") else []),
 ]
 

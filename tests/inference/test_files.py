@@ -159,6 +159,21 @@ def test_a_side_that_a_format_cannot_hold_is_named(run: Callable, tmp_path: Path
     assert run(tmp_path / "wide.jpg", side_by_side=True, out=tmp_path / "wide.png")["wide.jpg"].problem == ""
 
 
+def test_what_was_guessed_or_is_missing_is_noted(run: Callable, tmp_path: Path) -> None:
+    grey = np.asarray(battery.picture(1).convert("L"))
+    jpeg = battery.encoded(battery.picture(1, (320, 240)))
+    contents = {"12 bits.tif": battery.tiff(grey.astype(np.uint16) * 16), "end.jpg": jpeg[:-2], "cut.jpg": jpeg[:2000]}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    done = run(tmp_path)
+    assert {name for name, job in done.items() if not job.problem} == {"12 bits.tif", "end.jpg"}
+    assert all(job.note for job in done.values() if not job.problem)
+    result = decode(tmp_path / "12 bits-recolor.tif")
+    assert lightness(result).mean() == pytest.approx(lightness(Image.fromarray(grey).convert("RGB")).mean(), abs=1)
+    damaged = run(tmp_path, force=True, damaged=True)["cut.jpg"]
+    assert (damaged.problem, bool(damaged.note)) == ("", True)
+
+
 def test_what_a_result_has_less_than_its_photo_is_noted(run: Callable, tmp_path: Path) -> None:
     pages = {"save_all": True, "append_images": [battery.picture(1), battery.picture(2)]}
     save(tmp_path / "pages.tif", **pages)
