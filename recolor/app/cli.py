@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from recolor.app.repository import default_model, need_model, need_repository, repository, shown, trained_models
+from recolor.app.repository import default_model, need_model, need_repository, scores_of, shown, trained_models
 from recolor.core.errors import UserError
 from stages import paths
 
@@ -113,10 +113,11 @@ def colorize(
     """
     from recolor.app.colorize import colorize_photos
     from recolor.inference.colorizer import Colorizer
+    from recolor.models.export import describe
 
     folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)
-    typer.echo(f"model: {folder} ({_describe(colorizer.card)}): {reason}")
+    typer.echo(f"model: {folder} ({describe(colorizer.card)}): {reason}")
     plan = {"force": force, "skip_existing": skip_existing, "all_pages": all_pages}
     how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality, "damaged": damaged}
     colorize_photos(colorizer, photos, out, plan, side_by_side=side_by_side, **how)
@@ -171,6 +172,7 @@ def train(
 @app.command()
 def models() -> None:
     """Lists the models, newest first, with their scores on test photos. * marks the one that `recolor colorize` uses."""
+    from recolor.models.export import describe
     from recolor.models.folder import ModelError, read_card
     from recolor.reporting.bundle import NotEvaluatedError, score_line
 
@@ -183,9 +185,9 @@ def models() -> None:
         except ModelError as error:
             typer.echo(f"  {error}")
             continue
-        typer.echo(f"{'*' if default and folder == default.folder else ' '} {shown(folder)}: {_describe(card)}")
+        typer.echo(f"{'*' if default and folder == default.folder else ' '} {shown(folder)}: {describe(card)}")
         try:
-            scores = _scores(folder, card)
+            scores = scores_of(folder, card)
         except NotEvaluatedError:
             typer.echo("    not evaluated since it was trained; run `dvc repro`")
             continue
@@ -215,7 +217,7 @@ def export(
     if onnx:
         export_onnx(folder, out, force)
     else:
-        bundle.export(folder, out, _scores(folder, read_card(folder)), force)
+        bundle.export(folder, out, scores_of(folder, read_card(folder)), force)
     typer.echo(f"{folder} -> {out}")
 
 
@@ -281,19 +283,3 @@ def gallery(
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
     typer.echo(f"{count} photos: {out / 'index.html'}")
-
-
-def _describe(card: dict[str, Any]) -> str:
-    from recolor.models.export import describe
-
-    return describe(card)
-
-
-def _scores(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of a model of the repository, the scores of its evaluation; of an exported one, those in its card."""
-    from recolor.reporting.bundle import read_scores
-
-    root, dataset = repository(), folder.resolve().parent.name
-    if root is not None and folder.resolve() == (root / paths.model(dataset, folder.resolve().name)).resolve():
-        return read_scores(root / paths.metrics(dataset), folder)
-    return card.get("scores", [])

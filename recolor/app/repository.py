@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import recolor
 from recolor.core.errors import UserError
@@ -98,6 +98,16 @@ def shown(folder: Path) -> str:
     root = repository()
     models = None if root is None else root / paths.model("", "")
     return folder.relative_to(models).as_posix() if models and folder.is_relative_to(models) else str(folder)
+
+
+def scores_of(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a model of the repository, the scores of its evaluation; of an exported one, those in its card."""
+    from recolor.reporting.bundle import read_scores
+
+    root, dataset = repository(), folder.resolve().parent.name
+    if root is not None and folder.resolve() == (root / paths.model(dataset, folder.resolve().name)).resolve():
+        return read_scores(root / paths.metrics(dataset), folder)
+    return card.get("scores", [])
 
 
 def _loss(root: Path) -> str:

@@ -17,11 +17,6 @@ from recolor.inference.colorizer import Colorizer
 
 
 @pytest.fixture(scope="session")
-def colorizer(tiny_model: Path) -> Colorizer:
-    return Colorizer.load(tiny_model, "cpu")
-
-
-@pytest.fixture(scope="session")
 def photo() -> Image.Image:
     return Image.fromarray(data.astronaut()).resize((150, 110))
 

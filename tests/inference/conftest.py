@@ -1,0 +1,25 @@
+"""A model, and files coloured by it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.files import colorize_files
+from recolor.inference.plan import Job, plan
+
+
+@pytest.fixture(scope="session")
+def colorizer(tiny_model: Path) -> Colorizer:
+    return Colorizer.load(tiny_model, "cpu")
+
+
+@pytest.fixture
+def run(colorizer: Colorizer) -> Callable[..., dict[str, Job]]:
+    """Colours photos; gives the jobs by the names of their photos."""
+
+    def colour(*photos: Path, out: Path | None = None, force: bool = False, **settings: object) -> dict[str, Job]:
+        return {job.source.name: job for job in colorize_files(colorizer, plan(photos, out, force), **settings)}
+
+    return colour
