@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth: each stage's `deps` are the modules that it imports, its `params` the settings that it reads.
+"""dvc.yaml matches the code: a stage's `deps` are the packages that it imports, its `params` the settings that it reads.
 
 DVC follows neither imports nor reads. A module missing from `deps` would leave old results standing after an edit; one too many
 would run ten hours of training again for nothing.

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal only, so that logs stay readable."""
+"""Progress bars."""
 
 import sys
 from collections.abc import Iterable
@@ -10,5 +10,10 @@ T = TypeVar("T")
 
 
 def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
-    """Yields from `iterable` and shows a bar with the remaining time, if stderr is a terminal."""
-    return tqdm(iterable, total=total, desc=desc, disable=not sys.stderr.isatty(), leave=False)
+    """Yields from `iterable` under a bar with the time left.
+
+    The bar is shown on a terminal only, so logs stay short, and vanishes at the end. `total` is needed for an iterable without
+    a length, `desc` stands in front of the bar.
+    """
+    shown = sys.stderr.isatty()
+    return tqdm(iterable, total=total, desc=desc, disable=not shown, leave=False)

@@ -130,7 +130,7 @@ def _convert(image: Image.Image, profile: bytes | None, in_place: bool) -> Image
 
 
 def _profile(mode: str, profile: bytes | None) -> ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile | None:
-    """The profile to convert from. None: the pixels are sRGB, say so, or carry a profile that is not theirs."""
+    """The profile to convert from. None: the pixels are sRGB, or their profile is sRGB or of another mode."""
     if mode == "LAB":
         return ImageCms.createProfile("LAB")
     if not profile:

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
-# Of EXIF's first directory, what speaks of the photo and not of the file it came in; the camera's and GPS's are kept too.
+# Tags of EXIF's first directory that describe the photo and not its file; the camera's and GPS's directories are kept too.
 _KEPT = (
     *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.HostComputer),
     *(Base.Copyright, Base.Rating, Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject),

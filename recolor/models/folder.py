@@ -134,7 +134,7 @@ def shipped_models() -> list[Path]:
 
 
 def weights_sha256(directory: Path) -> str:
-    """What tells one training's weights from another's. Raises ModelError where the folder has none."""
+    """Identifies the weights of a model folder. Raises ModelError where it has none."""
     try:
         with (directory / WEIGHTS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

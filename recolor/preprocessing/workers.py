@@ -100,7 +100,7 @@ class _Worker(Generic[Task, Result]):
 
     def give(self, item: tuple[int, Task]) -> None:
         self.tasks.append(item)
-        with contextlib.suppress(OSError):  # it is dead, which is told when its answer is asked for
+        with contextlib.suppress(OSError):  # it is dead; `take` finds that out
             self.pipe.send(item[1])
 
     def take(self) -> Result:

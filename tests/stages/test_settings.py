@@ -120,28 +120,28 @@ def test_every_setting_in_the_documents_does_what_it_says(setting: str, params_f
     assert found | wanted == found if isinstance(wanted, dict) else found == wanted
 
 
-def test_what_this_machine_lacks_is_told_before_any_work(params_file: Path, set_param) -> None:
-    def told(dataset: str) -> str:
+def test_what_this_machine_lacks_is_found_before_any_work(params_file: Path, set_param) -> None:
+    def message(dataset: str) -> str:
         with pytest.raises(UserError) as caught:
             check_machine(params_file, dataset, params_file.parent)
         return str(caught.value).replace(str(params_file.parent), "HOME")
 
     check_machine(params_file, "sample", params_file.parent)
     for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from `home`, not from where this runs
-        assert told(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}; ")
+        assert message(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}; ")
     photos_in(params_file.parent / "photos", ["a.jpg"])
-    assert told("mine").startswith("data.mine.path: got HOME/photos with 'a.jpg' alone in it; ")
+    assert message("mine").startswith("data.mine.path: got HOME/photos with 'a.jpg' alone in it; ")
     photos_in(params_file.parent / "photos", ["b.jpg"])
     check_machine(params_file, "mine", params_file.parent)
 
     set_param("evaluate.inception_weights", "weights")
     check_machine(params_file, "sample", params_file.parent)  # whose evaluation takes none
-    assert told("mine").startswith("HOME/weights/")
-    assert "is missing: evaluate.inception_weights takes a folder with " in told("mine")
+    assert message("mine").startswith("HOME/weights/")
+    assert "is missing: evaluate.inception_weights takes a folder with " in message("mine")
     set_param("evaluate.inception_weights", None)
     if not torch.cuda.is_available():
         set_param("runtime.device", "cuda")
-        assert told("mine").startswith("runtime.device: got cuda")
+        assert message("mine").startswith("runtime.device: got cuda")
 
 
 def test_an_edit_during_the_check_fails_it_at_its_end(params_file: Path) -> None:
@@ -157,6 +157,6 @@ def test_an_edit_during_the_check_fails_it_at_its_end(params_file: Path) -> None
     process.send_signal(signal.SIGSTOP)
     params_file.write_text(params_file.read_text().replace("epochs: 100", "epochs: 101"))
     process.send_signal(signal.SIGCONT)
-    _, told = process.communicate()
+    _, message = process.communicate()
     line = "error: params.yaml was changed while it was checked; run it again\n"
-    assert (process.returncode, told) == (1, line)
+    assert (process.returncode, message) == (1, line)
