@@ -1,4 +1,4 @@
-"""A trained generator at work on photos of any size. May import models, images and core."""
+"""Colours photos and folders of photos with a trained model. May import models, images and core."""
 
 from recolor.inference.colorizer import Colorizer
 

@@ -1,8 +1,8 @@
-"""A trained generator at work: `Colorizer.load(folder)(photo)` colours photos of any size.
+"""`Colorizer.load(folder)(photo)` colours photos of any size.
 
-The network sees a photo squeezed to the square that it was trained on, and says which colours belong where; `upsampling` brings
-them to the photo's own size, where they join the photo's own L. So the network's size limits how finely colour can change, and
-no detail of the photo is lost.
+The network gets a photo resized to the square that it was trained on, and predicts ab there; `upsampling` brings ab to the
+photo's size, where it is combined with the photo's own L. So the network's size limits how finely colour can change, and no
+detail of the photo is lost.
 """
 
 import contextlib
@@ -40,17 +40,17 @@ SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are in
 class Colorizer:
     """Colours photos with one model on one device. `card` is the model's `model.json`; `size`, what it was trained on.
 
-    `colorizer(photo)` gives like for like, at full resolution, whatever the photo's colours were:
+    `colorizer(photo)` returns the type that it gets, at full resolution; the photo's own colours have no influence:
 
-    - a PIL image of any mode: the right way up and in sRGB, mode RGB, or RGBA for one with transparency (of which the network
-      sees what lies over white);
+    - a PIL image of any mode: the right way up and in sRGB, mode RGB, or RGBA for one with transparency (the
+      network gets it over white);
     - a NumPy array of uint8, (H, W) or (H, W, 1) grey or (H, W, 3) RGB: (H, W, 3); or (H, W, 4) RGBA: (H, W, 4);
     - a batch of arrays of one of these shapes, (B, ...): a batch. An array whose last side is 1, 3 or 4 has colours there.
       (3, H, W) is refused, since it may be one photo as well as three: three grey ones are (3, H, W, 1);
     - a list or tuple of any of the first two: a list.
 
-    L stays the photo's own: within half a unit of 100, which `into_gamut` and the rounding of three channels to 8 bits take.
-    Photos of more than 8 bits are brought to 8 first. Raises UserError for anything else, for a `size` that the network
+    L stays the photo's own, within half a unit of 100: `into_gamut` and the rounding to 8 bits change it by so much.
+    Photos with more than 8 bits are reduced to 8 first. Raises UserError for anything else, for a `size` that the network
     cannot take, and for a negative `strength`.
     """
 

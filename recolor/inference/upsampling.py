@@ -1,7 +1,7 @@
 """Joint upsampling: the colour that the network predicts at 256x256, brought to the photo's own size and edges.
 
-The guided filter (He et al. 2013, equations 5 and 6; its subsampled form, He and Sun 2015) takes colour for a linear function
-of lightness in every small window, so that a step in the photo's lightness becomes a step in its colour. It is used on what
+The guided filter (He et al. 2013, equations 5 and 6; its subsampled form, He and Sun 2015) models colour as a linear function
+of lightness in every small window, so that a step in the photo's lightness becomes a step in its colour. It is applied to what
 bicubic interpolation loses: colour = bicubic(ab) + slope * (L - bicubic(L at the network's size)). In this form a photo of the
 network's own size keeps the prediction to the last bit, and where lightness says nothing (slope 0) what remains is bicubic.
 

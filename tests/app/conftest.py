@@ -6,9 +6,12 @@ from pathlib import Path
 
 import battery
 import pytest
+import torch
 
 from recolor.app import repository as finding
 from recolor.models import folder
+from recolor.models.folder import save_generator
+from recolor.models.unet import UNetGenerator, UNetParams
 from stages import paths
 
 ROOT = Path(__file__).parents[2]
@@ -34,3 +37,18 @@ def repository(empty_repository: Path, tiny_model: Path) -> Path:
         os.utime(paths.model(dataset, name) / "model.json", (2000 - age, 2000 - age))
     battery.picture(0).save("photo.jpg")
     return empty_repository
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models that give strong colours, each its own."""
+    place = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("gan", "wgan")):
+        torch.manual_seed(seed)
+        generator = UNetGenerator(UNetParams(filters=2, downs=5, dropout=0.5))
+        with torch.no_grad():
+            for parameter in generator.parameters():
+                parameter.mul_(20)
+        card = {"size": 32, "dataset": "tiny", "model": name, "epochs": 0, "photos": 0}
+        save_generator(place / "tiny" / name, generator, card)
+    return {f"tiny/{name}": place / "tiny" / name for name in ("gan", "wgan")}

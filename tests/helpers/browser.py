@@ -1,6 +1,7 @@
 """Headless Chromium, for what only a browser can tell."""
 
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,3 +35,9 @@ def listen(page: Page) -> tuple[list[str], list[str]]:
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return requests, errors
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])

@@ -1,0 +1,110 @@
+"""`recolor demo` up to the page: which models it serves, where, and what it answers where it cannot."""
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import skimage
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("gradio", reason="the extra `demo` is not installed")
+pytest.importorskip("playwright", reason="the extra `dev` is not installed")
+
+from browser import free_port
+
+from recolor.app import cli, demo
+from recolor.core.errors import UserError
+from recolor.models.folder import CARD
+from recolor.sources.fetch import SAMPLE
+from stages import paths
+
+WAIT = 60_000  # milliseconds: for a busy machine
+
+# Playwright's event loop stays open while the module's browser does.
+pytestmark = pytest.mark.xdist_group("demo")
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_an_error(models: dict[str, Path], tmp_path: Path, host: str) -> None:
+    with pytest.raises(UserError, match=host):
+        demo.launch(demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu"), host, free_port())
+
+
+def test_it_starts_behind_a_proxy(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    page = demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu")
+    address = demo.launch(page, "127.0.0.1", free_port())
+    try:
+        assert requests.get(address, timeout=60, proxies={"http": ""}).ok
+    finally:
+        page.close()
+
+
+def test_the_command_serves_on_loopback_what_is_trained_and_what_is_named(
+    models: dict[str, Path], empty_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(demo, "serve", lambda *arguments: served.append(arguments))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served) == (1, [])
+    assert "--model" in result.stderr
+
+    trained = paths.model("mine", "gan")
+    trained.parent.mkdir(parents=True)
+    trained.symlink_to(models["tiny/gan"], target_is_directory=True)
+    assert CliRunner().invoke(cli.app, ["demo", "--model", str(models["tiny/wgan"])]).exit_code == 0
+    [(shown, host, port, device)] = served
+    assert list(shown.values()) == [models["tiny/wgan"], trained]
+    assert "mine/gan" in shown
+    assert (host, port, device) == ("127.0.0.1", 7860, "auto")
+
+
+def test_a_model_that_cannot_be_read_is_left_out_unless_it_is_named(
+    models: dict[str, Path], empty_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(demo, "serve", lambda *arguments: served.append(list(arguments[0])))
+    for name in ("new", "old"):
+        shutil.copytree(models["tiny/gan"], paths.model(name, "gan"))
+    damaged = paths.model("new", "gan") / CARD
+    damaged.write_text("{")
+    os.utime(paths.model("old", "gan") / CARD, (0, 0))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served.pop()) == (0, ["old/gan"])
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [str(damaged)]
+    result = CliRunner().invoke(cli.app, ["demo", "-m", "new/gan"])
+    assert (result.exit_code, served) == (1, [])
+    assert result.stderr.startswith(f"error: {damaged}: ")
+    shutil.rmtree(paths.model("old", "gan"))
+    result = CliRunner().invoke(cli.app, ["demo"])
+    assert (result.exit_code, served) == (1, [])
+    assert "--model" in result.stderr
+
+
+def test_it_serves_on_ipv6(models: dict[str, Path], tmp_path: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    page = demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu")
+    address = demo.launch(page, "::1", free_port())
+    try:
+        assert address.startswith("http://[::1]:")
+        assert requests.get(address, timeout=60).ok
+    finally:
+        page.close()
+
+
+def test_the_examples_are_photos_that_no_training_saw() -> None:
+    assert set(demo.EXAMPLES) & set(SAMPLE) == {"coffee.png"}  # the test photo
+    for name in set(demo.EXAMPLES) - set(SAMPLE):
+        assert Image.open(Path(skimage.__file__).parent / "data" / name).mode == "L"
