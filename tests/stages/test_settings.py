@@ -128,9 +128,9 @@ def test_what_this_machine_lacks_is_found_before_any_work(params_file: Path, set
 
     check_machine(params_file, "sample", params_file.parent)
     for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from `home`, not from where this runs
-        assert message(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}; ")
+        assert message(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}")
     photos_in(params_file.parent / "photos", ["a.jpg"])
-    assert message("mine").startswith("data.mine.path: got HOME/photos with 'a.jpg' alone in it; ")
+    assert message("mine").startswith("data.mine.path: got HOME/photos with 'a.jpg'")
     photos_in(params_file.parent / "photos", ["b.jpg"])
     check_machine(params_file, "mine", params_file.parent)
 
@@ -141,7 +141,7 @@ def test_what_this_machine_lacks_is_found_before_any_work(params_file: Path, set
     set_param("evaluate.inception_weights", None)
     if not torch.cuda.is_available():
         set_param("runtime.device", "cuda")
-        assert message("mine").startswith("runtime.device: got cuda")
+        assert message("mine").startswith("runtime.device: cuda")
 
 
 def test_an_edit_during_the_check_fails_it_at_its_end(params_file: Path) -> None:
