@@ -1,4 +1,4 @@
-"""Photos for the training loop: drawn anew every epoch, mirrored, cut into batches, read while the step before them runs."""
+"""Batches for the training loop: shuffled every epoch, mirrored, and read while the previous step runs."""
 
 import math
 from collections import deque
@@ -12,27 +12,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-FREE_SHARE = 0.25  # of a GPU's free memory may go to the photos: networks, gradients and activations take the rest
-CHUNK = 256  # photos on their way to the device at once
+FREE_SHARE = 0.25  # of a GPU's free memory for the photos; the rest is for networks, gradients and activations
+CHUNK = 256  # photos copied to the device at once
 
 
 class Photos(Protocol):
-    """What training asks of its photos; `recolor.dataset.shards.CachedPhotos` is one."""
+    """The photos that training needs; `recolor.dataset.shards.CachedPhotos` implements it."""
 
     shape: tuple[int, int, int]  # of one photo: (3, H, W)
 
     def __len__(self) -> int: ...
     def read_fp16(self, indices: NDArray[np.intp]) -> Tensor:
-        """(B, 3, H, W) normalised Lab in float16, which is what the cache holds: 393 kB a photo at 256x256."""
+        """(B, 3, H, W) normalised Lab in float16, as stored: 393 kB per photo at 256x256."""
         ...
 
 
 class BatchLoader:
     """Batches of `photos` on `device`, (batch_size / world_size, 3, H, W), float32, channels_last.
 
-    `on_device` keeps the photos there; auto does so on a GPU with room for them. Elsewhere they stay where they are, in the
-    system's page cache, and a thread reads one batch ahead. Either way it is float16 that goes to the device, which widens
-    and mirrors it.
+    `on_device` keeps all photos on the device; auto does so on a GPU with enough memory. Otherwise a thread reads one batch
+    ahead from the cache. Photos are copied to the device in float16 and converted and mirrored there. `rank` and `world_size`:
+    of this process, which gets its share of each batch.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class BatchLoader:
         self.held = _copy(photos, device) if keep else None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
-        """The batches of an epoch from number `first` on. Photos that do not fill the last batch sit the epoch out."""
+        """The batches of an epoch from number `first` on. Photos left over after the last full batch are not used."""
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(len(self.photos))
         mirrored = rng.random(len(self.photos)) < (0.5 if self.flip else 0)
         steps = len(self.photos) // self.batch_size
         batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)[first:]
         chosen = np.ascontiguousarray(np.split(batches, self.world_size, axis=1)[self.rank])
-        # Both go to the device once an epoch: a copy out of ordinary memory waits for all that the device has been given to do.
+        # Copied once per epoch: a copy from ordinary memory waits for all queued work of the device.
         mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
         if self.held is None:
             return self._read_ahead(chosen, mirror)
@@ -78,7 +78,7 @@ class BatchLoader:
         def read(batch: int) -> Tensor:
             half = self.photos.read_fp16(chosen[batch])
             if on_cpu:
-                return _finished(half, mirror[batch])  # beside the step before it
+                return _finished(half, mirror[batch])  # while the previous step runs
             return half.pin_memory() if on_gpu else half
 
         with ThreadPoolExecutor(1) as reader:
@@ -90,13 +90,13 @@ class BatchLoader:
                 if on_cpu:
                     yield photos
                 else:
-                    # Out of pinned memory the copy runs beside the host, which goes on to queue the step. Out of ordinary
-                    # memory it must not: on MPS the photos may be gone before they are copied (pytorch/pytorch#189690).
+                    # From pinned memory the copy is asynchronous. From ordinary memory it must not be: on MPS the photos may
+                    # be freed before they are copied (pytorch/pytorch#189690).
                     yield _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
 
 
 def _finished(half: Tensor, mirror: Tensor) -> Tensor:
-    """(B, 3, H, W) in float16 as training takes it: those that `mirror` (B) says are mirrored, float32, channels_last."""
+    """(B, 3, H, W) float16 to float32 in channels_last, mirrored where `mirror`, (B), is true."""
     half = torch.where(mirror[:, None, None, None], half.flip(-1), half)
     return half.to(torch.float32, memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""The files of a folder and its subfolders, for training and for `recolor colorize` alike."""
+"""The files in a folder and its subfolders, for training and for `recolor colorize`."""
 
 import os
 from collections import deque
@@ -9,10 +9,10 @@ from recolor.images.opening import listed_name
 
 
 def walk(top: Path) -> Iterator[str]:
-    """Listed names of all files below `top`, photos or not, and of the folders that cannot be looked into.
+    """Listed names of all files below `top`, photos or not, and of unreadable folders.
 
-    Links to folders are followed after the other folders, and no folder is entered twice: so circles end, and a photo has
-    its own name rather than a link's. Hidden files and folders are left out: thumbnails, trash, macOS's files.
+    Links to folders are followed last, and no folder is entered twice: loops end, and a photo is listed under its real path.
+    Hidden files and folders are skipped (thumbnails, trash, macOS's metadata).
     """
     seen: set[tuple[int, int]] = set()
     folders, links = ["."], deque[str]()
@@ -40,5 +40,5 @@ def walk(top: Path) -> Iterator[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads in a circle, or to where there is no permission
+    except OSError:  # a link in a loop, or without permission
         return False

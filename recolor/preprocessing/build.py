@@ -37,7 +37,7 @@ class CacheParams(Section, frozen=True):
 
 @dataclass(frozen=True)
 class CacheCounts:
-    """What became of the photos listed: `train` + `test` + those rejected, by kind of reason."""
+    """Numbers of the listed photos: in train, in test, and rejected by category."""
 
     train: int
     test: int
@@ -66,30 +66,26 @@ def build(
     processes: int | None = None,
     dataset: str = "DATASET",
 ) -> CacheCounts:
-    """Writes the cache of `listing` (see `sources.fetch`), whose paths are relative to `root`, as the folder `out`.
+    """Writes the cache of `listing`, whose paths are relative to `root`, as the folder `out`, atomically.
 
-    The result is the same, bit for bit, for any number of processes and any order of the listing. `out` appears when it
-    is whole, in the place of an older one. A photo that crashes its decoder, or keeps it for minutes, is rejected; with one
-    process it ends this one, or keeps it.
-
-    Raises UserError: fewer than two groups with a usable photo in `dataset`, a full disk (DiskFull), somebody else writing
-    `out`.
+    The result is bit-identical for any number of processes and any order of the listing. With several processes, a photo that
+    crashes its decoder, or that needs minutes, is rejected.
+    Raises UserError: fewer than two groups with a usable photo, a full disk (DiskFull), another process writing `out`.
     """
     photos, copies = _ranked(listing, seed)
     if processes is None:
         processes = max(2, min(_processors(), len(photos) // 64))
-    needed = int((photos["sha256"] != "").sum()) * (
-        tensor_bytes(params.size) + 1000
-    )  # the tables take some hundred bytes a photo
+    row_bytes = 1000  # in the tables, at most
+    needed = int((photos["sha256"] != "").sum()) * (tensor_bytes(params.size) + row_bytes)
     with atomic_folder(out, f"the cache {out}", needed) as unfinished:
         return _write(photos, copies, root, unfinished, params, processes, dataset)
 
 
 def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The photos in the order in which they are taken, and the copies among them (the first path stays), rejected."""
+    """The photos in order of rank without duplicates (the first path is kept), and the duplicates as rejections."""
     rows = listing.sort_values(["path", "crop"], ignore_index=True)
     first = rows.groupby(["sha256", "crop"])["path"].transform("first")
-    copy = rows.duplicated(["sha256", "crop"]) & (rows["sha256"] != "")  # without a hash: it could not be read
+    copy = rows.duplicated(["sha256", "crop"]) & (rows["sha256"] != "")  # unreadable photos have no hash
     copies = rows.loc[copy, ["path", "crop"]].assign(reason="duplicate of " + first[copy])
     photos = rows[~copy]
     rank = [hashlib.sha256(f"{seed}:{group}".encode()).hexdigest() for group in photos["group"]]
@@ -144,11 +140,11 @@ def _check_groups(dataset: str, groups: int, rejected: pd.DataFrame, listed: int
         return
     kinds = Counter(map(kind, rejected["reason"])).most_common()
     why = ", ".join(f"{number} {name}" for name, number in kinds) or "none was rejected"
-    lower = ": a lower data.min_chroma takes paler ones" if any(name == "grey" for name, _ in kinds) else ""
+    lower = ": a lower data.min_chroma accepts paler photos" if any(name == "grey" for name, _ in kinds) else ""
     example = "" if rejected.empty else f", such as {rejected['path'].iloc[0]} ({rejected['reason'].iloc[0]})"
     raise UserError(
-        f"data.{dataset}: got {groups} photos that can be used, of {listed} listed ({why}{example}); takes two different ones "
-        f"at least, to train and to test{lower}"
+        f"data.{dataset}: {groups} usable photos of {listed} listed ({why}{example}); at least two different ones are needed, "
+        f"to train and to test{lower}"
     )
 
 

@@ -1,6 +1,6 @@
-"""One row of a listing becomes one tensor.
+"""From one row of a listing to one tensor.
 
-Worker processes import this module, and with it neither torch nor pandas, which would cost each of them seconds.
+Worker processes import this module. It must not import torch or pandas, which take each worker seconds to load.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from recolor.images.opening import PhotoError, is_photo, locate, open_file
 
 
 class ListedPhoto(NamedTuple):
-    """What to read, as `photos.listed_name` writes it, and what it was when it was listed."""
+    """A row of a listing; see `sources.listing`."""
 
     path: str
     size: int
@@ -25,7 +25,7 @@ class ListedPhoto(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """`width` and `height`: the picture's, upright and cropped, before it was squeezed. `chroma`: its mean, in CIELAB units.
+    """`width`, `height`: of the upright, cropped photo before resizing. `chroma`: its mean, in CIELAB units.
 
     `tensor`: float16, little-endian, (3, size, size).
     """
@@ -42,9 +42,9 @@ class Rejected(NamedTuple):
 
 
 def convert(photo: ListedPhoto, root: Path, size: int, min_chroma: float) -> Converted | Rejected:
-    """Reads, decodes, squeezes the whole photo to size x size as pix2pix does (bicubic) and goes to normalised Lab.
+    """Reads and decodes a photo, resizes it to size x size as pix2pix does (bicubic), and converts it to normalised Lab.
 
-    JPEG's own down-scaling is not used: it is another filter, with another result.
+    JPEG's own downscaling is not used: its filter gives another result.
     """
     try:
         with open_file(locate(root, photo.path)) as file:
@@ -66,5 +66,5 @@ def convert(photo: ListedPhoto, root: Path, size: int, min_chroma: float) -> Con
 
 
 def lost(photo: ListedPhoto, limit: float | None) -> Rejected:
-    """What is said of a photo that took its process with it, or more than `limit` seconds."""
+    """The rejection of a photo that crashed its process, or needed more than `limit` seconds."""
     return Rejected("crashed the process that decoded it" if limit is None else f"took more than {limit:g} s to decode")

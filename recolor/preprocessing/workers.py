@@ -1,8 +1,8 @@
-"""Work spread over processes: results in order, memory bounded, and no death that goes unnoticed.
+"""A parallel map over processes: ordered results, bounded memory, and recovery from workers that die.
 
-Not a ProcessPoolExecutor: its workers share one pipe, and one that is killed while it writes a large result (the kernel
-does, for memory) leaves everybody waiting for ever. Here each worker has a pipe of its own, whose end says that the
-worker is dead and what it was at; and when this process is killed, the same pipe's end sends the workers home.
+A ProcessPoolExecutor's workers share one pipe: if one is killed while it writes a large result (by the kernel, for memory),
+all wait forever. Here each worker has its own pipe. Its end shows that the worker died, and with which task; if this process
+is killed, the pipe's end makes the workers exit.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from recolor.core.errors import UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-WINDOW = 8  # tasks under way for each worker: their results are all the memory that results take
-AHEAD = 2  # of them in the worker's own pipe, so that it need not wait for us
-CHANCES = 2  # the first time may be bad luck: memory that another program took, a disk that stalled, a run that slept
-MOST_DEATHS = 20  # without a result between them: it is not the tasks
-LIMIT = 120.0  # seconds for a task; a progressive JPEG of 100 megapixels, the most that is decoded, took 8 on one core
+WINDOW = 8  # tasks in progress per worker, which bounds the memory for results
+AHEAD = 2  # of them in the worker's pipe, so that it does not wait for this process
+CHANCES = 2  # attempts: the first may fail for another reason, such as memory used by another program
+MOST_DEATHS = 20  # without a result between them: the tasks are not the cause
+LIMIT = 120.0  # seconds per task; a progressive JPEG of 100 megapixels, the largest accepted, took 8 on one core
 
 
 def ordered_map(
@@ -33,12 +33,11 @@ def ordered_map(
     lost: Callable[[Task, float | None], Result],
     limit: float = LIMIT,
 ) -> Generator[Result, None, None]:
-    """Yields `work(task)` of each task, in order. With one process the work is done in this one, without a net.
+    """Yields `work(task)` for each task, in order. With one process the work is done in this one, without recovery.
 
-    A task whose worker dies, or is killed because it takes more than `limit` seconds, is given to a new one; when that dies
-    too, the result is `lost(task, None)`, or `lost(task, limit)` where it was the time that ran out. `work`, tasks and
-    results are pickled. Raises UserError when workers die and nothing gets done, and RuntimeError, with the traceback,
-    for an exception in `work`.
+    If a worker dies, or is killed because a task needs more than `limit` seconds, a new one retries the task; if that fails
+    too, the result is `lost(task, None)`, or `lost(task, limit)` after a timeout. `work`, tasks and results are pickled.
+    Raises UserError if workers keep dying without results, and RuntimeError, with the traceback, for an exception in `work`.
     """
     if processes == 1:
         yield from map(work, tasks)
@@ -71,7 +70,7 @@ def ordered_map(
                     in_a_row += 1
                     if in_a_row > MOST_DEATHS:
                         raise UserError(
-                            f"worker processes keep dying, the last one at {task}: free some memory"
+                            f"worker processes keep dying, the last one with {task}: free some memory"
                         ) from None
                     late = worker.end()
                     if deaths[number] == CHANCES:
@@ -87,10 +86,10 @@ def ordered_map(
 
 
 class _Worker(Generic[Task, Result]):
-    """A process, our end of its pipe, and the numbered tasks that it has not answered yet."""
+    """A process, this side of its pipe, and its numbered tasks without a result."""
 
     def __init__(self, work: Callable[[Task], Result], limit: float) -> None:
-        context = multiprocessing.get_context("spawn")  # everywhere the same, and safe beside torch's threads
+        context = multiprocessing.get_context("spawn")  # the same on all systems, and safe with torch's threads
         self.work, self.limit = work, limit
         self.tasks: deque[tuple[int, Task]] = deque()
         self.pipe, theirs = context.Pipe()
@@ -100,11 +99,11 @@ class _Worker(Generic[Task, Result]):
 
     def give(self, item: tuple[int, Task]) -> None:
         self.tasks.append(item)
-        with contextlib.suppress(OSError):  # it is dead; `take` finds that out
+        with contextlib.suppress(OSError):  # the worker died: `take` will raise
             self.pipe.send(item[1])
 
     def take(self) -> Result:
-        """The answer to the first task. EOFError or OSError: it died over it."""
+        """The result of the first task. Raises EOFError or OSError if the worker died."""
         failure, result = self.pipe.recv()
         if failure:
             raise RuntimeError(f"{self.tasks[0][1]}: {failure}")
@@ -112,14 +111,14 @@ class _Worker(Generic[Task, Result]):
         return result
 
     def successor(self) -> "_Worker[Task, Result]":
-        """Another process, given what this one, which has ended, leaves undone."""
-        heir = _Worker(self.work, self.limit)
+        """A new process with the remaining tasks of this one, which has ended."""
+        successor = _Worker(self.work, self.limit)
         for item in self.tasks:
-            heir.give(item)
-        return heir
+            successor.give(item)
+        return successor
 
     def end(self) -> bool:
-        """Whether it had died already because its time ran out."""
+        """Ends the process; whether it had already been killed by the time limit."""
         self.pipe.close()
         self.process.kill()
         self.process.join()
@@ -127,8 +126,10 @@ class _Worker(Generic[Task, Result]):
 
 
 def _serve(pipe: Connection, work: Callable[[Task], Result], limit: float) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; who gave the work ends it
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the system's own, which kills: a decoder in C lets no Python in
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
+    signal.signal(
+        signal.SIGALRM, signal.SIG_DFL
+    )  # the default action kills; a Python handler cannot run during a decoder in C
     while True:
         try:
             task = pipe.recv()

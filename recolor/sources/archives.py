@@ -1,8 +1,8 @@
-"""Some files out of an archive that may have been made to do harm.
+"""Extracts some files from an archive that may be malicious.
 
-An archive is looked through before anything of it is written. One that holds a path leading out of its folder, a link, a
-device, or contents out of all proportion is refused as a whole. Files are written one by one under names that have been
-checked: `extractall`, with its permissions and owners, never comes into it.
+The whole archive is checked before anything is written. It is refused if it contains a path outside its folder, a link, a
+device, or data far larger than itself. `tarfile.data_filter` alone is not enough: it accepts links inside the folder, does
+not limit sizes, and strips an absolute path instead of refusing it.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from recolor.core.errors import UserError
 from recolor.core.progress import progress
 from recolor.core.storage import check_disk_space
 
-MAX_RATIO = 100  # contents to archive, in bytes: photos are compressed already and come to about 1
-# Bytes of a tar's long name or pax header. Names have some hundreds; tarfile reads such a header whole, and until 3.11.9 in a
-# time that grows with the square of it (CVE-2024-6232).
+MAX_RATIO = 100  # unpacked size to archive size; photos, which are compressed already, have about 1
+# Bytes of a tar's long name or pax header; names have some hundreds. Before Python 3.11.10 tarfile parses such a header in
+# quadratic time (CVE-2024-6232).
 MAX_HEADER = 2**14
-METADATA = {  # kinds of tar headers that are followed by more about the next one
+METADATA = {  # types of tar headers whose data describes the next one
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
     tarfile.XHDTYPE,
@@ -39,12 +39,12 @@ class Readable(Protocol):
 
 
 class ArchiveError(UserError):
-    """An archive that is damaged, or that nothing is taken out of."""
+    """An archive that is damaged, unsafe or unsupported."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in an archive. `name`: relative, checked, with slashes. `place`: where its reader finds it."""
+    """A regular file in an archive. `name`: relative, checked, with slashes. `place`: an offset in a tar, a ZipInfo."""
 
     name: str
     size: int
@@ -53,23 +53,23 @@ class Member:
 
 
 def members(archive: Path) -> Iterator[Member]:
-    """The files in a zip or a tar (also a compressed one, and one that holds tars, like ImageNet's, of which each is a folder).
+    """The files in a zip or tar, compressed or not. Tars inside a tar, as ImageNet has them, count as folders.
 
-    Raises ArchiveError when the archive is damaged or holds anything but files and folders that stay inside it.
+    Raises ArchiveError if the archive is damaged or contains anything but files and folders inside it.
     """
-    with _telling(archive):
+    with _translate_errors(archive):
         tar = _open_tar(archive)
         yield from _in_zip(archive) if tar is None else _in_tar(archive, tar)
 
 
 def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
-    """Writes `wanted`, which `members` gave, under `folder`. What is there already from an earlier run is left as it is.
+    """Writes `wanted` (from `members`) under `folder`, each file atomically. Files of an earlier run are kept.
 
-    A file appears under its name when it is whole. Raises ArchiveError and DiskFull.
+    Raises ArchiveError and DiskFull.
     """
     missing = [member for member in wanted if not _is_there(folder / member.name, member)]
     with (
-        _telling(archive),
+        _translate_errors(archive),
         check_disk_space(f"unpacking {archive.name}", folder, sum(member.size for member in missing)),
         _reading(archive) as read,
     ):
@@ -88,7 +88,7 @@ def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
 
 
 def _is_there(file: Path, member: Member) -> bool:
-    """Whole, since only whole files get their name; of another archive when its size or time differs."""
+    """Whether an earlier run has written `file`. Another size or time means another archive."""
     if not file.is_file():
         return False
     found = file.stat()
@@ -97,7 +97,7 @@ def _is_there(file: Path, member: Member) -> bool:
 
 def _check_ratio(archive: Path, unpacked: int, limit: int) -> None:
     if unpacked > limit:
-        raise ArchiveError(f"{archive}: unpacks to more than {MAX_RATIO} times its size: refused as a bomb")
+        raise ArchiveError(f"{archive}: unpacks to more than {MAX_RATIO} times its size: refused")
 
 
 def _in_zip(archive: Path) -> Iterator[Member]:
@@ -106,7 +106,7 @@ def _in_zip(archive: Path) -> Iterator[Member]:
         for info in zipped.infolist():
             if info.is_dir():
                 continue
-            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: made where there are no such bits
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: made on a system without file types
                 raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device: refused")
             total += info.file_size
             _check_ratio(archive, total, limit)
@@ -114,14 +114,14 @@ def _in_zip(archive: Path) -> Iterator[Member]:
 
 
 class _Header(tarfile.TarInfo):
-    """A tar's header, looked at before tarfile acts on it: a negative size would lead it back, and names are read whole."""
+    """A tar's header, checked before tarfile uses it: it reads names in one piece, and a negative size causes endless loops."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in METADATA and header.size > MAX_HEADER):
-            raise ValueError(f"a header gives {header.size:,} bytes to {header.name[:99]!r}")
-        if header.type == tarfile.GNUTYPE_SPARSE:  # its map may be as long as it likes, and is read at once
+            raise ValueError(f"the header of {header.name[:99]!r} has {header.size:,} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:  # its map of blocks has no size limit
             raise ValueError(f"{header.name[:99]!r} is sparse")
         return header
 
@@ -130,7 +130,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _open_tar(archive: Path) -> tarfile.TarFile | None:
-    """None when it is no tar, whatever else it may be."""
+    """None if it is not a tar."""
     try:
         return tarfile.open(archive, tarinfo=_Header)
     except tarfile.TarError:
@@ -151,10 +151,10 @@ def _in_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
 
 
 def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Its regular files. Where the next header would be is checked first: what lies before it, contents or not, is unpacked."""
+    """Its regular files. The offset of the next header is checked first: everything before it is decompressed."""
     limit, reached = MAX_RATIO * archive.stat().st_size, 0
     while (info := tar.next()) is not None:
-        tar.members.clear()  # type: ignore[attr-defined]  # a million of them, in ImageNet's, take a gigabyte
+        tar.members.clear()  # type: ignore[attr-defined]  # ImageNet's million members need a gigabyte
         if info.size < 0 or tar.offset <= reached:
             raise ValueError(f"{info.name!r} has {info.size:,} bytes")
         reached = tar.offset
@@ -171,16 +171,16 @@ def _time(info: tarfile.TarInfo) -> int:
 
 
 def _checked(archive: Path, name: str) -> str:
-    """`name`, normalised. Read as Windows does, which knows every separator and drive: strict enough for all systems."""
+    """`name`, normalised. Parsed as a Windows path, which has the most separators and drives, on every system."""
     path = PureWindowsPath(name)
     if path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name:
-        raise ArchiveError(f"{archive}: {name!r} leads out of its folder: refused")
+        raise ArchiveError(f"{archive}: {name!r} is outside the archive's folder: refused")
     return str(PurePosixPath(name))
 
 
 @contextlib.contextmanager
 def _reading(archive: Path) -> Iterator[Callable[[Member], AbstractContextManager[Readable]]]:
-    """A function that opens a member. A tar, its compression undone, is simply read at the member's place."""
+    """A function that opens a member. Of a tar, the decompressed stream is read at the member's offset."""
     if (tar := _open_tar(archive)) is not None:
         with tar:
             stream = tar.fileobj
@@ -201,24 +201,24 @@ def _copy(source: Readable, out: IO[bytes], member: Member) -> None:
     while left:
         chunk = source.read(min(left, CHUNK))
         if not chunk:
-            raise EOFError(f"{member.name} is cut short")
+            raise EOFError(f"{member.name} is incomplete")
         out.write(chunk)
         left -= len(chunk)
 
 
 @contextlib.contextmanager
-def _telling(archive: Path) -> Iterator[None]:
-    """Whatever the readers say of damaged bytes, in one line."""
+def _translate_errors(archive: Path) -> Iterator[None]:
+    """Turns the readers' exceptions on damaged archives into one-line ArchiveErrors."""
     try:
         yield
     except UserError:
         raise
-    except (NotImplementedError, RuntimeError, OverflowError) as error:  # encrypted, or compressed in an unusual way
+    except (NotImplementedError, RuntimeError, OverflowError) as error:  # encrypted, or an unsupported compression
         raise ArchiveError(
-            f"{archive}: cannot be unpacked here ({error}): unpack it yourself and give the folder"
+            f"{archive}: cannot be unpacked here ({error}): unpack it yourself and set the folder as path"
         ) from error
     except OSError as error:
         raise ArchiveError(f"{archive}: cannot be unpacked ({error.strerror or error})") from error
-    except Exception as error:  # on hostile bytes decoders raise anything: IndexError, struct.error, ...
+    except Exception as error:  # on malicious bytes decoders raise any exception: IndexError, struct.error, ...
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ArchiveError(f"{archive}: not a zip or tar archive, or a damaged one ({why})") from error
+        raise ArchiveError(f"{archive}: not a zip or tar archive, or damaged ({why})") from error

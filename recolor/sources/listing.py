@@ -1,15 +1,15 @@
-"""Listings: which photos there are, and what is in them, found out without changing one.
+"""Listings of photos, with their sizes and hashes.
 
-A listing is a table with a row for each photo, or crop of a photo:
+A listing is a table with one row per photo, or crop of a photo:
 
-    path    relative to a root, as `photos.listed_name` writes it and `photos.locate` finds it again
+    path    relative to a root, as `listed_name` writes it; `locate` finds the file
     size    in bytes
     sha256  of the file's bytes
-    crop    "left,top,right,bottom" in pixels of the upright photo, or "" for all of it
-    group   what the split keeps together: the sha256
+    crop    "left,top,right,bottom" in pixels of the upright photo, or "" for the whole photo
+    group   rows of one group are in the same split: the sha256
 
-A photo that cannot be read stands there with size 0, an empty sha256 and its path for a group, and so do a folder that cannot
-be looked into and a file whose name is no photo's: preprocess rejects them, and says why.
+Unreadable photos and folders, and files without a photo's suffix, have size 0, an empty sha256 and their path as group:
+preprocess rejects them with the reason.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ COLUMNS = ["path", "size", "sha256", "crop", "group"]
 
 
 def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
-    """Each name under `folder` with its size and hash, sorted, each photo whole."""
+    """The listing of `names` under `folder`, sorted, without crops."""
     names = sorted(names)
-    with ThreadPool() as pool:  # hashing lets go of the interpreter, reading waits for the disk
+    with ThreadPool() as pool:  # hashing and reading release the interpreter lock
         prints = pool.imap(partial(_fingerprint, folder), names, chunksize=16)
         rows = [
             (name, size, sha256, "", sha256 or name)
@@ -41,7 +41,7 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 
 
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
-    """As CSV, whole or not at all."""
+    """Writes `listing` as CSV, atomically."""
     text = listing.to_csv(index=False, lineterminator="\n").encode()
     with check_disk_space("the listing", file.parent, len(text)), atomic_file(file) as part:
         part.write_bytes(text)
