@@ -1,4 +1,4 @@
-"""Where photos come from: a class of params for each kind of source, and `fetch`, which lists one source's photos."""
+"""Sources of photos: a params class for each kind, and `fetch`, which lists the photos of one."""
 
 import hashlib
 import heapq
@@ -25,13 +25,13 @@ from recolor.images.opening import SUFFIXES, is_photo, listed_name
 from recolor.sources import archives
 from recolor.sources.listing import listing_of
 
-# The colour photos that scikit-image installs, in every version since 0.24. Left out: drawings, logos, grey pictures, one
-# of the two pictures of the stereo pair, and what scikit-image itself would have to download.
+# The colour photos installed with scikit-image since 0.24, without drawings, logos, grey pictures, the second picture of the
+# stereo pair, and pictures that scikit-image downloads.
 SAMPLE = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg"]
 SAMPLE += ["ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg"]
 SMALLEST_CROP = 256  # pixels
 
-# COCO publishes no hashes. These MD5 are the ones that PaddleDetection (ppdet/utils/download.py) and others check.
+# COCO publishes no hashes. These MD5 sums are from PaddleDetection (ppdet/utils/download.py).
 COCO = {
     name: RemoteFile(f"http://images.cocodataset.org/zips/{name}.zip", size, f"md5:{md5}")
     for name, size, md5 in (
@@ -46,14 +46,14 @@ Place = Annotated[str, Field(min_length=1), AfterValidator(expandable)]
 
 
 class SampleParams(Section, frozen=True):
-    """Overlapping square crops of the photos inside scikit-image, `crops` of each."""
+    """Overlapping square crops of scikit-image's photos, `crops` of each."""
 
     source: Literal["sample"]
     crops: int = Field(40, ge=1, le=1000)
 
 
 class CocoParams(Section, frozen=True):
-    """COCO 2017. `limit`: photos to draw with the seed; None: all."""
+    """COCO 2017. `limit`: number of photos, drawn with the seed; None: all."""
 
     source: Literal["coco"]
     split: Literal["val2017", "train2017"] = "val2017"
@@ -69,7 +69,7 @@ class ImageNetParams(Section, frozen=True):
 
 
 class FolderParams(Section, frozen=True):
-    """Anybody's photos: every one under `path`, or `limit` of them, drawn with the seed."""
+    """All photos under the folder `path`, or `limit` of them, drawn with the seed."""
 
     source: Literal["folder"]
     path: Place
@@ -81,11 +81,11 @@ SourceParams = Annotated[Source, Field(discriminator="source")]
 
 
 class SourceError(UserError):
-    """Photos that are not where the params say."""
+    """There are no photos where the params say."""
 
 
 def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
-    """The folder that a listing's paths are relative to. SourceError when it is the user's own and not there."""
+    """The folder that a listing's paths are relative to. Raises SourceError if it is the user's own and is missing."""
     if isinstance(params, SampleParams):
         return Path(str(importlib.resources.files("skimage"))) / "data"
     if isinstance(params, CocoParams):
@@ -96,7 +96,7 @@ def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
     except FileNotFoundError:
         found = f"there is nothing at {path.absolute()}"
     except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in it
-        found = f"{str(path.absolute())!r:.200} cannot be looked into ({getattr(error, 'strerror', error)})"
+        found = f"{str(path.absolute())!r:.200} cannot be read ({getattr(error, 'strerror', error)})"
     else:
         if stat.S_ISDIR(mode):
             return path
@@ -104,16 +104,13 @@ def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
             return downloads / "imagenet" / path.name.partition(".tar")[0]
         found = f"{path.absolute()} is {'a file' if stat.S_ISREG(mode) else 'a device or the like'}, not a folder"
     raise SourceError(
-        f"data.{dataset}.path: {found}; say where the photos are: "
+        f"data.{dataset}.path: {found}; set it to the folder of the photos: "
         f"dvc exp run -S 'datasets=[{dataset}]' -S data.{dataset}.path=/absolute/path"
     )
 
 
 def check_at_hand(params: ImageNetParams | FolderParams, dataset: str) -> None:
-    """Raises SourceError where `fetch` would find too little at `path`, as far as names tell: no photo is opened.
-
-    Two photos are enough, and the search ends there.
-    """
+    """Raises SourceError unless `path` has at least two photos, by their names: no photo is opened."""
     folder, path = root(params, Path(), dataset), Path(params.path).expanduser()
     names = walk(path) if folder == path else (member.name for member in archives.members(path))
     try:
@@ -121,9 +118,9 @@ def check_at_hand(params: ImageNetParams | FolderParams, dataset: str) -> None:
     except archives.ArchiveError as error:
         raise SourceError(f"data.{dataset}.path: {error}") from None
     if len(photos) < 2:
-        found = f"{photos[0]!r} alone" if photos else "no photo"
+        found = f"only {photos[0]!r}" if photos else "no photo"
         raise SourceError(
-            f"data.{dataset}.path: got {path.absolute()} with {found} in it; takes two photos at least, to train and to test"
+            f"data.{dataset}.path: found {found} in {path.absolute()}; at least two photos are needed, to train and to test"
         )
 
 
@@ -135,13 +132,13 @@ def fetch(
     remote: Mapping[str, RemoteFile] = COCO,
     patience: Patience = PATIENT,
 ) -> pd.DataFrame:
-    """The listing (see `listing`), sorted by path; the same whenever params, seed and photos are.
+    """The listing (see `listing`), sorted by path; it depends only on params, seed and photos.
 
-    What has to be downloaded or unpacked goes into `downloads`. `dataset` is what error messages call it; `remote` says
-    where COCO's archives are. Raises SourceError, DownloadError, ArchiveError and DiskFull.
+    Downloads and unpacked photos go into `downloads`. `dataset`: its name in error messages; `remote`: COCO's archives.
+    Raises SourceError, DownloadError, ArchiveError and DiskFull.
     """
     folder = root(params, downloads, dataset)
-    others: list[str] = []  # in a folder of the user's: listed too, so that preprocess says why they are left out
+    others: list[str] = []  # in the user's folder: listed too, so that preprocess rejects them with a reason
     match params:
         case SampleParams():
             return _sample(folder, params.crops, seed)
@@ -165,14 +162,14 @@ def _sample(folder: Path, crops: int, seed: int) -> pd.DataFrame:
     photos = listing_of(folder, SAMPLE)
     if not photos["sha256"].all():
         raise SourceError(
-            "scikit-image is here without its photos: pip install --force-reinstall --no-deps scikit-image"
+            "scikit-image is installed without its photos: pip install --force-reinstall --no-deps scikit-image"
         )
     photos["crop"] = [_crops(f"{seed}:{name}", decode(folder / name).size, crops) for name in photos["path"]]
     return photos.explode("crop", ignore_index=True)
 
 
 def _crops(seed: str, size: tuple[int, int], count: int) -> list[str]:
-    """Different squares, anywhere; the side anything (log-uniformly) from SMALLEST_CROP to the photo's short side."""
+    """Different random squares; the side is log-uniform from SMALLEST_CROP to the photo's short side."""
     draw = random.Random(seed).random  # noqa: S311
     largest = min(size) / SMALLEST_CROP
     crops: dict[str, None] = {}
@@ -184,7 +181,7 @@ def _crops(seed: str, size: tuple[int, int], count: int) -> list[str]:
 
 
 def _photos(folder: Path, others: list[str]) -> Iterator[str]:
-    """The photos below `folder`, by their names; what else is there goes into `others`."""
+    """The photos below `folder`, by their names; other files are added to `others`."""
     for name in progress(walk(folder), desc="listing"):
         if is_photo(name):
             yield name
@@ -193,7 +190,7 @@ def _photos(folder: Path, others: list[str]) -> Iterator[str]:
 
 
 def _unpack(archive: Path, folder: Path, draw: Callable[[Iterable[str]], list[str]]) -> list[str]:
-    """Draws from the photos in `archive` and unpacks those that were drawn."""
+    """Draws photos from `archive` and unpacks them."""
     found = {
         listed_name(member.name): member
         for member in progress(archives.members(archive), desc=f"reading {archive.name}")
@@ -206,7 +203,7 @@ def _unpack(archive: Path, folder: Path, draw: Callable[[Iterable[str]], list[st
 
 
 def _rank(seed: int, name: str) -> bytes:
-    """A place in a lottery that does not depend on who else takes part, so that one photo more changes little."""
+    """A random rank that does not depend on the other names: an added photo changes the draw little."""
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
@@ -215,7 +212,7 @@ def _draw(names: Iterable[str], limit: int | None, seed: int) -> list[str]:
 
 
 def _draw_balanced(names: Iterable[str], limit: int | None, seed: int) -> list[str]:
-    """One photo of each class, a second of each, ... until there are enough. A photo's class is the folder that it is in."""
+    """One photo of each class, then a second of each, until `limit`. A photo's class is its folder."""
     if limit is None:
         return list(names)
     classes: dict[str, list[str]] = defaultdict(list)

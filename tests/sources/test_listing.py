@@ -115,7 +115,7 @@ def test_a_photo_that_vanishes_meanwhile_stays_in_the_listing(tmp_path: Path) ->
     assert [bool(sha256) for sha256 in listing_of(tmp_path, names)["sha256"]] == [True, False]
 
 
-def test_a_listing_that_does_not_fit_is_told_with_its_size(small_disk: Path) -> None:
+def test_a_listing_that_does_not_fit_is_an_error_with_its_size(small_disk: Path) -> None:
     listing = fetch(SampleParams(source="sample", crops=200), 42, NOWHERE)
     (small_disk / "other").write_bytes(bytes(900_000))
     with pytest.raises(DiskFull) as full:
@@ -124,9 +124,7 @@ def test_a_listing_that_does_not_fit_is_told_with_its_size(small_disk: Path) -> 
     (small_disk / "other").unlink()
     write_listing(listing, small_disk / "raw" / "listing.csv")
     size = (small_disk / "raw" / "listing.csv").stat().st_size
-    assert str(full.value).startswith(
-        f"disk full: the listing needs {size / 1e6:.1f} MB, and {small_disk}/raw has 0.1 MB"
-    )
+    assert f"the listing needs {size / 1e6:.1f} MB" in str(full.value)
 
 
 def test_listing_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

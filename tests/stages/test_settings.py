@@ -130,7 +130,7 @@ def test_what_this_machine_lacks_is_found_before_any_work(params_file: Path, set
     for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from `home`, not from where this runs
         assert message(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}")
     photos_in(params_file.parent / "photos", ["a.jpg"])
-    assert message("mine").startswith("data.mine.path: got HOME/photos with 'a.jpg'")
+    assert message("mine").startswith("data.mine.path: found only 'a.jpg' in HOME/photos")
     photos_in(params_file.parent / "photos", ["b.jpg"])
     check_machine(params_file, "mine", params_file.parent)
 
