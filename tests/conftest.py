@@ -1,49 +1,23 @@
 """Fixtures of more than one test file. Everything is tiny, seeded and offline."""
 
-import contextlib
 import hashlib
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import battery
 import pytest
 from ruamel.yaml import YAML
+from surroundings import ROOT, mounted
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-ROOT = Path(__file__).parent.parent
 SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py", "test_interruptions.py")  # a minute or two each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the slowest files first, so that no process still has one of them when the others have finished."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
-
-
-def photos_in(folder: Path, names: list[str]) -> Path:
-    """Small photos, all different, under these names."""
-    for seed, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
-    return folder
-
-
-@contextlib.contextmanager
-def ordinary_user() -> Iterator[None]:
-    """Runs the block without the rights of root, if the tests have them."""
-    if not battery.ROOT:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.fixture
@@ -84,20 +58,6 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         for name in SHA256:
             patch.setitem(SHA256, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
         yield folder
-
-
-@contextlib.contextmanager
-def mounted(disk: Path, options: str) -> Iterator[Path]:
-    """A separate disk at `disk`. Needs root, or `sudo` on a CI machine; elsewhere the test is skipped."""
-    disk.mkdir()
-    sudo = ["sudo", "-n"] if os.environ.get("CI") and os.geteuid() and shutil.which("sudo") else []
-    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"{options},uid={os.geteuid()}", "none", disk]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this user may not mount a disk")
-    try:
-        yield disk
-    finally:
-        subprocess.run([*sudo, "umount", disk], check=True)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import ast
 import runpy
 
 import pytest
-from conftest import ROOT
+from surroundings import ROOT
 
 LEFT = {  # until what they share with test_loop.py is in tests/helpers
     f"tests/{name}.py"

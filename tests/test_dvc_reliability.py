@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from clone import contents, dvc, environment, git, make_clone, set_params, stages_run, stopped_at, write_photos
-from conftest import ROOT
 from made_up_results import write_results
 from ruamel.yaml import YAML
+from surroundings import ROOT
 
 pytestmark = pytest.mark.xdist_group("dvc reliability")  # one process, in order
 

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import torch
 from clone import contents, dvc, git, make_clone, set_params, stages_run, write_photos
-from conftest import ROOT
 from PIL import Image
+from surroundings import ROOT
 
 from recolor.models.folder import read_card
 

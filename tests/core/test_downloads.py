@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import server as web
-from conftest import ordinary_user
 from server import Server
+from surroundings import ordinary_user
 
 from recolor.core import downloads
 from recolor.core.downloads import DownloadError, Patience, RemoteFile, download

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import mounted
 from filelock import FileLock
 from safetensors.torch import save_file
+from surroundings import mounted
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull, atomic_file, atomic_folder

@@ -12,9 +12,9 @@ import server as web
 import torch
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
-from conftest import ordinary_user
 from PIL import Image
 from server import Server
+from surroundings import ordinary_user
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT
 from PIL import Image
 from ruamel.yaml import YAML
+from surroundings import ROOT
 
 UNET = {"kind": "unet", "filters": 2, "downs": 5, "dropout": 0.5}
 TINY = {

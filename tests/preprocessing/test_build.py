@@ -16,12 +16,12 @@ import pandas as pd
 import pytest
 import torch
 from battery import encoded, picture
-from conftest import mounted
 from filelock import FileLock
 from PIL import Image
 from pydantic import ValidationError
 from skimage import data
 from skimage.color import rgb2lab
+from surroundings import mounted
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull

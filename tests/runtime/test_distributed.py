@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
+from surroundings import ROOT
 from test_loop import AUGMENT, DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
 from torch import nn
 

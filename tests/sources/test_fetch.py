@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import server as web
-from conftest import ROOT, photos_in
 from pydantic import TypeAdapter
 from server import Server
+from surroundings import ROOT, photos_in
 
 from recolor.core.downloads import DownloadError, Patience, RemoteFile
 from recolor.core.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import battery
 import pandas as pd
 import pytest
-from conftest import ordinary_user, photos_in
+from surroundings import ordinary_user, photos_in
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull

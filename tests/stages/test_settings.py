@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import ROOT, photos_in
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
+from surroundings import ROOT, photos_in
 
 from recolor.core.errors import UserError
 from recolor.core.params import ParamsError

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 from clone import TINY, contents, set_params, stopped_at, write_photos
-from conftest import ROOT
 from ruamel.yaml import YAML
+from surroundings import ROOT
 
 from recolor.images.folders import walk
 from recolor.preprocessing.build import CacheParams, build

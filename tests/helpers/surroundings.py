@@ -1,0 +1,51 @@
+"""What tests need around them: the repository's folder, photos, an ordinary user, a small disk.
+
+A module of its own: with several conftest.py, `import conftest` depends on which one was loaded last.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import battery
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def photos_in(folder: Path, names: list[str]) -> Path:
+    """Small photos, all different, under these names."""
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
+    return folder
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Runs the block without the rights of root, if the tests have them."""
+    if not battery.ROOT:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextlib.contextmanager
+def mounted(disk: Path, options: str) -> Iterator[Path]:
+    """A separate disk at `disk`. Needs root, or `sudo` on a CI machine; elsewhere the test is skipped."""
+    disk.mkdir()
+    sudo = ["sudo", "-n"] if os.environ.get("CI") and os.geteuid() and shutil.which("sudo") else []
+    mount = [*sudo, "mount", "-t", "tmpfs", "-o", f"{options},uid={os.geteuid()}", "none", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a disk")
+    try:
+        yield disk
+    finally:
+        subprocess.run([*sudo, "umount", disk], check=True)
