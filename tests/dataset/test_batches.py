@@ -1,4 +1,4 @@
-"""Which photos come in which batch: by epoch, by process, from the cache or from the device's memory."""
+"""The photos of each batch: by epoch, by process, from the cache or from the device's memory."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recolor.dataset.batches import CHUNK, BatchLoader
 
 CPU = torch.device("cpu")
-ELSEWHERE = torch.device("meta")  # a device that every machine has: shapes without numbers
+ELSEWHERE = torch.device("meta")  # a device of every machine: shapes without values
 
 
 def loader(photos: MadePhotos, **options: Any) -> BatchLoader:
@@ -23,10 +23,10 @@ def epoch(source: BatchLoader, number: int = 0, first: int = 0) -> Tensor:
     return torch.stack(list(source.epoch(number, first)))
 
 
-def test_an_epoch_goes_on_where_it_was_left() -> None:
+def test_an_epoch_can_start_at_any_batch() -> None:
     source = loader(MadePhotos(18))
     assert torch.equal(epoch(source, first=2), epoch(source)[2:])
-    assert len(epoch(source)) == 4  # two photos sit it out
+    assert len(epoch(source)) == 4  # two photos are left over
     assert not torch.equal(epoch(source, 1), epoch(source, 0))
 
 
@@ -34,7 +34,7 @@ def test_an_epoch_that_was_left_at_its_end_has_nothing_more() -> None:
     assert list(loader(MadePhotos(12)).epoch(0, 3)) == []
 
 
-def test_the_processes_shares_make_up_the_batch() -> None:
+def test_the_shares_of_the_processes_are_the_batch() -> None:
     photos = MadePhotos(12)
     shares = [epoch(loader(photos, rank=rank, world_size=2)) for rank in (0, 1)]
     assert torch.equal(torch.cat(shares, dim=1), epoch(loader(photos)))
@@ -57,7 +57,7 @@ def test_on_a_cpu_auto_leaves_the_photos_where_they_are() -> None:
 
 
 class Copies(TorchDispatchMode):
-    """What is copied to ELSEWHERE within the block: the type, and whether the host goes on meanwhile."""
+    """Records each copy to ELSEWHERE within the block: dtype and whether it is asynchronous."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,11 +75,11 @@ def test_a_batch_goes_to_the_device_once_as_float16_and_not_at_all_where_it_lies
     source = BatchLoader(MadePhotos(12), 4, True, 1, ELSEWHERE, on_device)
     with Copies() as copies:
         batches = source.epoch(0)
-        copies.seen.clear()  # the order of the epoch and who is mirrored go there once
+        copies.seen.clear()  # indices and mirroring are copied once per epoch
         made = list(batches)
     assert all(batch.device == ELSEWHERE and batch.dtype == torch.float32 for batch in made)
     assert all(batch.is_contiguous(memory_format=torch.channels_last) for batch in made)
-    # Not beside the host: out of memory that is not pinned that is no faster, and on MPS not safe.
+    # Synchronous: from memory that is not pinned, asynchronous copies are no faster, and on MPS not safe.
     assert copies.seen == ([] if on_device else [(torch.float16, False)] * 3)
 
 

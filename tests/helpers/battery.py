@@ -1,7 +1,7 @@
-"""Bad and odd photos, one file for each way in which a photo can surprise, made on the spot.
+"""Unusual and bad photos, generated: one file for each way in which a photo can differ.
 
-`write(folder)` fills a folder and says of every file what should become of it. Decoding, listing and preprocessing are
-tried on the same battery.
+`write(folder)` fills a folder and returns the expected outcome of each file. Decoding, listing and preprocessing are tested
+with the same files.
 """
 
 import io
@@ -37,16 +37,16 @@ ROOT = _permissions_keep_nobody_out()
 
 @dataclass(frozen=True)
 class Case:
-    """What should become of a file."""
+    """The expected outcome of a file."""
 
-    reason: str = ""  # a part of the reason why it cannot be used; empty: it can
-    grey: bool = False  # can be decoded, but has no colour to learn from
+    reason: str = ""  # a part of the reason for rejection; empty: usable
+    grey: bool = False  # can be decoded, but has no colours
     copy_of: str = ""  # the same bytes as this other file
-    vanishes: bool = False  # for `vanish` to take away between listing and decoding
+    vanishes: bool = False  # removed by `vanish` between listing and decoding
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """A colourful picture, smooth so that JPEG leaves it alone, with four different corners."""
+    """A colourful picture with four different corners, smooth so that JPEG changes it little."""
     width, height = size
     y, x = np.mgrid[0:height, 0:width]
     across, down = x / max(width - 1, 1), y / max(height - 1, 1)
@@ -98,7 +98,7 @@ def icc(description: str, primaries: tuple[tuple[float, float, float], ...], gam
 
 
 def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
-    """A PNG as its header states it, whatever `rows` holds."""
+    """A PNG with this header, whatever `rows` contains."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -153,7 +153,7 @@ def _see_through(mode: str, seed: int) -> Image.Image:
 
 
 def _resized_header(data: bytes) -> bytes:
-    """A JPEG that says that it has 65,000 x 65,000 pixels."""
+    """A JPEG whose header states 65,000 x 65,000 pixels."""
     place = data.index(b"\xff\xc0") + 5
     return data[:place] + struct.pack(">HH", 65000, 65000) + data[place + 4 :]
 
@@ -254,7 +254,7 @@ def _unusable() -> dict[str, tuple[bytes, str]]:
 
 
 def _special(folder: Path) -> dict[str, Case]:
-    """What is not simply a file with bytes in it."""
+    """Links, devices, folders and files without permission."""
     made: dict[str, Case] = {}
 
     def add(name: str, make: Callable[[Path], object], case: Case) -> None:
@@ -271,7 +271,7 @@ def _special(folder: Path) -> dict[str, Case]:
     add("vanishing.jpg", lambda path: path.write_bytes(encoded(picture(44))), Case("no such file", vanishes=True))
     forbidden = Case() if ROOT else Case("permission")
     add("forbidden.jpg", lambda path: (path.write_bytes(encoded(picture(45))), path.chmod(0)), forbidden)
-    (folder / "up").symlink_to("..")  # leads round and round, and is no photo
+    (folder / "up").symlink_to("..")  # a loop, and not a photo
     (folder / "locked").mkdir()
     (folder / "locked" / "inside.jpg").write_bytes(encoded(picture(46)))
     (folder / "locked").chmod(0)
@@ -280,7 +280,7 @@ def _special(folder: Path) -> dict[str, Case]:
 
 
 def write(folder: Path) -> dict[str, Case]:
-    """Fills `folder`; gives, by the name that a listing has for it, what should become of each photo in it."""
+    """Fills `folder`; returns the expected outcome of each photo by its listed name."""
     cases: dict[str, Case] = {}
     for contents, grey in ((_usable(), False), (_grey(), True)):
         for name, content in contents.items():
@@ -294,12 +294,12 @@ def write(folder: Path) -> dict[str, Case]:
 
 
 def vanish(folder: Path, cases: dict[str, Case]) -> None:
-    """Takes away what is to vanish between listing and decoding."""
+    """Removes the files that vanish between listing and decoding."""
     for name, case in cases.items():
         if case.vanishes:
             (folder / name).unlink()
 
 
 def unlock(folder: Path) -> None:
-    """Gives back the permissions, so that the folder can be deleted."""
+    """Restores the permissions, so that the folder can be deleted."""
     (folder / "locked").chmod(0o755)

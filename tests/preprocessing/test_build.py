@@ -3,14 +3,11 @@
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import battery
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,12 +23,10 @@ from surroundings import mounted
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.dataset import shards
-from recolor.dataset.shards import CachedPhotos, CacheError
+from recolor.dataset.shards import CachedPhotos
 from recolor.images.color import lab_to_rgb
-from recolor.images.folders import walk
 from recolor.preprocessing import build as cache
 from recolor.preprocessing.build import CacheCounts, CacheParams, build
-from recolor.sources.listing import listing_of
 
 PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
 PHOTOS = 20  # good ones, of different content
@@ -223,135 +218,6 @@ def test_the_split_does_not_depend_on_the_shards(
     assert sum(size[0] for size in sizes) == PHOTOS + 1
 
 
-class TestCachedPhotos:
-    @pytest.fixture
-    def many(
-        self, photos: Path, listing: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> CachedPhotos:
-        """Eight shards."""
-        monkeypatch.setattr(shards, "SHARD", 2)
-        build(listing, photos, tmp_path / "many", PARAMS, 42, processes=1)
-        return CachedPhotos(tmp_path / "many", "train")
-
-    def test_a_batch_is_in_the_order_asked_for(self, many: CachedPhotos) -> None:
-        order = [14, 0, 7, 7, 3, 9, 1, 14]
-        batch = many[order]
-        assert batch.dtype == torch.float32
-        assert batch.shape == (8, 3, 32, 32)
-        for place, row in enumerate(order):
-            stored = np.load(many.directory / f"shard-{row // 2:03d}.npy")[row % 2]
-            np.testing.assert_array_equal(batch[place], stored.astype(np.float32))
-            assert hashlib.sha256(stored.tobytes()).hexdigest() == many.manifest["tensor_sha256"][row]
-        assert many.read_fp16(order).dtype == torch.float16
-        for same in (np.array(order), torch.tensor(order)):
-            assert torch.equal(many[same], batch)
-
-    def test_edges(self, many: CachedPhotos) -> None:
-        assert len(many) == 15
-        assert many[[]].shape == (0, 3, 32, 32)
-        for wrong in ([15], [-1]):
-            with pytest.raises(IndexError, match="from 0 to 14"):
-                many[wrong]
-
-    def test_a_batch_is_a_copy(self, many: CachedPhotos) -> None:
-        before = contents(many.directory)
-        many.read_fp16([0])[:] = 0
-        many[[0]][:] = 0
-        assert contents(many.directory) == before
-
-    def test_more_shards_than_files_may_be_open_are_read(self, many: CachedPhotos) -> None:
-        resource = pytest.importorskip("resource", reason="the limit is POSIX's")
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        expected = many[range(15)]
-        room = os.dup(0)  # the lowest number that is free
-        os.close(room)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (room + 3, before[1]))  # with the split's own folder
-            assert torch.equal(CachedPhotos(many.directory, "train")[range(15)], expected)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-    def test_a_cache_that_takes_its_place_is_not_mixed_with_it(
-        self, many: CachedPhotos, photos: Path, listing: pd.DataFrame
-    ) -> None:
-        build(listing, photos, many.directory, PARAMS, 43, processes=1)
-        with pytest.raises(CacheError, match=r"shard-000\.npy cannot be read"):
-            many.read_fp16([0])
-
-    def test_a_shard_that_was_cut_meanwhile_is_an_error(self, many: CachedPhotos) -> None:
-        os.truncate(many.directory / "shard-001.npy", 128 + 6144 + 100)
-        assert len(many.read_fp16([2])) == 1
-        with pytest.raises(CacheError, match=r"shard-001\.npy cannot be read"):
-            many.read_fp16([3])
-
-
-def change_a_value(folder: Path) -> None:
-    with (folder / "shard-000.npy").open("r+b") as file:
-        file.seek(1000)
-        file.write(b"\x01")
-
-
-def swap_two_tensors(folder: Path) -> None:
-    shard = np.load(folder / "shard-000.npy")
-    np.save(folder / "shard-000.npy", shard[[1, 0, *range(2, len(shard))]])
-
-
-def lose_a_row(folder: Path) -> None:
-    table = shards.read_table(folder / "manifest.csv")
-    shards.write_table(table.drop(index=3), folder / "manifest.csv")
-
-
-def lose_a_row_and_its_tensor(folder: Path) -> None:
-    lose_a_row(folder)
-    np.save(folder / "shard-000.npy", np.delete(np.load(folder / "shard-000.npy"), 3, axis=0))
-
-
-def swap_two_rows(folder: Path) -> None:
-    table = shards.read_table(folder / "manifest.csv")
-    shards.write_table(table.loc[[1, 0, *range(2, len(table))]], folder / "manifest.csv")
-
-
-def take_another_manifest(folder: Path) -> None:
-    table = shards.read_table(folder / "manifest.csv")
-    rolled = table.assign(tensor_sha256=np.roll(table["tensor_sha256"], 1), path=np.roll(table["path"], 1))
-    shards.write_table(rolled, folder / "manifest.csv")
-
-
-def another_size(folder: Path) -> None:
-    shard = np.load(folder / "shard-000.npy")
-    np.save(folder / "shard-000.npy", shard[:-1])
-    np.save(folder / "shard-001.npy", shard[-1:, :, ::2, ::2])
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        change_a_value,
-        swap_two_tensors,
-        lose_a_row,
-        lose_a_row_and_its_tensor,
-        swap_two_rows,
-        take_another_manifest,
-        another_size,
-        lambda folder: (folder / "shard-000.npy").unlink(),
-        lambda folder: os.truncate(folder / "shard-000.npy", 5000),
-        lambda folder: (folder / "shard-000.npy").write_text("This is a shopping list."),
-        lambda folder: np.save(folder / "shard-000.npy", np.load(folder / "shard-000.npy").astype(np.float32)),
-        lambda folder: shutil.copy(folder / "shard-000.npy", folder / "shard-001.npy"),
-        lambda folder: (folder / "manifest.csv").unlink(),
-        lambda folder: (folder / "manifest.csv").write_text(""),
-        lambda folder: (folder / "manifest.csv").write_text("split,row\ntrain,first\n"),
-    ],
-)
-def test_a_cache_that_is_not_as_it_was_built_is_refused(spoil, copy: Path) -> None:
-    CachedPhotos(copy, "train").verify()
-    spoil(copy)
-    with pytest.raises(CacheError, match="copy") as refusal:
-        for share in range(2):  # of two processes one finds it
-            CachedPhotos(copy, "train").verify(share, 2)
-    assert "\n" not in str(refusal.value)
-
-
 class TestFailures:
     def test_too_few_photos_are_an_error_and_the_old_cache_stays(
         self, photos: Path, listing: pd.DataFrame, copy: Path
@@ -367,35 +233,6 @@ class TestFailures:
             build(listing[:0], photos, copy, PARAMS, 42, processes=1)
         assert contents(copy) == before
         assert {file.name for file in copy.parent.iterdir()} <= {"copy", ".copy.lock"}
-
-    def test_killed_at_any_moment_the_old_cache_is_whole_and_the_next_run_cleans_up(
-        self, photos: Path, listing: pd.DataFrame, copy: Path, tmp_path: Path
-    ) -> None:
-        before = contents(copy)
-        listing.to_csv(tmp_path / "listing.csv", index=False)
-        script = tmp_path / "script.py"
-        script.write_text(
-            "from pathlib import Path\n"
-            "from recolor.preprocessing.build import CacheParams, build\n"
-            "from recolor.dataset.shards import read_table\n"
-            "params = CacheParams(size=2048, train_fraction=0.5, min_chroma=2)\n"
-            "if __name__ == '__main__':\n"
-            f"    build(read_table(Path({str(tmp_path / 'listing.csv')!r})), Path({str(photos)!r}), "
-            f"Path({str(copy)!r}), params, 7, 1)\n"
-        )
-        unfinished = copy.with_name(".copy.unfinished")
-        run = subprocess.Popen([sys.executable, script])
-        while not list(unfinished.glob("*.npy")) or next(unfinished.glob("*.npy")).stat().st_size < 2**25:
-            assert run.poll() is None
-            time.sleep(0.01)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        assert unfinished.exists()
-        assert contents(copy) == before
-        build(listing, photos, copy, PARAMS, 43, processes=1)
-        assert not unfinished.exists()
-        assert contents(copy) != before
-        CachedPhotos(copy, "test").verify()
 
     def test_two_at_once_do_not_mix(self, photos: Path, listing: pd.DataFrame, copy: Path) -> None:
         with FileLock(copy.with_name(".copy.lock")), pytest.raises(UserError, match="another process"):
@@ -437,51 +274,6 @@ def test_a_full_disk_leaves_no_cache(
 def test_absurd_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         CacheParams(**{**PARAMS.model_dump(), **wrong})
-
-
-def test_the_battery_of_odd_photos_is_used_or_rejected_and_nothing_hangs(tmp_path: Path) -> None:
-    preprocess_battery(tmp_path)
-
-
-@pytest.mark.skipif(not battery.ROOT, reason="covered by the test above")
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
-def test_the_battery_where_permissions_keep_root_out_too(tmp_path: Path) -> None:
-    powers = "-dac_override,-dac_read_search"
-    without = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
-    code = "import sys, pathlib, battery, test_build; assert not battery.ROOT; "
-    code += "test_build.preprocess_battery(pathlib.Path(sys.argv[1]))"
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join(map(str, (tests / "helpers", tests / "preprocessing", tests, tests.parent)))
-    environment = {**os.environ, "PYTHONPATH": path}
-    subprocess.run([*without, sys.executable, "-c", code, tmp_path], env=environment, check=True)
-    reasons = shards.read_table(tmp_path / "out" / "rejected.csv").set_index("path")["reason"]
-    assert [reasons[name] for name in ("forbidden.jpg", "locked")] == ["no permission to read it"] * 2
-
-
-def preprocess_battery(tmp_path: Path) -> None:
-    folder = tmp_path / "battery"
-    folder.mkdir()
-    cases = battery.write(folder)
-    (folder / "notes.txt").write_text("beside the photos")
-    listing = listing_of(folder, walk(folder))
-    battery.vanish(folder, cases)
-    counts = build(listing, folder, tmp_path / "out", PARAMS, 42, processes=2)
-    battery.unlock(folder)
-    manifest, rejected = (shards.read_table(tmp_path / "out" / name) for name in ("manifest.csv", "rejected.csv"))
-    assert sorted([*manifest["path"], *rejected["path"]]) == sorted([*cases, "notes.txt"])
-    assert counts.listed == len(cases) + 1
-    reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
-    assert reasons["notes.txt"] == "not a photo by its name"
-    for name, case in cases.items():
-        if case.reason:
-            assert case.reason in reasons[name], name
-        elif case.grey:
-            assert reasons[name].startswith("grey: "), name
-        elif not case.copy_of:
-            copies = [other for other, its in cases.items() if its.copy_of == name]
-            one = {name, *copies} - set(reasons)
-            assert len(one) == 1, name
-            assert all(reasons[path] == f"duplicate of {min({name, *copies})}" for path in {name, *copies} - one)
 
 
 def test_the_stage_prints_the_counts_and_names_a_missing_file(

@@ -1,4 +1,4 @@
-"""Work over processes: in order, bounded, and it ends whatever becomes of the workers."""
+"""The parallel map: order, bounded memory, and workers that die."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from recolor.core.errors import UserError
 from recolor.preprocessing import workers
 from recolor.preprocessing.workers import WINDOW, ordered_map
 
-LARGE = 2**20  # more than a pipe holds: who sends it waits until somebody reads
+LARGE = 2**20  # more than a pipe's buffer: sending blocks until it is read
 
 
 def lost(task: int, limit: float | None) -> str:
@@ -52,7 +52,7 @@ def lethal_now_and_then(task: int) -> int:
 
 
 def endless(task: int) -> str:
-    """Tasks 5 and 7 never end: one waits for what never comes, one loops in C, where no Python handler gets a turn."""
+    """Tasks 5 and 7 never end: one waits, one loops in C, where no Python signal handler runs."""
     if task == 5:
         threading.Event().wait()
     if task == 7:
@@ -77,21 +77,21 @@ def test_a_task_has_two_chances(deaths: int, fifth: str, tmp_path: Path) -> None
 def test_workers_killed_while_they_send_are_replaced() -> None:
     results = ordered_map(large, range(20), 2, lost)
     taken = [next(results)]
-    time.sleep(0.5)  # nobody reads: both workers stand in the middle of a result
+    time.sleep(0.5)  # both workers are blocked in the middle of a result
     for process in multiprocessing.active_children():
         process.kill()
     taken += results
     assert taken == [large(task) for task in range(20)]
 
 
-def test_deaths_without_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_keep_dying_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "MOST_DEATHS", 3)
     with pytest.raises(UserError, match="keep dying"):
         list(ordered_map(suicidal, range(100), 2, lost))
 
 
-def test_lethal_tasks_among_good_ones_are_lost_one_by_one_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So far apart that, whoever is quicker, some task between them has ended before the next one is given."""
+def test_any_number_of_lethal_tasks_is_lost_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So far apart that a task between two of them always ends before the next one starts."""
     monkeypatch.setattr(workers, "MOST_DEATHS", 3)
     results = list(ordered_map(lethal_now_and_then, range(90), 2, lost))
     assert results == [task if task % 40 else f"lost {task}" for task in range(90)]
@@ -117,8 +117,8 @@ def test_tasks_are_read_no_further_than_the_window() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_workers_go_home_when_their_master_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "master.py"
+def test_workers_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
     script.write_text(
         "import time\n"
         "from recolor.preprocessing.workers import ordered_map\n"
@@ -138,7 +138,7 @@ def test_workers_go_home_when_their_master_is_killed(tmp_path: Path) -> None:
     assert not alive
 
 
-def test_the_workers_of_preprocess_do_without_torch_and_pandas() -> None:
+def test_workers_import_neither_torch_nor_pandas() -> None:
     code = "import sys, recolor.preprocessing.conversion, recolor.preprocessing.workers; "
     code += "print({'torch', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
