@@ -42,19 +42,19 @@ def left_in(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("script", "starts"),
     [
-        ([web.whole], [0]),
-        ([web.cut_after(100_000), web.whole], [0, "more"]),
-        ([*[web.cut_after(100_000)] * 3, web.whole], [0, "more", "more", "more"]),
-        ([web.answer(500), web.answer(503), web.whole], [0, 0, 0]),
-        ([web.answer(429), web.whole], [0, 0]),
-        ([web.web_page, web.whole], [0, 0]),
-        ([web.wrong_bytes, web.whole], [0, 0]),
-        ([web.cut_after(100_000), web.wrong_bytes, web.whole], [0, "more", 0]),
+        ([web.complete], [0]),
+        ([web.cut_after(100_000), web.complete], [0, "more"]),
+        ([*[web.cut_after(100_000)] * 3, web.complete], [0, "more", "more", "more"]),
+        ([web.respond(500), web.respond(503), web.complete], [0, 0, 0]),
+        ([web.respond(429), web.complete], [0, 0]),
+        ([web.web_page, web.complete], [0, 0]),
+        ([web.wrong_bytes, web.complete], [0, 0]),
+        ([web.cut_after(100_000), web.wrong_bytes, web.complete], [0, "more", 0]),
         ([web.cut_after(100_000), web.no_ranges], [0, "more"]),
-        ([web.cut_after(100_000), web.another_range, web.whole], [0, "more", 0]),
-        ([web.cut_after(100_000), web.answer(500), web.whole], [0, "more", "more"]),
-        ([web.cut_after(100_000), web.length_untold], [0, "more"]),
-        ([web.another_range, web.answer(416), web.whole], [0, 0, 0]),
+        ([web.cut_after(100_000), web.another_range, web.complete], [0, "more", 0]),
+        ([web.cut_after(100_000), web.respond(500), web.complete], [0, "more", "more"]),
+        ([web.cut_after(100_000), web.unknown_length], [0, "more"]),
+        ([web.another_range, web.respond(416), web.complete], [0, 0, 0]),
         ([web.no_length], [0]),
     ],
 )
@@ -74,9 +74,9 @@ def test_the_right_file_arrives_in_the_end(
 @pytest.mark.parametrize(
     ("behaviour", "reason", "requests"),
     [
-        (web.answer(404), "404 Not Found", 1),
-        (web.answer(403), "403 Forbidden", 1),
-        (web.answer(500), "500 Internal", 3),
+        (web.respond(404), "404 Not Found", 1),
+        (web.respond(403), "403 Forbidden", 1),
+        (web.respond(500), "500 Internal", 3),
         (web.web_page, "web page", 3),
         (web.cut_after(0), "127.0.0.1", 3),
         (web.wrong_length, "offers 399,000 bytes where the file has 400,000", 3),
@@ -98,7 +98,7 @@ def test_a_wrong_file_is_never_kept(
 
 @pytest.mark.parametrize("count", [0, 150_000])
 def test_a_stalled_connection_is_retried(server: Server, tmp_path: Path, count: int) -> None:
-    server.script = [web.stall_after(count), web.whole]
+    server.script = [web.stall_after(count), web.complete]
     assert download(remote(server), tmp_path, HASTY).read_bytes() == CONTENT
     assert (server.starts[1] > 0) == (count > 0)
     server.script, server.starts = [web.stall_after(0)], []
@@ -108,12 +108,12 @@ def test_a_stalled_connection_is_retried(server: Server, tmp_path: Path, count: 
 
 
 def test_the_next_run_resumes(server: Server, tmp_path: Path) -> None:
-    server.script = [web.cut_after(300_000), web.answer(500)]
+    server.script = [web.cut_after(300_000), web.respond(500)]
     with pytest.raises(DownloadError):
         download(remote(server), tmp_path, IMPATIENT)
     have = (tmp_path / "photos.zip.part").stat().st_size
     assert 200_000 < have <= 300_000
-    server.script, server.starts = [web.whole], []
+    server.script, server.starts = [web.complete], []
     assert download(remote(server), tmp_path, IMPATIENT).read_bytes() == CONTENT
     assert server.starts == [have]
 
@@ -148,7 +148,7 @@ def test_without_a_network_attempts_are_limited_by_offline(
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1"):
         download(RemoteFile("http://127.0.0.1:1/photos.zip", None, f"md5:{0:032}"), tmp_path, hasty)
     assert "trying again" not in capfd.readouterr().err
-    server.script = [web.hang_up, web.hang_up, web.whole]
+    server.script = [web.hang_up, web.hang_up, web.complete]
     assert download(remote(server), tmp_path, hasty).read_bytes() == CONTENT
     assert len(server.starts) == 3
 
@@ -157,7 +157,7 @@ def test_of_two_at_once_the_second_waits_and_finds_the_file(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     halfway = threading.Event()
-    server.script = [web.wait_halfway(halfway), web.whole]
+    server.script = [web.wait_halfway(halfway), web.complete]
     shown = ""
     with ThreadPoolExecutor() as pool:
         first = pool.submit(download, remote(server), tmp_path, IMPATIENT)

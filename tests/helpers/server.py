@@ -1,4 +1,4 @@
-"""A web server on this machine that serves one file as badly as the web does."""
+"""A local web server that serves one file, with scripted faults."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Behaviour = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each request by the next behaviour in the server's script, the last one for ever."""
+    """Handles each request with the next behaviour of the script; the last one is repeated."""
 
     server: "Server"
 
@@ -25,8 +25,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
 
-    def promise(self, total: int | None = None) -> None:
-        """The head of a right answer: all of the file, or the rest of it."""
+    def send_start(self, total: int | None = None) -> None:
+        """The headers of a correct response: the file, or the rest of it."""
         total = len(self.server.content) if total is None else total
         if self.start >= total:
             self.head(416, Content_Range=f"bytes */{total}", Content_Length=0)
@@ -41,12 +41,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """`script`: what the next requests meet; `starts`: the byte that each request so far began at."""
+    """`script`: behaviours for the next requests; `starts`: the first byte of each request so far."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = content
-        self.script: list[Behaviour] = [whole]
+        self.script: list[Behaviour] = [complete]
         self.starts: list[int] = []
         self.closing = threading.Event()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -61,17 +61,17 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is what some of these behaviours are made for."""
+        """Silent: some behaviours make the client disconnect."""
 
 
-def whole(handler: Handler) -> None:
-    handler.promise()
+def complete(handler: Handler) -> None:
+    handler.send_start()
     handler.wfile.write(handler.server.content[handler.start :])
 
 
 def cut_after(count: int) -> Behaviour:
     def behave(handler: Handler) -> None:
-        handler.promise()
+        handler.send_start()
         handler.wfile.write(handler.server.content[handler.start : handler.start + count])
 
     return behave
@@ -87,11 +87,11 @@ def stall_after(count: int) -> Behaviour:
 
 
 def hang_up(handler: Handler) -> None:
-    """Not a word."""
+    """No response."""
     handler.close_connection = True
 
 
-def answer(status: int) -> Behaviour:
+def respond(status: int) -> Behaviour:
     return lambda handler: handler.head(status, Content_Length=0)
 
 
@@ -102,12 +102,12 @@ def web_page(handler: Handler) -> None:
 
 
 def wrong_bytes(handler: Handler) -> None:
-    handler.promise()
+    handler.send_start()
     handler.wfile.write(bytes(len(handler.server.content) - handler.start))
 
 
 def wrong_length(handler: Handler) -> None:
-    handler.promise(len(handler.server.content) - 1000)
+    handler.send_start(len(handler.server.content) - 1000)
     handler.wfile.write(handler.server.content[handler.start : -1000])
 
 
@@ -123,7 +123,7 @@ def no_length(handler: Handler) -> None:
 
 def no_ranges(handler: Handler) -> None:
     handler.start = 0
-    whole(handler)
+    complete(handler)
 
 
 def another_range(handler: Handler) -> None:
@@ -132,8 +132,8 @@ def another_range(handler: Handler) -> None:
     handler.wfile.write(handler.server.content[5:])
 
 
-def length_untold(handler: Handler) -> None:
-    """A right answer for a part of the file, of which the server does not say how long it is."""
+def unknown_length(handler: Handler) -> None:
+    """A correct partial response without the total length."""
     total = len(handler.server.content)
     handler.head(206, Content_Range=f"bytes {handler.start}-{total - 1}/*", Content_Length=total - handler.start)
     handler.wfile.write(handler.server.content[handler.start :])
@@ -141,7 +141,7 @@ def length_untold(handler: Handler) -> None:
 
 def wait_halfway(event: threading.Event) -> Behaviour:
     def behave(handler: Handler) -> None:
-        handler.promise()
+        handler.send_start()
         half = len(handler.server.content) // 2
         handler.wfile.write(handler.server.content[:half])
         handler.wfile.flush()

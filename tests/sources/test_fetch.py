@@ -114,7 +114,7 @@ def remote(server: Server) -> dict[str, RemoteFile]:
 
 def test_coco_is_downloaded_once_and_a_draw_of_it_unpacked(coco: Server, tmp_path: Path) -> None:
     params = CocoParams(source="coco", limit=7)
-    coco.script = [web.cut_after(2000), web.whole]
+    coco.script = [web.cut_after(2000), web.complete]
     listing = fetch(params, 42, tmp_path, remote=remote(coco), patience=IMPATIENT)
     folder = root(params, tmp_path)
     assert len(listing) == 7
