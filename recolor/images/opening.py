@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from recolor.core.errors import UserError
 
 _MORE_FORMATS = []
-with contextlib.suppress(ImportError):  # no dependency: whoever has it installed reads iPhone photos too
+with contextlib.suppress(ImportError):  # optional: with it, iPhone photos can be read
     import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     pillow_heif.register_heif_opener()
@@ -29,53 +29,53 @@ with contextlib.suppress(ImportError):  # no dependency: whoever has it installe
 MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
 MAX_BYTES = 2**30
 CUT_SHORT = "cut short"  # the category of a rejection
-SUFFIXES = {  # of a photo's name, in lower case; the content decides what it is
+SUFFIXES = {  # lower-case suffixes of photos; the content decides the format
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
-    *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif"),
+    *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx"),
 }
 
-# Only these are tried, whatever the file is called. Pillow would hand an EPS file to Ghostscript, a program of its own.
-_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", *_MORE_FORMATS]
+# Only these are tried, whatever the suffix. For EPS, Pillow would start Ghostscript, another program.
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", *_MORE_FORMATS]
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows, which has no fifos either
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # absent on Windows, which has no fifos
 
 
 class PhotoError(UserError):
-    """Why a file cannot be used as a photo, in a few words that are the same on every run."""
+    """Why a file cannot be used as a photo: a few words, the same on every run."""
 
 
 @contextlib.contextmanager
 def opened(file: Path | bytes) -> Iterator[Image.Image]:
-    """The photo in `file` as Pillow opens it, recognised and not yet decoded. What goes wrong in the block is a PhotoError."""
+    """The photo in `file`, recognised and not yet decoded. Errors in the block become PhotoErrors."""
     with translate_errors(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
         yield _recognise(stream)
 
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Around the decoding of a photo: what goes wrong is a PhotoError."""
+    """Turns every exception of the block, which decodes a photo, into a PhotoError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters is raised
+        warnings.simplefilter("ignore")  # about metadata; what matters is raised
         try:
             yield
         except PhotoError:
             raise
-        except Exception as error:  # on hostile bytes decoders raise anything: struct.error, KeyError, ...
+        except Exception as error:  # on malicious bytes decoders raise any exception: struct.error, KeyError, ...
             raise PhotoError(_reason(error)) from error
 
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[io.BufferedReader]:
-    """`path`, open for reading. PhotoError unless it is a regular file, itself or by links, of 1 to MAX_BYTES bytes.
+    """`path`, open for reading. Raises PhotoError unless it is (a link to) a regular file of 1 to MAX_BYTES bytes.
 
-    Anything else is refused before it is opened: to open a fifo or a device can wait for ever, or do something.
+    Anything else is refused before it is opened: opening a fifo or a device can block, or have side effects.
     """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            os.scandir(path).close()  # where permission is missing, that is the reason to give
+            os.scandir(path).close()  # missing permission is the better reason
         _check_regular(status)
-        # Should a fifo have taken the file's place since, this returns at once, and the second look finds it.
+        # If a fifo has replaced the file meanwhile, opening does not block, and the second check refuses it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as stream:
             _check_regular(os.fstat(stream.fileno()))
             yield stream
@@ -84,7 +84,7 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def listed_name(path: str) -> str:
-    """The relative path `path` as tables hold it: one line of printable Unicode, whatever the file system allows.
+    """The relative path `path` as it is written in tables: one line of printable Unicode.
 
     Every byte of a character that is not printable (newlines, control and invisible characters), every byte that is not
     UTF-8, and the per cent sign itself become %XX. Ordinary names stay as they are. `locate` is the inverse.
@@ -97,13 +97,13 @@ def listed_name(path: str) -> str:
 
 
 def is_photo(name: str) -> bool:
-    """By its name alone: the content is looked at when it is decoded."""
+    """Whether `name` has a photo's suffix and is not hidden. The content is checked when it is decoded."""
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def locate(root: Path, name: str) -> Path:
-    """The file under `root` that a table calls `name`."""
+    """The file under `root` whose listed name is `name`."""
     return root / os.fsdecode(urllib.parse.unquote_to_bytes(name))
 
 
@@ -132,9 +132,11 @@ def _unknown(stream: BinaryIO) -> str:
     stream.seek(0)
     head = stream.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        known = "HEIF" in _FORMATS
+        supported = "HEIF" in _FORMATS
         return (
-            "a damaged HEIC photo" if known else "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
+            "a damaged HEIC photo"
+            if supported
+            else "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
         )
     if head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"}:
         return "a damaged AVIF photo, or AVIF is not supported by this Pillow"
@@ -145,11 +147,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"too many pixels: the limit is {MAX_PIXELS // 10**6} megapixels"
     if isinstance(error, MemoryError):
-        return "needs more memory than there is"
+        return "needs more memory than is available"
     if isinstance(error, OSError) and error.errno:
         known = {
-            errno.ENOENT: "no such file (any more)",
-            errno.ELOOP: "a link that leads in a circle",
+            errno.ENOENT: "no such file",
+            errno.ELOOP: "a link in a loop",
             errno.EACCES: "no permission to read it",
             errno.ENAMETOOLONG: "its name is too long",
         }

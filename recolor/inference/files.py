@@ -28,7 +28,7 @@ Notify = Callable[[Job, str], None]
 
 BATCH = 16  # photos in one batch
 BATCH_PIXELS = 16_000_000  # a batch ends with the photo that reaches as many; while one has more, no other is in memory
-_TOO_LARGE = "needs more memory than there is"
+_TOO_LARGE = "needs more memory than is available"
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "memory object")  # in a RuntimeError of torch
 _UNCOMPRESSED = (None, "raw")
 
@@ -198,7 +198,7 @@ def _paint_and_write(photo: _Loaded, predicted: Tensor, painting: _Painting) -> 
 
 
 def _unless_memory_fails(work: Callable[[], T]) -> T | None:
-    """What `work` gives, None where it needs more memory than there is."""
+    """What `work` gives, None where it needs more memory than is available."""
     try:
         return work()
     except (MemoryError, torch.OutOfMemoryError):

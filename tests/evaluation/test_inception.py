@@ -165,13 +165,13 @@ def downloaded(hub: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("script", "starts"),
     [
-        ([web.whole], [0, 0]),
-        ([web.cut_after(100_000), web.whole], [0, "more", 0]),
-        ([web.answer(500), web.answer(503), web.whole], [0, 0, 0, 0]),
-        ([web.hang_up, web.whole], [0, 0, 0]),
-        ([web.web_page, web.whole], [0, 0, 0]),
-        ([web.wrong_bytes, web.whole], [0, 0, 0]),
-        ([web.cut_after(100_000), web.another_range, web.whole], [0, "more", 0, 0]),
+        ([web.complete], [0, 0]),
+        ([web.cut_after(100_000), web.complete], [0, "more", 0]),
+        ([web.respond(500), web.respond(503), web.complete], [0, 0, 0, 0]),
+        ([web.hang_up, web.complete], [0, 0, 0]),
+        ([web.web_page, web.complete], [0, 0, 0]),
+        ([web.wrong_bytes, web.complete], [0, 0, 0]),
+        ([web.cut_after(100_000), web.another_range, web.complete], [0, "more", 0, 0]),
         ([web.no_length], [0, 0]),
     ],
 )
@@ -188,8 +188,8 @@ def test_the_weights_arrive_over_lines_that_break(
 @pytest.mark.parametrize(
     ("behaviour", "requests"),
     [
-        (web.answer(404), 1),
-        (web.answer(500), 3),
+        (web.respond(404), 1),
+        (web.respond(500), 3),
         (web.web_page, 3),
         (web.cut_after(0), 3),
         (web.wrong_bytes, 2),
@@ -208,10 +208,10 @@ def test_other_weights_are_never_kept(
 
 
 def test_the_next_evaluation_goes_on_where_this_one_stopped(server: Server) -> None:
-    server.script = [web.cut_after(300_000), web.answer(404)]
+    server.script = [web.cut_after(300_000), web.respond(404)]
     with pytest.raises(WeightsUnavailableError):
         find_weights(None, IMPATIENT)
-    server.script, server.starts = [web.whole], []
+    server.script, server.starts = [web.complete], []
     find_weights(None, IMPATIENT)
     assert 200_000 < server.starts[0] <= 300_000
 

@@ -202,6 +202,9 @@ def _usable() -> dict[str, bytes]:
         **{f"orientation-{number}.jpg": oriented(number, 50 + number) for number in range(1, 9)},
         "orientation-99.jpg": oriented(99, 60),
         **({"avif.avif": encoded(picture(38), "AVIF")} if features.check("avif") else {}),
+        **({"jpeg2000.jp2": encoded(picture(47), "JPEG2000")} if features.check("jpg_2000") else {}),
+        "without-end.jpg": encoded(picture(48))[:-2],
+        "rgb12.tif": tiff(_rgb16() // 16, photometric="rgb"),
         **({os.fsdecode(b"not-utf8-\xff.jpg"): encoded(picture(39))} if sys.platform == "linux" else {}),
     }
 
@@ -216,6 +219,7 @@ def _grey() -> dict[str, bytes]:
         "grey16.png": encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"),
         "grey16-big-endian.tif": tiff(grey.astype(">u2") * 200, byteorder=">"),
         "grey32.tif": tiff(grey.astype(np.int32) * 150),
+        "grey12.tif": tiff(grey.astype(np.uint16) * 16),
         "float.tif": tiff(grey.astype(np.float32) / 300),
     }
 
@@ -264,7 +268,7 @@ def _special(folder: Path) -> dict[str, Case]:
     add("huge.jpg", lambda path: (path.touch(), os.truncate(path, 2**31)), Case("larger than"))
     add("link.jpg", lambda path: path.symlink_to("good.jpg"), Case(copy_of="good.jpg"))
     add("copy.jpg", lambda path: shutil.copy(folder / "good.jpg", path), Case(copy_of="good.jpg"))
-    add("circle.jpg", lambda path: path.symlink_to("circle.jpg"), Case("circle"))
+    add("circle.jpg", lambda path: path.symlink_to("circle.jpg"), Case("loop"))
     add("nowhere.jpg", lambda path: path.symlink_to("nothing.jpg"), Case("no such file"))
     add("device.jpg", lambda path: path.symlink_to("/dev/zero"), Case("device"))
     add("fifo.jpg", os.mkfifo, Case("fifo"))

@@ -1,4 +1,4 @@
-"""Decoding: right pixels from odd photos, a plain reason for bad ones, and never anything else, whatever the bytes."""
+"""Decoding: correct pixels of unusual photos, a reason for bad ones, and no other exception for any bytes."""
 
 import io
 import os
@@ -87,7 +87,7 @@ def test_wide_colours_become_srgb(primaries: tuple[tuple[float, ...], ...], gamm
     linear = (xyz @ np.linalg.inv(srgb_to_xyz)).clip(0, 1)  # IEC 61966-2-1, primaries adapted to D50
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     assert difference(decode(data), np.rint(255 * srgb)) <= 3
-    assert difference(image, np.rint(255 * srgb)) > 20  # the profile makes a difference that this would see
+    assert difference(image, np.rint(255 * srgb)) > 20  # the profile makes a visible difference
 
 
 def test_a_profile_that_says_srgb_changes_nothing() -> None:
@@ -193,12 +193,12 @@ def test_a_cut_jpeg_is_decoded_only_if_damage_is_allowed(share: float, options: 
 
 
 def test_eps_is_not_run() -> None:
-    """Pillow would start Ghostscript for it."""
+    """Pillow would start Ghostscript."""
     with pytest.raises(PhotoError, match="not supported"):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
 
 
-def test_fifo_that_takes_a_photos_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fifo_that_replaces_a_photo_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photo.jpg").write_bytes(battery.encoded(battery.picture(1)))
     os.mkfifo(tmp_path / "fifo.jpg")
     before = (tmp_path / "photo.jpg").stat()
@@ -240,12 +240,13 @@ SEEDS = [
     battery.tiff(np.asarray(battery.picture(3))[..., :2].astype(np.uint16) * 16, extrasamples=["unassalpha"]),
     battery.png(8, 4, 16, 2, bytes(4 * 49)),
     *([battery.encoded(battery.picture(1), "AVIF")] if battery.features.check("avif") else []),
+    *([battery.encoded(battery.picture(1), "JPEG2000")] if battery.features.check("jpg_2000") else []),
 ]
 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A valid file with some bytes changed, cut out, put in or doubled; headers, where the harm is done, more often."""
+    """A valid file with some bytes changed, removed, inserted or doubled, more often in the header."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, min(len(data), 200)) | st.integers(0, len(data)))

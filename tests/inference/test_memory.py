@@ -54,7 +54,7 @@ print(colour(folder / "in", out=folder / "out"))
 """,
     )
     assert batch == "[]"
-    assert large == "[('large.png', 'needs more memory than there is')]"
+    assert large == "[('large.png', 'needs more memory than is available')]"
     assert len(list((tmp_path / "batch").iterdir())) == len(list((tmp_path / "out").iterdir())) == 16
 
 

@@ -124,7 +124,7 @@ def test_odd_links_and_names_are_told(run: Callable, tmp_path: Path) -> None:
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     long = save(tmp_path / f"{'n' * 245}.png")
     done = run(tmp_path / "loop.jpg", long, tmp_path / "missing.jpg")
-    assert "a link that leads in a circle" in done["loop.jpg"].problem
+    assert "a link in a loop" in done["loop.jpg"].problem
     assert "File name too long" in done[long.name].problem
     assert "no such file" in done["missing.jpg"].problem
 
