@@ -17,12 +17,11 @@ from torch import Tensor
 from benchmarks.measuring import Sizes
 from recolor.core.params import Params, Recipe
 from recolor.models import unet
-from recolor.models.generators import GeneratorParams
+from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.objectives import ADVERSARIAL, GANParams, ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.devices import Precision, RuntimeContext, determinism, retain_heap
-from recolor.runtime.distributed import DistributedContext
-from recolor.training.loop import Players, train_step
+from recolor.training.methods import Adversarial
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 
@@ -74,18 +73,16 @@ class Trainer:
     ) -> None:
         self.context = RuntimeContext.find(precision=precision)
         self.params = objective_params(model, recipe)
-        self.players = Players(*networks(sizes, recipe), self.params, self.context.device)
-        self.objective = self.params.objective()
-        self.steps = 0
+        generator, discriminator = networks(sizes, recipe)
+        self.method = Adversarial(self.params, discriminator)
+        self.state = self.method.start(build_generator(generator), self.context, ema=0)
         if compiled:
-            self.players.generator.compile()
-            self.players.critic.compile()
+            for network in self.state.networks.values():
+                network.compile()
 
     def step(self, real: Tensor) -> None:
-        self.steps += 1
-        generator_turn = self.steps % self.params.n_critic == 0
         real = real.to(self.context.device, non_blocking=True)
-        train_step(self.players, self.params, self.objective, real, generator_turn, self.context, DistributedContext())
+        self.state.end_step(self.method.step(self.state, real, self.context))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The doors of the house: one typer entry point a stage, called by `dvc.yaml` or by hand."""
+"""The entry points: one typer command a stage, called by `dvc.yaml` or by hand."""
 
 import functools
 import hashlib
@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import typer
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params
+from recolor.core.signals import on_stop_signals
 from stages import paths
 
 _watched: list[Params] = []
@@ -23,21 +22,21 @@ _at_end: list[Callable[[], None]] = []
 
 
 def read_params(dataset: str | None = None) -> Params:
-    """`params.yaml` as the dataset sees it, to be looked at once more when the stage ends."""
+    """`params.yaml` as the dataset sees it. When the stage ends, it is compared with the file."""
     _watched.append(Params(paths.PARAMS, dataset))
     return _watched[-1]
 
 
 def at_end(action: Callable[[], None]) -> None:
-    """Puts `action` off until the stage has ended well, settings and modules being what they were when it began."""
+    """Calls `action` when the stage has succeeded, with its settings and modules unchanged."""
     _at_end.append(action)
 
 
 def run(main: Callable[..., None]) -> None:
-    """Runs a stage's command line. What the user can mend, or has stopped, is told in one line; a bug keeps its traceback.
+    """Runs a stage's command line. User errors and stop signals end it with one line; a bug keeps its traceback.
 
-    DVC hashes a stage's params and modules when its command ends, so one that were edited meanwhile would be recorded as what
-    ran: the stage fails instead.
+    DVC hashes a stage's params and modules when its command ends. If one was edited meanwhile, the stage fails, because DVC
+    would record the edited version as what ran.
     """
 
     @functools.wraps(main)
@@ -54,12 +53,10 @@ def run(main: Callable[..., None]) -> None:
         for action in _at_end:
             action()
 
-    stopped_by = _stop_on_signals()
+    stopped_by = _raise_on_stop_signals()
     try:
         typer.run(watched)
-    except (
-        BaseException
-    ) as error:  # whatever a library has made of a signal's _Stopped, which a bare `except` takes away
+    except BaseException as error:  # a library may have turned _Stopped into an error of its own
         if not (stopped_by or isinstance(error, UserError)):
             raise
         line = f"stopped by {stopped_by[0]}; `dvc repro` goes on" if stopped_by else str(error)
@@ -68,37 +65,34 @@ def run(main: Callable[..., None]) -> None:
 
 
 class _Stopped(BaseException):
-    """Ends a stage from within, so that it leaves nothing half behind; no `except Exception` on its way stops it."""
+    """Ends a stage from within, so that its files are removed or complete; no `except Exception` catches it."""
 
 
-def _stop_on_signals() -> list[str]:
-    """Lets Ctrl-C, SIGTERM and a terminal that closes raise _Stopped; returns the list that will name the signal.
+def _raise_on_stop_signals() -> list[str]:
+    """Makes Ctrl-C, SIGTERM and SIGHUP raise _Stopped; returns a list that will hold the signal's name.
 
-    A second one of a kind does what it did before. Training, from its compiling on, has a softer way (recolor/core/signals.py).
+    The training loop replaces this by a flag (`stop_flag`) while it runs.
     """
-    came: list[str] = []
-    before: dict[int, Any] = {}
+    received: list[str] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[number])
-        came.append(signal.Signals(number).name)
+    def stop(name: str) -> None:
+        received.append(name)
         raise _Stopped
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number and signal.getsignal(number) != signal.SIG_IGN:  # `nohup` has said already to go on
-            before[number] = signal.signal(number, stop)
-    return came
+    on_stop_signals(stop)
+    return received
 
 
 def _end_with_dvc() -> None:
-    """Ends the stage, as SIGTERM would, soon after the DVC that runs it was killed: nobody is left to record what it makes,
-    and until it ends the next `dvc repro` cannot go on from its checkpoint."""
+    """Ends the stage with SIGTERM when the DVC that runs it was killed.
+
+    Nothing would record its outputs, and until it ends the next `dvc repro` cannot continue from its checkpoint.
+    """
     if "DVC_STAGE" not in os.environ:
         return
-    import psutil  # DVC brings it; where DVC is not installed nothing needs it
+    import psutil  # installed with DVC
 
-    # Some shells (dash) stay between DVC and the stage, and torchrun does: they name the stage, and DVC's command does not.
+    # Some shells (dash) and torchrun stay between DVC and the stage. Their command lines name the stage; DVC's does not.
     stage, highest = _stage_module(), psutil.Process()
     for ancestor in highest.parents():
         if stage not in " ".join(ancestor.cmdline()):
@@ -118,7 +112,7 @@ def _end_with_dvc() -> None:
 
 
 def _stage_module() -> str:
-    """What `python -m` was given, such as stages.train_gan."""
+    """The module that `python -m` runs, such as stages.train."""
     spec = sys.modules["__main__"].__spec__
     return spec.name if spec else sys.argv[0]
 

@@ -1,4 +1,4 @@
-"""Stage: compares the batch with the number of photos before any training."""
+"""Compares the settings of the trainings with the number of photos before any model is removed."""
 
 import typer
 
@@ -7,7 +7,7 @@ from stages import paths, read_params, run
 
 
 def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
-    """Checks that data/cache/DATASET holds enough photos for train.batch_size; writes data/checked/batch-DATASET.txt.
+    """Checks that data/cache/DATASET has enough photos for a batch and a generator step; writes data/checked/batch-DATASET.txt.
 
     The number of photos is known only after preprocess, and DVC removes a model before its training stage could refuse. The
     output is always the same, so no other stage runs because of it.
@@ -16,13 +16,23 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
 
     from recolor.core.storage import atomic_file, check_disk_space
     from recolor.dataset.shards import read_table
+    from recolor.models.objectives import ADVERSARIAL
 
     params = read_params(dataset)
-    size = params.value("train.batch_size", PositiveInt)
+    size, epochs = params.value("train.batch_size", PositiveInt), params.value("train.epochs", PositiveInt)
     photos = int((read_table(paths.cache(dataset) / "manifest.csv")["split"] == "train").sum())
+    where = f"{paths.PARAMS}: {params.recipe}"
     if size > photos:
-        name = f"{params.recipe}.train.batch_size"
-        raise UserError(f"{paths.PARAMS}: {name}: got {size}; takes at most the {photos} photos to train on")
+        raise UserError(f"{where}.train.batch_size: got {size}; takes at most the {photos} photos to train on")
+    batches = epochs * (photos // size)
+    for model, section in ADVERSARIAL.items():
+        n_critic = params.section(model, section).n_critic
+        if batches < n_critic:
+            raise UserError(
+                f"{where}.{model}.n_critic: got {n_critic}, but {epochs} epochs of {photos} photos in batches of {size} have "
+                f"{batches} batches, so the generator would never be trained; lower n_critic or train.batch_size, "
+                "or raise train.epochs"
+            )
     output = paths.batch_checked(dataset)
     with check_disk_space("a line of text", output.parent), atomic_file(output) as path:
         path.write_text("the dataset holds a batch\n")

@@ -3,7 +3,7 @@
 import typer
 
 from recolor.core.params import Seed
-from stages import at_end, paths, read_params, run
+from stages import paths, read_params, run
 from stages.launching import launch
 
 
@@ -22,10 +22,10 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     from recolor.runtime.devices import RuntimeParams
 
     params = read_params(dataset)
-    models = scored_models(paths.models(dataset))
     settings = params.section("evaluate", EvaluateParams)
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "evaluate", dataset)
+    models = scored_models(paths.models(dataset))
     if settings.inception_weights is not None:
         settings = settings.model_copy(
             update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}
@@ -36,19 +36,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     if PartialState().is_main_process:
         shown = ["split", "model", "photos", *METRICS]
         typer.echo(scores[shown].to_string(index=False, na_rep="-", float_format="{:.4g}".format))
-        at_end(lambda: _forget_training(dataset))
     PartialState().destroy_process_group()
-
-
-def _forget_training(dataset: str) -> None:
-    """Removes the checkpoints of the models that were scored. DVC has recorded the models, or this stage would not run."""
-    from recolor.models.folder import weights_sha256
-    from recolor.training.checkpoints import Checkpoints
-
-    for name, model in paths.models(dataset).items():
-        digest = weights_sha256(model)
-        for folder in paths.checkpoints(dataset, name):
-            Checkpoints(folder).remove_finished(digest)
 
 
 if __name__ == "__main__":

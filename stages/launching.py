@@ -1,4 +1,4 @@
-"""Several processes around a stage's command, each on a device of its own."""
+"""Runs a stage in several processes, each on its own device."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from recolor.runtime.devices import RuntimeParams
 
 
-def launch(runtime: "RuntimeParams", stage: str, dataset: str) -> None:
-    """Replaces this process by torchrun with `runtime.processes`, unless a launcher has started it already.
+def launch(runtime: "RuntimeParams", stage: str, *arguments: str) -> None:
+    """Replaces this process by torchrun with `runtime.processes` of them, unless a launcher has started it.
 
     Raises UserError for more processes than GPUs.
     """
@@ -21,7 +21,7 @@ def launch(runtime: "RuntimeParams", stage: str, dataset: str) -> None:
     from recolor.runtime.devices import check_gpus
 
     check_gpus(runtime.device, processes)
-    # They share the threads that this one would have: left to itself, torchrun gives each of them a single one.
+    # They share the threads of one process; torchrun would give each a single one.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.{stage}", dataset])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", f"stages.{stage}", *arguments])  # noqa: S606

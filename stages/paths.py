@@ -55,6 +55,16 @@ def timings(dataset: str, name: str) -> Path:
     return Path("data/timings") / dataset / f"{name}.csv"
 
 
+def live(dataset: str, name: str) -> Path:
+    """The history of a training, written after each epoch. No stage's output: DVC removes those before a stage runs."""
+    return Path("data/live") / dataset / f"{name}.csv"
+
+
+def samples(dataset: str, name: str) -> Path:
+    """Pictures of test photos, coloured while the model trains."""
+    return Path("data/samples") / dataset / name
+
+
 def checkpoints(dataset: str, name: str) -> list[Path]:
     """The folders of checkpoints of that model, of whatever settings (stages/training.py names them)."""
     return sorted(CHECKPOINTS.glob(f"{glob.escape(f'{dataset}-{name}')}-{'[0-9a-f]' * 16}"))

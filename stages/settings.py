@@ -14,11 +14,13 @@ from recolor.preprocessing.build import CacheParams
 from recolor.runtime.devices import RuntimeParams, check_device, check_gpus
 from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
 from recolor.training.loop import TrainParams
+from recolor.training.pretrain import PretrainParams
 
 SECTIONS: dict[str, Any] = {  # of a recipe
     "generator": GeneratorParams,
     "discriminator": DiscriminatorParams,
     "augment": AugmentParams,
+    "pretrain": PretrainParams,
     "train": TrainParams,
     **ADVERSARIAL,
 }

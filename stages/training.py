@@ -1,10 +1,11 @@
-"""What the two training stages share: everything but the section of `params.yaml` that makes a GAN or a WGAN."""
+"""What stage `train` does for each model: settings in, model folder out."""
 
 import csv
 import hashlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,114 +13,204 @@ from typing import Any
 import torch
 import typer
 from accelerate import PartialState
+from PIL import Image
 
 from recolor.core.errors import UserError
-from recolor.core.params import Params
+from recolor.core.params import Number, Params, Seed
 from recolor.core.storage import atomic_file, atomic_folder, check_disk_space
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.folder import save_generator, weights_sha256
-from recolor.models.generators import GeneratorParams
-from recolor.models.objectives import ObjectiveParams
+from recolor.models.folder import SHIPPED, load_generator, read_card, save_generator, weights_sha256
+from recolor.models.generators import GeneratorParams, build_generator
+from recolor.models.layers import Generator
+from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.devices import RuntimeContext, RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.loop import Trained, TrainParams, train
+from recolor.training.history import HISTORY, TIMINGS
+from recolor.training.loop import Trained, TrainParams, derived_seed, train
+from recolor.training.methods import Adversarial, Method, Pretraining
+from recolor.training.pretrain import PretrainParams
+from recolor.training.samples import sample_grid
 from stages import at_end, paths
 from stages.launching import launch
 
+SAMPLES = 8  # photos in a grid
 
-def train_model(name: str, params: Params, recipe: ObjectiveParams) -> None:
-    """Trains `params.dataset`'s model `name` and writes its folder, its history and its timings.
 
-    Where several processes train together, each of them runs this; the main one writes.
+def train_model(model: str, params: Params) -> None:
+    """Trains `params.dataset`'s model and writes its folder, its history and its timings.
+
+    Several processes that train together all run this; the main one writes.
     """
     dataset = params.dataset or ""
-    train_params = params.section("train", TrainParams)
     runtime = params.section("runtime", RuntimeParams)
-    launch(runtime, f"train_{name}", dataset)
+    launch(runtime, "train", dataset, model)
+    generator_params = params.section("generator", GeneratorParams)
     augment = params.section("augment", AugmentParams)
-    generator = params.section("generator", GeneratorParams)
-    discriminator = params.section("discriminator", DiscriminatorParams)
+    method, train_params, start = _method(model, params)
+    context = RuntimeContext.find(runtime.device, runtime.precision)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
-    RuntimeContext.find(runtime.device)  # sets up the processes of a launcher
-    distributed = DistributedContext.find()
-    checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{name}", params.read, manifest))
-    _take(checkpoints, distributed)
+    made_of = [_key(params.read), manifest, start and weights_sha256(start)]
+    checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{model}", made_of))
+    _lock(checkpoints, context.distributed)
     photos = CachedPhotos(paths.cache(dataset), "train")
-    photos.verify(distributed.rank, distributed.world_size)
-
-    card = {
-        "dataset": dataset,
-        "model": name,
-        "objective": type(recipe.objective()).__name__,
-        "epochs": train_params.epochs,
-        "photos": len(photos),
-        "size": photos.shape[-1],
-        "data": {"manifest_sha256": manifest},
-        "params": params.read,
-        "versions": {name: version(name) for name in ("recolor", "torch")},
-    }
-    trained = train(
-        photos, train_params, runtime, augment, generator, discriminator, recipe, checkpoints, say=typer.echo
-    )
-
-    if distributed.is_main:
-        _write(name, dataset, card, trained)
-        at_end(lambda: _finish(checkpoints, dataset, name))
+    generator = _starting_generator(generator_params, start, train_params.seed)
+    if train_params.epochs:
+        photos.verify(context.distributed.rank, context.distributed.world_size)
+        trained = train(
+            method,
+            generator,
+            photos,
+            train_params,
+            augment,
+            runtime,
+            context,
+            checkpoints,
+            typer.echo,
+            _Watch(dataset, model, train_params),
+        )
+    else:
+        trained = Trained(generator.eval(), [], [], f"{context}, {context.distributed}")
+    if context.distributed.is_main:
+        card = {
+            "dataset": dataset,
+            "model": model,
+            "objective": method.name,
+            "epochs": len(trained.history),
+            "pretrained": read_card(start).get("params", {}).get("pretrain")
+            if start and model in ADVERSARIAL
+            else None,
+            "photos": len(photos),
+            "size": photos.shape[-1],
+            "data": {"manifest_sha256": manifest},
+            "params": params.read,
+            "versions": {name: version(name) for name in ("recolor", "torch")},
+            "machine": trained.machine,
+        }
+        _write(model, dataset, card, trained)
+        at_end(lambda: _finish(checkpoints, dataset, model))
     PartialState().destroy_process_group()
 
 
-def _take(checkpoints: Checkpoints, distributed: DistributedContext) -> None:
-    """Makes the checkpoints this run's own until the process ends; all processes wait together.
+def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | None]:
+    """The method, its section `train`, and the model folder that it starts from."""
+    if model == "l1":
+        pretrain = params.section("pretrain", PretrainParams)
+        train_params = TrainParams.model_construct(
+            seed=params.value("train.seed", Seed),
+            epochs=pretrain.epochs,
+            batch_size=params.value("train.batch_size", int),
+            decay_epochs=0,
+            ema=params.value("train.ema", Number),
+            sample_epochs=params.value("train.sample_epochs", int),
+        )
+        return Pretraining(pretrain), train_params, _pretrain_start(pretrain.start)
+    if model not in ADVERSARIAL:
+        raise UserError(f"{model}: no such model; choose one of l1, {', '.join(ADVERSARIAL)}")
+    train_params = params.section("train", TrainParams)
+    discriminator = params.section("discriminator", DiscriminatorParams)
+    objective = params.section(model, ADVERSARIAL[model])
+    start = paths.model(params.dataset or "", "l1")
+    return Adversarial(objective, discriminator, train_params.decay_epochs), train_params, start
 
-    Queued experiments meet here often: a sweep of `wgan` trains one GAN in all of them. DVC takes one that gives up for failed,
-    so they wait, and go on from the last checkpoint of the one before. Elsewhere raises UserError: two by hand are a mistake.
+
+def _pretrain_start(start: str) -> Path | None:
+    if start == "none":
+        return None
+    if start == "shipped":
+        if not SHIPPED.is_dir():
+            raise UserError("pretrain.start: got shipped; this installation has no model: set none, or a model folder")
+        return SHIPPED
+    return paths.HOME / Path(start).expanduser()
+
+
+def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator:
+    """The generator of the folder `start`, or a new one. Raises UserError where the folder's is another network."""
+    if start is None:
+        torch.manual_seed(derived_seed(seed))
+        return build_generator(params, pretrained=True)
+    generator = load_generator(start)
+    if generator.params != params:
+        raise UserError(f"{start}: its generator is {generator.params}; the section generator asks for {params}")
+    return generator
+
+
+def _key(read: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a checkpoint depends on: all but sample_epochs, and epochs where no schedule depends on it."""
+    settings = {name: value for name, value in read.items() if name != "train.sample_epochs"}
+    if "train" in settings:
+        ignored = {"sample_epochs"} | (set() if settings["train"]["decay_epochs"] else {"epochs"})
+        settings["train"] = {key: value for key, value in settings["train"].items() if key not in ignored}
+    return settings
+
+
+def _checkpoint_folder(run: str, made_of: list[Any]) -> Path:
+    """A folder for this run alone: its name is a hash of all that the result depends on."""
+    # Of the modules those that training has imported: an edit of the report loses no checkpoint.
+    modules = sorted(name for name in sys.modules if name.startswith("recolor."))
+    sources = [hashlib.sha256(Path(sys.modules[name].__file__ or "").read_bytes()).hexdigest() for name in modules]
+    key = hashlib.sha256(json.dumps([made_of, torch.__version__, sources]).encode()).hexdigest()[:16]
+    return paths.CHECKPOINTS / f"{run}-{key}"
+
+
+def _lock(checkpoints: Checkpoints, distributed: DistributedContext) -> None:
+    """Locks the checkpoints until the process ends.
+
+    Queued experiments that train the same model wait here, and then continue from the last checkpoint of the one before.
+    Elsewhere raises UserError: two trainings of one model by hand are a mistake.
     """
-    told = False
+    logged = False
     while holder := distributed.broadcast(checkpoints.take() if distributed.is_main else None):
         line = f"process {holder} is training this very model already"
         if not paths.QUEUED:
             raise UserError(f"{line}; wait for it, or stop it")
-        if distributed.is_main and not told:
+        if distributed.is_main and not logged:
             typer.echo(f"{line}: waiting for it to end")
-        told = True
+        logged = True
         time.sleep(1)
 
 
-def _finish(checkpoints: Checkpoints, dataset: str, name: str) -> None:
-    """Keeps the last checkpoint until the model is recorded (evaluate removes it then): DVC may yet fail, its disk being full.
-    What trainings of other settings have left so goes now."""
-    checkpoints.finish(weights_sha256(paths.model(dataset, name)))
-    for folder in paths.checkpoints(dataset, name):
-        if folder != checkpoints.folder:
-            Checkpoints(folder).remove_finished()
+class _Watch:
+    """Writes the history after each epoch and a grid of coloured test photos every `sample_epochs`."""
+
+    def __init__(self, dataset: str, model: str, params: TrainParams) -> None:
+        self.live = paths.live(dataset, model)
+        self.samples = paths.samples(dataset, model)
+        self.params = params
+        photos = CachedPhotos(paths.cache(dataset), "test")
+        self.photos = photos[range(min(SAMPLES, len(photos)))]
+
+    def __call__(self, history: list[dict[str, Any]], generator: Generator) -> None:
+        _write_rows(self.live, HISTORY, history, "the history")
+        epoch = len(history)
+        if epoch % self.params.sample_epochs == 0 or epoch == self.params.epochs:
+            picture = Image.fromarray(sample_grid(generator, self.photos))
+            with (
+                check_disk_space("a picture", self.samples),
+                atomic_file(self.samples / f"epoch-{epoch:03d}.png") as path,
+            ):
+                picture.save(path, "PNG")
 
 
-def _write(name: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
-    with atomic_folder(paths.model(dataset, name), "the model") as folder:
-        save_generator(folder, trained.generator, {**card, "machine": trained.machine})
-        _write_rows(folder / "history.csv", trained.history)
-    timings = paths.timings(dataset, name)
-    with check_disk_space("the timings", timings.parent), atomic_file(timings) as path:
-        _write_rows(path, trained.timings)
+def _write(model: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
+    with atomic_folder(paths.model(dataset, model), "the model") as folder:
+        save_generator(folder, trained.generator, card)
+        _write_rows(folder / "history.csv", HISTORY, trained.history, "the history")
+    _write_rows(paths.timings(dataset, model), TIMINGS, trained.timings, "the timings")
 
 
-def _checkpoint_folder(run: str, settings: dict[str, Any], manifest: str) -> Path:
-    """A folder of the run's own: its key is made of all that decides the result, so that two runs never mix."""
-    # Of the modules those that training has imported: an edit of the report loses nobody a night's work.
-    modules = sorted(name for name in sys.modules if name.startswith("recolor."))
-    sources = [Path(sys.modules[name].__file__ or "") for name in modules]
-    made_of = json.dumps(
-        [settings, manifest, torch.__version__, [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]]
-    )
-    key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    return paths.CHECKPOINTS / f"{run}-{key}"
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+def _write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:
+    with check_disk_space(what, file.parent), atomic_file(file) as path, path.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _finish(checkpoints: Checkpoints, dataset: str, model: str) -> None:
+    """Keeps the last checkpoint, from which more epochs continue, and removes those of finished runs with other settings."""
+    checkpoints.finish(weights_sha256(paths.model(dataset, model)))
+    for folder in paths.checkpoints(dataset, model):
+        if folder != checkpoints.folder:
+            Checkpoints(folder).remove_finished()

@@ -192,7 +192,7 @@ def test_gradients_as_views_are_another_way_to_the_same_step() -> None:
             trainer = ours.Trainer(TINY, "gan", "fp32")
             with torch.autograd.profiler.profile() as noted:
                 trainer.step(ours.random_batch(TINY))
-        weights = [weight.grad.clone() for weight in trainer.players.critic.parameters()]
+        weights = [weight.grad.clone() for weight in trainer.state.critic.parameters()]
         return weights, sorted(event.name for event in noted.function_events)
 
     (gradients, dense), (others, views) = operations(ours.as_in_training), operations(ours.with_views)

@@ -139,7 +139,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
     for name, (key, value) in asked.items():
         dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}")
     # The GAN that `slow` and `fast` share is held by another process until both have met there.
-    command = stopped_at("train_gan", "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
+    command = stopped_at("train mine gan", "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
     trainer = subprocess.Popen(command, cwd=clone, env={**environment(), "PYTHONPATH": str(clone)})
     os.waitpid(trainer.pid, os.WUNTRACED)
     before = {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts}

@@ -36,7 +36,7 @@ def test_repro_goes_from_photos_to_the_report(clone: Path, photos: Path) -> None
     printed = dvc(clone, "repro")
     assert stages_run(printed) == [
         "check", "download@mine", "preprocess@mine", "check_batch_size@mine",
-        "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report",
+        "pretrain@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report",
     ]  # fmt: skip
     assert contents(photos) == before
 
@@ -153,9 +153,9 @@ def changed(clone: Path, values: dict[str, object]) -> Iterator[None]:
     ("values", "runs"),
     [
         ({"overrides.mine": {"paper.train.epochs": 3}}, {"check_batch_size@mine", "train_gan@mine", "train_wgan@mine"}),
-        ({"paper.train.seed": 7}, {"train_gan@mine", "train_wgan@mine"}),
+        ({"paper.train.seed": 7}, {"pretrain@mine", "train_gan@mine", "train_wgan@mine"}),
         ({"data.seed": 7}, {"download@mine", "preprocess@mine"}),
-        ({"paper.gan.lr": 0.1}, {"train_gan@mine"}),
+        ({"paper.gan.lr": 0.1}, {"check_batch_size@mine", "train_gan@mine"}),
         ({"modern.gan.lr": 0.1, "runtime.deterministic": True, "runtime.checkpoint_minutes": 1}, set()),
     ],
     ids=lambda value: ", ".join(value) or "nothing",
@@ -198,7 +198,15 @@ def test_a_changed_folder_is_picked_up_as_the_readme_says(clone: Path, photos: P
     assert "dvc repro -f -s download@mine && dvc repro" in (ROOT / "README.md").read_text()
     assert stages_run(dvc(clone, "repro", "-f", "-s", "download@mine")) == ["download@mine"]
     # Only rejected.csv has changed, but that is part of the cache.
-    after = ["preprocess@mine", "check_batch_size@mine", "train_gan@mine", "train_wgan@mine", "evaluate@mine", "report"]
+    after = [
+        "preprocess@mine",
+        "check_batch_size@mine",
+        "pretrain@mine",
+        "train_gan@mine",
+        "train_wgan@mine",
+        "evaluate@mine",
+        "report",
+    ]
     assert stages_run(dvc(clone, "repro")) == after
     assert "text.jpg" not in (clone / "data/cache/mine/rejected.csv").read_text()
     assert "not a photo" not in (clone / "reports/results.md").read_text()

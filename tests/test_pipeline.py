@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from recolor.core.params import COMMON
+from recolor.models.objectives import ADVERSARIAL
 from recolor.preprocessing.build import CacheParams
 from stages import paths
 
@@ -55,8 +56,14 @@ def import_closure(module: str) -> set[str]:
     return {str(file) for file in found}
 
 
-def settings_read(files: set[str]) -> set[str]:
-    """What the stage's own files ask `Params` for, as dvc.yaml names it."""
+def settings_read(stage: str) -> set[str]:
+    """What the stage's own files ask `Params` for, as dvc.yaml names it.
+
+    A section named by the variable `model` is that of the model in the stage's command, or of every adversarial one.
+    """
+    files = import_closure(command_module(stage))
+    command = DEFINITIONS[stage]["cmd"].split()
+    models = command[4:] or list(ADVERSARIAL)
     names: set[str] = set()
     for file in files:
         if not file.startswith("stages/"):
@@ -67,13 +74,25 @@ def settings_read(files: set[str]) -> set[str]:
             if node.func.attr == "source":
                 names.add("data.${item}")
             elif node.func.attr in ("section", "value"):
+                if isinstance(node.args[0], ast.Name) and node.args[0].id == "model":
+                    names |= {f"${{recipe}}.{model}" for model in models if model != "l1"}
+                    continue
                 assert isinstance(node.args[0], ast.Constant), f"{file}: a setting whose name is not written out"
                 name = node.args[0].value
+                if _other_branch(file, name, models):
+                    continue
                 if name == "data":
                     names |= {f"data.{key}" for key in CacheParams.model_fields}
                 elif name != "runtime":  # no result depends on the machine
                     names.add(name if name.split(".")[0] in COMMON else f"${{recipe}}.{name}")
     return names
+
+
+def _other_branch(file: str, name: str, models: list[str]) -> bool:
+    """Whether only another model's training reads the setting: pretraining and the adversarial trainings share a file."""
+    pretraining = name == "pretrain" or name.startswith("train.")
+    adversarial = name in ("train", "discriminator")
+    return file == "stages/training.py" and (adversarial if models == ["l1"] else pretraining)
 
 
 def command_module(stage: str) -> str:
@@ -99,7 +118,7 @@ def test_deps_are_the_packages_imported(stage: str) -> None:
 def test_params_are_the_settings_read(stage: str) -> None:
     if "params.yaml" in DEFINITIONS[stage]["deps"]:
         return  # the whole file is a dependency
-    read = settings_read(import_closure(command_module(stage)))
+    read = settings_read(stage)
     if any(name.startswith(("evaluate", "${recipe}")) for name in read):
         read.add("overrides.${item}")
     if "foreach" not in STAGES[stage]:

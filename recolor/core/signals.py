@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that closes as a question that a loop asks, rather than an end in the middle of a step."""
+"""Ctrl-C, SIGTERM and SIGHUP (a terminal that closes), for stages and for the training loop."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,22 +7,33 @@ from types import FrameType
 from typing import Any
 
 
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], str | None]]:
-    """Yields a function that names the signal that came, or None. A second signal of a kind does what it did before."""
-    came: list[str] = []
+def on_stop_signals(action: Callable[[str], None]) -> dict[signal.Signals, Any]:
+    """Calls `action` with the signal's name. Returns the handlers that were there before.
+
+    The first signal of a kind restores the handler before, so that a second one has its usual effect. Signals that are ignored
+    stay ignored: `nohup` has set that.
+    """
     before: dict[signal.Signals, Any] = {}
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        came.append(signal.Signals(number).name)
-        signal.signal(number, before[signal.Signals(number)])
+    def handle(number: int, frame: FrameType | None) -> None:
+        received = signal.Signals(number)
+        signal.signal(number, before[received])
+        action(received.name)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number and signal.getsignal(number) != signal.SIG_IGN:  # `nohup` has said already to go on
-            before[number] = signal.signal(number, remember)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, handle)
+    return before
+
+
+@contextmanager
+def stop_flag() -> Iterator[Callable[[], str | None]]:
+    """Yields a function for a loop to poll: the name of the first signal that came, or None."""
+    received: list[str] = []
+    before = on_stop_signals(received.append)
     try:
-        yield lambda: came[0] if came else None
+        yield lambda: received[0] if received else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

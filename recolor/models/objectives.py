@@ -149,8 +149,8 @@ class ObjectiveParams(Protocol):
         ...
 
     def objective(self) -> Objective: ...
-    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
-        """A new optimiser; the generator and the critic get one each."""
+    def optimizer(self, weights: Iterable[Any]) -> Optimizer:
+        """A new optimiser for weights or parameter groups; the generator and the critic get one each."""
         ...
 
 
@@ -170,7 +170,7 @@ class GANParams(Section, frozen=True):
     def objective(self) -> Objective:
         return VanillaGAN()
 
-    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+    def optimizer(self, weights: Iterable[Any]) -> Optimizer:
         return Adam(weights, self.lr, self.betas, fused=True)
 
 
@@ -195,7 +195,7 @@ class WGANParams(Section, frozen=True):
             return ClippedWGAN(self.clip)
         return PenalisedWGAN(self.penalty_weight)
 
-    def optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+    def optimizer(self, weights: Iterable[Any]) -> Optimizer:
         # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
         # with Adam, without its first moment (Gulrajani et al. 2017, algorithm 1).
         if self.constraint == "clip":

@@ -5,16 +5,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from accelerate import PartialState
 from pydantic import Field
+from torch import Tensor, nn
 
 from recolor.core.errors import UserError
 from recolor.core.params import Number, Section
+from recolor.runtime.distributed import DistributedContext
 
+M = TypeVar("M", bound=nn.Module)
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -40,10 +43,11 @@ class RuntimeParams(Section, frozen=True):
 
 @dataclass(frozen=True)
 class RuntimeContext:
-    """The device of this process and whether it computes in bf16."""
+    """The device of this process, whether it computes in bf16, and the processes that work together."""
 
     device: torch.device
     bf16: bool
+    distributed: DistributedContext = field(default_factory=DistributedContext)
 
     @classmethod
     def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "runtime.device") -> Self:
@@ -55,11 +59,25 @@ class RuntimeContext:
         check_device(device, key)
         # With cpu=True accelerate also sets up a launcher's processes on CPUs.
         found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
-        return cls(found, precision == "bf16" or (precision == "auto" and bf16_in_hardware(found)))
+        bf16 = precision == "bf16" or (precision == "auto" and bf16_in_hardware(found))
+        return cls(found, bf16, DistributedContext.find())
 
     def autocast(self) -> torch.autocast:
         """Runs convolutions in bf16 within the block, where that was chosen; weights and losses stay float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of images and weights."""
+        return torch.channels_last
+
+    def place(self, network: M) -> M:
+        """`network` on the device, in training mode."""
+        return network.to(self.device).to(memory_format=self.memory_format).train()
+
+    def layout(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in the memory format of this context."""
+        return images.contiguous(memory_format=self.memory_format)
 
     def __str__(self) -> str:
         return f"{self.device.type}, {'bf16' if self.bf16 else 'fp32'}"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
@@ -41,10 +40,6 @@ class DistributedContext:
     def is_main(self) -> bool:
         """Whether this process logs, holds the lock and writes files."""
         return self.rank == 0
-
-    def local_shard(self, batch: NDArray[Any]) -> NDArray[Any]:
-        """This process's part of a batch, whose length is a multiple of `world_size`."""
-        return np.split(batch, self.world_size)[self.rank]
 
     def average_gradients(self, network: nn.Module) -> None:
         """Replaces the gradients of `network` by their mean over processes.

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_loop import MadePhotos
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_runs import MadePhotos
 
 from recolor.dataset.batches import CHUNK, BatchLoader
 

@@ -99,9 +99,10 @@ def stages_run(printed: str) -> list[str]:
     return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
-def stopped_at(name: str, event: str, what: str, number: int) -> list[str]:
-    """The command that runs a stage and sends it a signal at an audit event: stopped.py beside this file."""
-    return [sys.executable, str(Path(__file__).with_name("stopped.py")), name, event, what, str(int(number))]
+def stopped_at(command: str, event: str, what: str, number: int) -> list[str]:
+    """Runs a stage (such as "train mine gan"), which sends itself a signal at an audit event: stopped.py."""
+    script = str(Path(__file__).with_name("stopped.py"))
+    return [sys.executable, script, event, what, str(int(number)), *command.split()]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

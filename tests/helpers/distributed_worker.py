@@ -6,64 +6,51 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("", "runtime", "training")]
-
-import test_distributed as test_crew
-import test_loop as test_training
 import torch
-from test_distributed import CPU, EVALUATION, RECIPES, train_in
+from distributed_runs import CPU, EVALUATION, OBJECTIVES, after_batch_norm, train_in
+from training_runs import stopped_in_step
 
+from recolor.core.errors import UserError
 from recolor.core.params import Params
 from recolor.evaluation import evaluate as evaluation
 from recolor.evaluation.evaluate import evaluate
 from recolor.evaluation.inception import WeightsUnavailableError
 from recolor.runtime.distributed import DistributedContext
-from recolor.training import loop as training
-from recolor.training.checkpoints import Checkpoints
-from recolor.training.loop import Interrupted, train_step
+from recolor.training import state as training_state
+from recolor.training.loop import Interrupted, derived_seed
 from stages.training import train_model
 
 
 def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
-    training.CHECKPOINT_SECONDS = 0
-    told: dict[str, Any] = {}
-    for name, recipe in RECIPES.items():
+    training_state.CHECKPOINT_SECONDS = 0
+    seen: dict[str, Any] = {}
+    for name, recipe in OBJECTIVES.items():
         trained = train_in(folder / name, recipe)
         norms = [tensor.float().norm().item() for tensor in trained.generator.state_dict().values()]
-        told[name] = {"history": trained.history, "norms": norms, "machine": trained.machine}
-    told["bf16"] = train_in(folder / "bf16", RECIPES["gan"], "bf16").history
-    told["batch norm"] = test_crew.after_batch_norm(DistributedContext.find())
-    if rank == 1:
-        training.train_step = test_training.stopped_in_step(3)  # a signal to this process alone; all have to stop
+        seen[name] = {"history": trained.history, "norms": norms, "machine": trained.machine}
+    seen["bf16"] = train_in(folder / "bf16", OBJECTIVES["gan"], "bf16").history
+    seen["batch norm"] = after_batch_norm(DistributedContext.find())
+    # A signal to one process only; all have to stop.
+    wrap = {"wrap": lambda method: stopped_in_step(3, method)} if rank == 1 else {}
     try:
-        train_in(folder / "stopped", RECIPES["gan"])
+        train_in(folder / "stopped", OBJECTIVES["gan"], **wrap)
     except Interrupted as error:
-        told["interrupted"] = str(error)
-    training.train_step = train_step
-    told["resumed"] = train_in(folder / "stopped", RECIPES["gan"]).history
-    told["checkpoints"] = len(list((folder / "gan").glob("*.safetensors")))
+        seen["interrupted"] = str(error)
+    seen["resumed"] = train_in(folder / "stopped", OBJECTIVES["gan"]).history
+    seen["checkpoints"] = len(list((folder / "gan").glob("*.safetensors")))
     try:
-        test_training.train(
-            test_training.MadePhotos(12),
-            test_training.settings(batch_size=3),
-            CPU,
-            test_training.AUGMENT,
-            test_training.GENERATOR,
-            test_training.DISCRIMINATOR,
-            RECIPES["gan"],
-            Checkpoints(folder / "odd"),
-        )
-    except training.UserError as error:
-        told["odd"] = str(error)
+        train_in(folder / "odd", OBJECTIVES["gan"], batch_size=3)
+    except UserError as error:
+        seen["odd"] = str(error)
     os.chdir(folder / f"node{rank}")
     evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, CPU, 1)
-    told["missing"] = without_weights(rank, folder)
-    train_model("gan", Params(Path("params.yaml"), "mine"), RECIPES["gan"])
-    told["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
-    torch.manual_seed(training._seed(1, 0, rank))
-    told["noise"] = torch.rand(3).tolist()
-    (folder / f"{rank}.json").write_text(json.dumps(told))
+    seen["missing"] = without_weights(rank, folder)
+    train_model("gan", Params(Path("params.yaml"), "mine"))
+    seen["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
+    torch.manual_seed(derived_seed(1, 0, rank))
+    seen["noise"] = torch.rand(3).tolist()
+    (folder / f"{rank}.json").write_text(json.dumps(seen))
 
 
 def without_weights(rank: int, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""`python killer.py STAGE FOLDER FIRST STRIDE`: trains in copies of FOLDER, killed at every STRIDE-th point in turn.
+"""`python killer.py MODEL FOLDER FIRST STRIDE`: trains in copies of FOLDER, killed at every STRIDE-th point in turn.
 
 The points are the moments before each operation that changes a file, and the middle of every write of tensors. In FOLDER.0
 nothing is killed; in FOLDER.N the stage is killed with SIGKILL at its N-th point, and then run again, undisturbed. The
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recolor.models import folder as checkpoint
-from recolor.training import loop as training
+from recolor.training import state
 from stages import run
 
 SLOW = ("pandas", "stages.training", "torch._dynamo")
@@ -50,12 +50,12 @@ def stage(model: str, work: Path, die_at: int) -> tuple[int, int]:
         sys.stdout = sys.stderr = Path("log").open("a", buffering=1)  # noqa: SIM115
         for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
             setattr(os, name, at_a_point(getattr(os, name), die_at))
-        training.CHECKPOINT_SECONDS = 0
+        state.CHECKPOINT_SECONDS = 0
         checkpoint.save_file = at_a_point(half_way(checkpoint.save_file, die_at), die_at)
-        sys.argv = [model, "mine"]
+        sys.argv = ["train", "mine", model]
         code = 1
         try:
-            run(importlib.import_module(f"stages.{model}").main)
+            run(importlib.import_module("stages.train").main)
         except SystemExit as end:
             code = int(end.code or 0)
         finally:

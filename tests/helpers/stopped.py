@@ -1,4 +1,4 @@
-"""`python stopped.py STAGE EVENT WHAT SIGNAL`: a stage of the dataset `mine` that sends itself SIGNAL, a number, at one moment.
+"""`python stopped.py EVENT WHAT SIGNAL STAGE ARGUMENT...`: a stage that sends itself SIGNAL, a number, at one moment.
 
 The moment is when Python first audits EVENT (import, open, os.mkdir) with WHAT in its first argument.
 """
@@ -11,7 +11,7 @@ from stages import run
 
 
 def main() -> None:
-    stage, moment, what, number = sys.argv[1:]
+    moment, what, number, stage, *arguments = sys.argv[1:]
     came = []
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -20,7 +20,7 @@ def main() -> None:
             os.kill(os.getpid(), int(number))
 
     sys.addaudithook(hook)
-    sys.argv = [stage, "mine"]
+    sys.argv = [stage, *arguments]
     run(importlib.import_module(f"stages.{stage}").main)
 
 

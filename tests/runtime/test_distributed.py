@@ -11,61 +11,29 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from distributed_runs import CPU, EVALUATION, OBJECTIVES, SCORED, STILL, after_batch_norm, train_in
 from surroundings import ROOT
-from test_loop import AUGMENT, DISCRIMINATOR, GAN, GENERATOR, WGAN, MadePhotos, settings
-from torch import nn
+from training_runs import AUGMENT, DISCRIMINATOR, GAN, PRETRAIN, settings
 
 from benchmarks.ours import make_photos
 from recolor.core.errors import UserError
-from recolor.evaluation.evaluate import EvaluateParams, evaluate
+from recolor.evaluation.evaluate import evaluate
 from recolor.models.folder import save_generator
-from recolor.models.objectives import ObjectiveParams
 from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.loop import Trained, _seed, train
+from recolor.training.loop import derived_seed
 from stages import evaluate as evaluate_stage
 from stages import paths
 from stages.launching import launch
-
-# Both have batch norm in the generator and in the critic. Dropout draws differently in each process: without it.
-RECIPES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan": WGAN}
-CPU = RuntimeParams(device="cpu", precision="fp32", compile=False)
-EVALUATION = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=2)
-SCORED = ("scores.csv", "photos.csv", "examples.csv", "examples.npz", "notes.json")
-STILL = GENERATOR.model_copy(update={"dropout": 0.0})
-
-
-def train_in(folder: Path, recipe: ObjectiveParams, precision: str = "fp32") -> Trained:
-    runtime, checkpoints = CPU.model_copy(update={"precision": precision}), Checkpoints(folder)
-    networks = STILL, DISCRIMINATOR
-    return train(
-        MadePhotos(12), settings(epochs=3), runtime, AUGMENT, *networks, recipe, checkpoints, lambda line: None
-    )
-
-
-def after_batch_norm(distributed: DistributedContext) -> dict[str, list[Any]]:
-    """What a layer of batch norm makes of this process's share of two batches, and what is left in it."""
-    random = torch.Generator().manual_seed(5)
-    network = nn.Sequential(nn.BatchNorm2d(3))
-    distributed.sync_batch_norm([network])
-    told: dict[str, list[Any]] = {"results": [], "gradients": []}
-    for _ in range(2):
-        batch, slopes = (torch.randn(4, 3, 2, 2, generator=random) * 3 + 1 for _ in range(2))
-        share, slope = (torch.from_numpy(distributed.local_shard(whole.numpy())) for whole in (batch, slopes))
-        share.requires_grad_()
-        result = network(share)
-        (result * slope).sum().backward()
-        told["results"].append(result.tolist())
-        told["gradients"].append(share.grad.tolist())
-    return {**told, **{name: tensor.tolist() for name, tensor in network.state_dict().items()}}
 
 
 def write_node(folder: Path, cache: Path) -> None:
     """What a stage needs: settings and a cache, on a disk of its own."""
     sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "augment": AUGMENT, "train": settings(), "gan": GAN}
+    sections["pretrain"] = PRETRAIN.model_copy(update={"epochs": 0})
     params = {
         "recipe": "paper",
         "data": {"mine": {}},
@@ -74,6 +42,7 @@ def write_node(folder: Path, cache: Path) -> None:
         "runtime": CPU.model_dump() | {"processes": 2},
     }
     shutil.copytree(cache, folder / "data" / "cache" / "mine")
+    save_generator(folder / "data" / "models" / "mine" / "l1", UNetGenerator(STILL), {})
     (folder / "params.yaml").write_text(json.dumps(params))
 
 
@@ -88,7 +57,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(work: Path) -> list[dict[str, Any]]:
+def seen(work: Path) -> list[dict[str, Any]]:
     """What each of two processes tells (distributed_worker.py)."""
     for rank in (0, 1):
         write_node(work / f"node{rank}", work / "cache")
@@ -100,23 +69,23 @@ def told(work: Path) -> list[dict[str, Any]]:
     return [json.loads((work / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_processes_have_the_losses_of_one_with_the_whole_batch(
-    name: str, told: list[dict[str, Any]], tmp_path: Path
+    name: str, seen: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    alone = train_in(tmp_path, RECIPES[name])
-    for row, reference in zip(told[0][name]["history"], alone.history, strict=True):
+    alone = train_in(tmp_path, OBJECTIVES[name])
+    for row, reference in zip(seen[0][name]["history"], alone.history, strict=True):
         assert row.keys() == reference.keys()
         for piece, value in reference.items():
             assert row[piece] == (value and pytest.approx(value, rel=1e-4, abs=1e-6)), piece
     norms = [tensor.float().norm().item() for tensor in alone.generator.state_dict().values()]
-    assert told[0][name]["norms"] == pytest.approx(norms, rel=1e-3, abs=1e-4)
-    assert told[0][name]["machine"] == "cpu, fp32, 2 processes"
+    assert seen[0][name]["norms"] == pytest.approx(norms, rel=1e-3, abs=1e-4)
+    assert seen[0][name]["machine"] == "cpu, fp32, 2 processes"
 
 
-def test_batch_norm_sees_the_whole_batch_and_leaves_its_statistics(told: list[dict[str, Any]]) -> None:
+def test_batch_norm_sees_the_whole_batch_and_leaves_its_statistics(seen: list[dict[str, Any]]) -> None:
     alone = after_batch_norm(DistributedContext())
-    shares = [of_one["batch norm"] for of_one in told]
+    shares = [of_one["batch norm"] for of_one in seen]
     for name in ("results", "gradients"):
         for number, whole in enumerate(alone.pop(name)):
             parts = torch.cat([torch.tensor(share[name][number]) for share in shares])
@@ -127,41 +96,43 @@ def test_batch_norm_sees_the_whole_batch_and_leaves_its_statistics(told: list[di
             torch.testing.assert_close(torch.tensor(share[name]), torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_two_processes_in_bf16_stay_near_one(told: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_two_processes_in_bf16_stay_near_one(seen: list[dict[str, Any]], tmp_path: Path) -> None:
     alone, full = (train_in(tmp_path / name, GAN, name).history for name in ("bf16", "fp32"))
-    assert told[0]["bf16"] == told[1]["bf16"] != told[0]["gan"]["history"]
-    for row, reference, exact in zip(told[0]["bf16"], alone, full, strict=True):
+    assert seen[0]["bf16"] == seen[1]["bf16"] != seen[0]["gan"]["history"]
+    for row, reference, exact in zip(seen[0]["bf16"], alone, full, strict=True):
         for piece in ("critic_loss", "generator_l1"):
             assert row[piece] == pytest.approx(reference[piece], rel=2e-3), piece
             assert row[piece] == pytest.approx(exact[piece], rel=2e-2), piece
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_all_processes_end_with_the_same_model(name: str, told: list[dict[str, Any]]) -> None:
-    assert told[0][name] == told[1][name]
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_all_processes_end_with_the_same_model(name: str, seen: list[dict[str, Any]]) -> None:
+    assert seen[0][name] == seen[1][name]
 
 
-def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(told: list[dict[str, Any]]) -> None:
-    assert told[0]["interrupted"].startswith("stopped by a signal to another process at step 3, in epoch 1")
-    assert told[1]["interrupted"].startswith("stopped by SIGTERM at step 3, in epoch 1")
-    assert told[0]["resumed"] == told[1]["resumed"] == told[0]["gan"]["history"]
+def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["interrupted"].startswith("stopped by a signal to another process at step 3, in epoch 1")
+    assert seen[1]["interrupted"].startswith("stopped by SIGTERM at step 3, in epoch 1")
+    assert seen[0]["resumed"] == seen[1]["resumed"] == seen[0]["gan"]["history"]
 
 
-def test_one_process_writes_the_checkpoints(told: list[dict[str, Any]]) -> None:
-    assert told[0]["checkpoints"] == told[1]["checkpoints"] == Checkpoints.KEPT
+def test_one_process_writes_the_checkpoints(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["checkpoints"] == seen[1]["checkpoints"] == Checkpoints.KEPT
 
 
-def test_one_process_writes_the_stages_outputs(told: list[dict[str, Any]]) -> None:
-    written = [{file for file in of_one["written"] if "cache" not in Path(file).parts} for of_one in told]
+def test_one_process_writes_the_stages_outputs(seen: list[dict[str, Any]]) -> None:
+    written = [{file for file in of_one["written"] if not {"cache", "l1"} & set(Path(file).parts)} for of_one in seen]
     assert {file for file in written[0] if not ("checkpoints" in file or file.endswith(".lock"))} == {
         *(f"data/models/mine/gan/{name}" for name in ("generator.safetensors", "history.csv", "model.json")),
         *(f"data/metrics/{name}" for name in SCORED),
         "data/timings/mine/gan.csv",
+        "data/live/mine/gan.csv",
+        "data/samples/mine/gan/epoch-002.png",
     }
     assert written[1] == set()
 
 
-def test_two_processes_score_what_one_scores(told: list[dict[str, Any]], work: Path) -> None:
+def test_two_processes_score_what_one_scores(seen: list[dict[str, Any]], work: Path) -> None:
     evaluate(work / "cache", {"gan": work / "model"}, work / "alone", EVALUATION, CPU, 1)
     together = work / "node0" / "data" / "metrics"
     for name in set(SCORED) - {"scores.csv"}:
@@ -171,8 +142,8 @@ def test_two_processes_score_what_one_scores(told: list[dict[str, Any]], work: P
     pd.testing.assert_frame_equal(*scores, rtol=1e-4)
 
 
-def test_weights_that_one_process_lacks_are_used_by_none(told: list[dict[str, Any]]) -> None:
-    assert told[0]["missing"] == "none on the second machine"
+def test_weights_that_one_process_lacks_are_used_by_none(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["missing"] == "none on the second machine"
 
 
 @pytest.fixture
@@ -186,19 +157,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-@pytest.mark.parametrize("stage", ["train_gan", "evaluate"])
+@pytest.mark.parametrize("words", [("train", "gan"), ("evaluate",)])
 def test_the_setting_starts_the_processes_unless_a_launcher_did(
-    stage: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch(RuntimeParams(), stage, "mine")
+    launch(RuntimeParams(), words[0], "mine", *words[1:])
     assert not started
-    launch(RuntimeParams(device="cpu", processes=2), stage, "mine")
+    launch(RuntimeParams(device="cpu", processes=2), words[0], "mine", *words[1:])
     (command,) = started
     assert command[1:3] == ["-m", "torch.distributed.run"]
-    assert command[-4:] == ["--nproc-per-node=2", "-m", f"stages.{stage}", "mine"]
+    assert command[3:] == ["--standalone", "--nproc-per-node=2", "-m", f"stages.{words[0]}", "mine", *words[1:]]
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, torch.get_num_threads() // 2))
     monkeypatch.setenv("LOCAL_RANK", "0")
-    launch(RuntimeParams(device="cpu", processes=2), stage, "mine")
+    launch(RuntimeParams(device="cpu", processes=2), words[0], "mine", *words[1:])
     assert len(started) == 1
 
 
@@ -207,10 +178,10 @@ def test_the_processes_share_the_threads_of_one_unless_the_user_has_said_how_man
     processes: int, threads: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    launch(RuntimeParams(device="cpu", processes=processes), "train_gan", "mine")
+    launch(RuntimeParams(device="cpu", processes=processes), "train", "mine", "gan")
     assert os.environ["OMP_NUM_THREADS"] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    launch(RuntimeParams(device="cpu", processes=processes), "train_gan", "mine")
+    launch(RuntimeParams(device="cpu", processes=processes), "train", "mine", "gan")
     assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
@@ -222,7 +193,7 @@ def test_there_are_no_more_processes_than_gpus_but_on_cpus(
     with pytest.raises(UserError, match=r"runtime\.processes: got 2"):
         launch(RuntimeParams(processes=2), "evaluate", "mine")
     assert not started
-    launch(RuntimeParams(device="cpu", processes=2), "train_gan", "mine")
+    launch(RuntimeParams(device="cpu", processes=2), "train", "mine", "gan")
     assert len(started) == 1
 
 
@@ -231,7 +202,7 @@ def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
     write_node(folder, work / "cache")
     environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "OMP_NUM_THREADS")}
     done = subprocess.run(
-        [sys.executable, "-m", "stages.train_gan", "mine"],
+        [sys.executable, "-m", "stages.train", "mine", "gan"],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -264,13 +235,13 @@ def test_the_evaluate_stage_asks_for_its_processes(
     assert started[0][-4:] == ["--nproc-per-node=2", "-m", "stages.evaluate", "sample"]
 
 
-def test_a_batch_that_the_processes_cannot_share_is_refused(told: list[dict[str, Any]]) -> None:
-    assert told[0]["odd"] == "train.batch_size: got 3, takes a multiple of the 2 processes"
+def test_a_batch_that_the_processes_cannot_share_is_refused(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["odd"] == "train.batch_size: got 3; takes a multiple of the 2 processes"
 
 
 def test_each_process_draws_its_own_noise_and_the_main_one_what_a_single_process_draws(
-    told: list[dict[str, Any]],
+    seen: list[dict[str, Any]],
 ) -> None:
-    torch.manual_seed(_seed(1, 0))
-    assert told[0]["noise"] == torch.rand(3).tolist()
-    assert told[1]["noise"] != told[0]["noise"]
+    torch.manual_seed(derived_seed(1, 0))
+    assert seen[0]["noise"] == torch.rand(3).tolist()
+    assert seen[1]["noise"] != seen[0]["noise"]

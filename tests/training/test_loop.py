@@ -1,97 +1,53 @@
 """The training loop: what each step changes, golden losses, and runs that are stopped and go on."""
 
-import math
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from training_runs import (
+    AUGMENT,
+    GAN,
+    OBJECTIVES,
+    PENALISED,
+    PRETRAIN,
+    RUNTIME,
+    WGAN,
+    MadePhotos,
+    Wrapped,
+    assert_identical,
+    method_for,
+    run,
+    state_for,
+    stopped_in_step,
+)
 
 from recolor.core.errors import UserError
-from recolor.dataset.augment import AugmentParams
-from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
-from recolor.models.patchgan import DiscriminatorParams
-from recolor.models.unet import UNetParams
-from recolor.runtime.devices import RuntimeContext, RuntimeParams
-from recolor.runtime.distributed import DistributedContext
-from recolor.training import loop as training
+from recolor.models.objectives import ObjectiveParams
+from recolor.runtime.devices import RuntimeContext
+from recolor.training import state as training_state
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.history import Diverged
-from recolor.training.loop import Interrupted, Players, Trained, TrainParams, train, train_step
+from recolor.training.loop import Interrupted
+from recolor.training.methods import Method
+from recolor.training.pretrain import PretrainParams
+from recolor.training.state import Diverged, TrainState
 
-GENERATOR = UNetParams(filters=2, downs=4, dropout=0.5)
-DISCRIMINATOR = DiscriminatorParams(filters=2, downs=2)
-GAN = GANParams(lr=2e-3, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1)
-WGAN = WGANParams(
-    constraint="clip", clip=0.125, penalty_weight=10, lr=1e-3, n_critic=3, l1_weight=100, adversarial_weight=1
-)
-PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty", "lr": 4e-3})
-RECIPES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}
+CONTEXT = RuntimeContext.find("cpu", "fp32")
+METHODS: dict[str, ObjectiveParams | PretrainParams] = {**OBJECTIVES, "l1": PRETRAIN}
 
 
 @pytest.fixture(autouse=True)
 def a_checkpoint_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training_state, "CHECKPOINT_SECONDS", 0)
 
 
-class MadePhotos:
-    """Seeded noise in the shape of photos. `lab` holds numbers of float16, as a cache does."""
-
-    def __init__(self, count: int, size: int = 32) -> None:
-        noise = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1
-        self.lab = noise.half().float()
-        self.shape = (3, size, size)
-        self.asked: list[int] = []
-        self.spoilt_after: float = math.inf
-
-    def __len__(self) -> int:
-        return len(self.lab)
-
-    def read_fp16(self, indices: np.ndarray) -> Tensor:
-        self.asked += indices.tolist()
-        return self.lab[indices].half() * (1 if len(self.asked) <= self.spoilt_after else math.nan)
-
-
-AUGMENT = AugmentParams(flip=True, crop=1, tone=0)
-RUNTIME = RuntimeParams(device="cpu", precision="fp32", compile=False, data_on_device=False)
-
-
-def settings(**changes: Any) -> TrainParams:
-    return TrainParams(**{"seed": 1, "epochs": 2, "batch_size": 4, "decay_epochs": 0, **changes})
-
-
-def run(
-    folder: Path,
-    recipe: ObjectiveParams = GAN,
-    photos: MadePhotos | None = None,
-    runtime: RuntimeParams = RUNTIME,
-    augment: AugmentParams = AUGMENT,
-    **changes: Any,
-) -> Trained:
-    """A run of tiny networks; `changes` are those of section `train`."""
-    networks, checkpoints = (GENERATOR, DISCRIMINATOR), Checkpoints(folder)
-    photos = photos or MadePhotos(12)
-    return train(photos, settings(**changes), runtime, augment, *networks, recipe, checkpoints, lambda line: None)
-
-
-def weights(trained: Trained) -> dict[str, Tensor]:
-    return trained.generator.state_dict()
-
-
-def assert_identical(one: Trained, other: Trained) -> None:
-    assert one.history == other.history
-    for name, tensor in weights(one).items():
-        assert torch.equal(tensor, weights(other)[name]), name
-
-
-def players_for(recipe: ObjectiveParams) -> Players:
-    torch.manual_seed(0)
-    return Players(GENERATOR, DISCRIMINATOR, recipe, torch.device("cpu"))
+def step(params: ObjectiveParams, state: TrainState, number: int = 0) -> dict[str, Tensor]:
+    """Step `number` of a run, from 0."""
+    state.progress.step = number
+    return method_for(params).step(state, MadePhotos(4).lab, CONTEXT)
 
 
 def moved(before: dict[str, Tensor], network: torch.nn.Module) -> bool:
@@ -102,122 +58,98 @@ def copy_of(network: torch.nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in network.named_parameters()}
 
 
-def stopped_in_step(number: int) -> Callable[..., dict[str, Tensor]]:
-    """`train_step`, with a SIGTERM for this process as its call `number` begins."""
-    steps = 0
-
-    def step(*arguments: Any) -> dict[str, Tensor]:
-        nonlocal steps
-        steps += 1
-        if steps == number:
-            signal.raise_signal(signal.SIGTERM)
-        return train_step(*arguments)
-
-    return step
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-@pytest.mark.parametrize("generator_turn", [False, True])
-def test_a_step_moves_the_critic_and_on_its_turn_the_generator(recipe: ObjectiveParams, generator_turn: bool) -> None:
-    players, real = players_for(recipe), MadePhotos(4).lab
-    generator, critic = copy_of(players.generator), copy_of(players.critic)
-    pieces = train_step(
-        players,
-        recipe,
-        recipe.objective(),
-        real,
-        generator_turn,
-        RuntimeContext.find("cpu", "fp32"),
-        DistributedContext(),
-    )
-    assert moved(critic, players.critic)
-    assert moved(generator, players.generator) is generator_turn
-    assert ("generator_l1" in pieces) is generator_turn
+@pytest.mark.parametrize("params", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.parametrize("last", [False, True])
+def test_a_step_moves_the_critic_and_every_n_critic_th_the_generator(params: ObjectiveParams, last: bool) -> None:
+    state = state_for(params)
+    generator, critic = copy_of(state.generator), copy_of(state.critic)
+    loss_terms = step(params, state, params.n_critic - 1 if last else 0)
+    updated = last or params.n_critic == 1
+    assert moved(critic, state.critic)
+    assert moved(generator, state.generator) is updated
+    assert ("generator_l1" in loss_terms) is updated
 
 
 def test_the_generators_step_leaves_no_gradient_in_the_critic() -> None:
-    players, real = players_for(GAN), MadePhotos(4).lab
+    state = state_for(GAN)
     seen: list[Tensor] = []
-    players.critic.layers[0].weight.register_hook(lambda gradient: seen.append(gradient))
-    train_step(players, GAN, GAN.objective(), real, True, RuntimeContext.find("cpu", "fp32"), DistributedContext())
+    state.critic.layers[0].weight.register_hook(lambda gradient: seen.append(gradient))
+    step(GAN, state)
     assert len(seen) == 1  # from the critic's own step
 
 
-def test_the_total_is_the_weighted_sum_of_its_pieces() -> None:
-    recipe = GAN.model_copy(update={"adversarial_weight": 0.5, "l1_weight": 30.0})
-    pieces = train_step(
-        players_for(recipe),
-        recipe,
-        recipe.objective(),
-        MadePhotos(4).lab,
-        True,
-        RuntimeContext.find("cpu", "fp32"),
-        DistributedContext(),
-    )
-    expected = 0.5 * pieces["generator_adversarial"] + 30 * pieces["generator_l1"]
-    torch.testing.assert_close(pieces["generator_loss"], expected)
+def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
+    params = GAN.model_copy(update={"adversarial_weight": 0.5, "l1_weight": 30.0})
+    terms = step(params, state_for(params))
+    expected = 0.5 * terms["generator_adversarial"] + 30 * terms["generator_l1"]
+    torch.testing.assert_close(terms["generator_loss"], expected)
+
+
+@pytest.mark.parametrize("params", [GAN, PENALISED], ids=["gan", "wgan"])
+def test_the_balance_is_kept_and_reported_whatever_the_scale_of_the_adversary(params: ObjectiveParams) -> None:
+    gradients = []
+    for weight in (1.0, 1000.0):
+        balanced = params.model_copy(update={"balance": 0.5, "adversarial_weight": weight})
+        state = state_for(balanced)
+        terms = step(balanced, state, params.n_critic - 1)
+        assert terms["gradient_ratio"] == 0.5
+        gradients.append(torch.cat([weight.grad.flatten() for weight in state.generator.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-7)
+    assert step(params, state_for(params), params.n_critic - 1)["gradient_ratio"] > 0
 
 
 def test_without_an_adversarial_term_the_critic_is_left_alone(tmp_path: Path) -> None:
-    recipe = GAN.model_copy(update={"adversarial_weight": 0.0})
-    players, real = players_for(recipe), MadePhotos(4).lab
-    critic = copy_of(players.critic)
-    pieces = train_step(
-        players, recipe, recipe.objective(), real, True, RuntimeContext.find("cpu", "fp32"), DistributedContext()
-    )
-    assert not moved(critic, players.critic)
-    assert set(pieces) == {"generator_loss", "generator_l1"}
-    assert run(tmp_path, recipe).history[-1]["critic_loss"] is None
+    params = GAN.model_copy(update={"adversarial_weight": 0.0})
+    state = state_for(params)
+    critic = copy_of(state.critic)
+    terms = step(params, state)
+    assert not moved(critic, state.critic)
+    assert set(terms) == {"generator_loss", "generator_l1"}
+    history = run(tmp_path, params).history
+    assert history[-1]["critic_loss"] is None
+    assert [(row["critic_steps"], row["generator_steps"]) for row in history] == [(0, 3), (0, 6)]
 
 
 def test_clipping_holds_after_every_step() -> None:
-    players = players_for(WGAN)
-    for _ in range(3):
-        train_step(
-            players,
-            WGAN,
-            WGAN.objective(),
-            MadePhotos(4).lab,
-            True,
-            RuntimeContext.find("cpu", "fp32"),
-            DistributedContext(),
-        )
-        assert max(weight.abs().max().item() for weight in players.critic.parameters()) <= 0.125
+    state = state_for(WGAN)
+    for number in range(3):
+        step(WGAN, state, number)
+        assert max(weight.abs().max().item() for weight in state.critic.parameters()) <= 0.125
 
 
 # Six steps of each recipe in float32 on a CPU, from seed 1: a refactor that leaves them alone is neutral. Measured with
 # this very code; the tolerance covers other processors' order of summation.
 GOLDEN: dict[str, list[tuple[float, float | None]]] = {  # per step: critic_loss, generator_l1
     "gan": [
-        (0.6937094, 0.5017456),
-        (0.694079, 0.5009978),
-        (0.6848978, 0.5007566),
-        (0.6801586, 0.5001161),
-        (0.6847341, 0.5004783),
-        (0.6793355, 0.5000206),
+        (0.6941545, 0.5017456),
+        (0.6937323, 0.5010309),
+        (0.6848017, 0.5006361),
+        (0.6781567, 0.500067),
+        (0.6820269, 0.5004339),
+        (0.6752498, 0.4997292),
     ],
     "wgan clip": [
-        (-0.007842585, None),
-        (0.0001422493, None),
-        (-0.006235346, 0.5017943),
-        (-0.01381992, None),
-        (-0.01534242, None),
-        (-0.02044991, 0.5006638),
+        (-0.003984809, None),
+        (-0.0006643999, None),
+        (-0.009462954, 0.5017943),
+        (-0.01916991, None),
+        (-0.01806801, None),
+        (-0.02504757, 0.500686),
     ],
     "wgan gradient_penalty": [
-        (9.999388, None),
-        (9.999008, None),
-        (9.99375, 0.5017943),
-        (9.942837, None),
-        (9.750587, None),
-        (9.167096, 0.5006982),
+        (9.999633, None),
+        (9.998377, None),
+        (9.989539, 0.5017943),
+        (9.969042, None),
+        (9.91272, None),
+        (9.896628, 0.5006983),
     ],
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_golden_losses(name: str, tmp_path: Path) -> None:
-    history = run(tmp_path, RECIPES[name], MadePhotos(4), epochs=6).history
+    history = run(tmp_path, OBJECTIVES[name], MadePhotos(4), epochs=6).history
     measured = [(row["critic_loss"], row["generator_l1"]) for row in history]
     for (critic_loss, l1), (golden_critic_loss, golden_l1) in zip(measured, GOLDEN[name], strict=True):
         assert critic_loss == pytest.approx(golden_critic_loss, rel=1e-3, abs=1e-6)
@@ -232,13 +164,16 @@ def test_every_photo_is_asked_for_once_an_epoch_in_an_order_of_its_own(tmp_path:
     assert first != second
 
 
-def test_half_of_the_photos_are_mirrored_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photos, seen = MadePhotos(32), []
-    monkeypatch.setattr(training, "train_step", lambda players, recipe, objective, real, *rest: seen.append(real) or {})
+def test_half_of_the_photos_are_mirrored_when_asked(tmp_path: Path) -> None:
+    photos, seen = MadePhotos(32), list[Tensor]()
+
+    def wrap(method: Method) -> Wrapped:
+        return Wrapped(method, lambda state, real, context: seen.append(real) or method.step(state, real, context))
+
     for flip, share in [(True, 0.5), (False, 0.0)]:
         seen.clear()
         photos.asked.clear()
-        run(tmp_path / str(flip), photos=photos, epochs=4, augment=AUGMENT.model_copy(update={"flip": flip}))
+        run(tmp_path / str(flip), photos=photos, epochs=4, augment=AUGMENT.model_copy(update={"flip": flip}), wrap=wrap)
         original = photos.lab[photos.asked]
         shown = torch.cat(seen)
         mirrored = (shown == original.flip(-1)).flatten(1).all(dim=1)
@@ -253,11 +188,6 @@ def test_the_generators_turn_comes_every_n_critic_steps_over_the_whole_run(tmp_p
     assert [row["generator_steps"] for row in history] == [1, 2, 4]
 
 
-def test_without_an_adversary_no_critic_step_is_counted(tmp_path: Path) -> None:
-    history = run(tmp_path, GAN.model_copy(update={"adversarial_weight": 0.0})).history
-    assert [(row["critic_steps"], row["generator_steps"]) for row in history] == [(0, 3), (0, 6)]
-
-
 def test_the_rate_decays_over_the_last_epochs(tmp_path: Path) -> None:
     rates = [row["lr"] for row in run(tmp_path, photos=MadePhotos(4), epochs=5, decay_epochs=3).history]
     assert rates == pytest.approx([2e-3, 2e-3, 1.5e-3, 1e-3, 0.5e-3])
@@ -270,12 +200,13 @@ def test_two_runs_are_identical_and_another_seed_is_not(tmp_path: Path) -> None:
     assert other.history != one.history
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-@pytest.mark.parametrize("stop_at", [1, 3, 4, 6])  # mid-epoch, at an epoch's end, in the second, at the very end
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("params", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("stop_at", [1, 4, 6])  # mid-epoch, in the second, at the very end
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    recipe: ObjectiveParams, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    params: ObjectiveParams | PretrainParams, stop_at: int, ema: float, tmp_path: Path
 ) -> None:
-    stop_and_go_on(recipe, stop_at, tmp_path, monkeypatch)
+    stop_and_go_on(params, stop_at, tmp_path, ema)
 
 
 @pytest.fixture
@@ -287,20 +218,60 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_stopped_run_goes_on_to_the_same_weights_with_two_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_weights_with_two_threads(tmp_path: Path) -> None:
     assert torch.get_num_threads() == 2
-    stop_and_go_on(PENALISED, 4, tmp_path, monkeypatch)
+    stop_and_go_on(PENALISED, 3, tmp_path)  # at an epoch's end
 
 
-def stop_and_go_on(recipe: ObjectiveParams, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole", recipe)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", stopped_in_step(stop_at))
-        with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop_at}, in epoch"):
-            run(tmp_path / "stopped", recipe)
-    assert_identical(run(tmp_path / "stopped", recipe), whole)
+def stop_and_go_on(params: ObjectiveParams | PretrainParams, stop_at: int, folder: Path, ema: float = 0.0) -> None:
+    whole = run(folder / "whole", params, ema=ema)
+    with pytest.raises(Interrupted, match=f"SIGTERM at step {stop_at},"):
+        run(folder / "stopped", params, ema=ema, wrap=lambda method: stopped_in_step(stop_at, method))
+    assert_identical(run(folder / "stopped", params, ema=ema), whole)
+
+
+def test_more_epochs_go_on_from_the_last_state_and_fewer_end_at_once(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", epochs=4)
+    short = run(tmp_path / "short", epochs=3)
+    photos = MadePhotos(12)
+    assert_identical(run(tmp_path / "short", photos=photos, epochs=1), short)
+    assert not photos.asked
+    assert_identical(run(tmp_path / "short", photos=photos, epochs=4), whole)
+    assert len(photos.asked) == 12  # one epoch
+
+
+def test_the_averaged_weights_are_the_result_and_leave_training_alone(tmp_path: Path) -> None:
+    plain, averaged = run(tmp_path / "plain"), run(tmp_path / "averaged", ema=0.9)
+    assert averaged.history == plain.history
+    difference = [
+        (weight - plain.generator.state_dict()[name]).abs().max().item()
+        for name, weight in averaged.generator.state_dict().items()
+        if name.endswith(("weight", "running_mean", "running_var"))
+    ]
+    assert min(difference) > 0
+    assert not averaged.generator.training
+
+
+def test_a_run_without_a_generator_step_has_no_result(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="2 steps in 2 epochs"):
+        run(tmp_path, WGAN, MadePhotos(4))
+
+
+@pytest.mark.parametrize("params", [GAN, PRETRAIN], ids=["gan", "l1"])
+def test_a_setting_of_the_runtime_does_not_stop_a_run_from_going_on(params: Any, tmp_path: Path) -> None:
+    changes = {"precision": "bf16", "checkpoint_minutes": 1e-9, "deterministic": True}
+    for number, change in enumerate(changes.items(), 1):
+        log: list[str] = []
+        with pytest.raises(Interrupted):
+            run(
+                tmp_path,
+                params,
+                epochs=5,
+                runtime=RUNTIME.model_copy(update=dict([change])),
+                wrap=lambda method: stopped_in_step(2, method),
+                log=log.append,
+            )
+        assert number == 1 or f"step {2 * (number - 1)}," in log[0]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) -> None:
@@ -332,7 +303,7 @@ def lack_a_part(path: Path) -> None:
     checkpoints = Checkpoints(path.parent)
     state = checkpoints.load(warn=print)
     assert state is not None
-    del state["players"]["critic_optimizer"]
+    del state["networks"]["critic_optimizer"]
     checkpoints.save(int(path.stem), state)
 
 
@@ -360,7 +331,7 @@ def test_where_the_only_checkpoint_is_of_another_shape_training_starts_afresh(tm
 def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1e9)
+    monkeypatch.setattr(training_state, "CHECKPOINT_SECONDS", 1e9)
     written = run(tmp_path / "1", epochs=3).timings
     assert [path.stem for path in (tmp_path / "1").glob("*.json")] == ["000000009"]
     assert [row["checkpoints"] > 0 for row in written] == [False, False, True]
@@ -370,14 +341,14 @@ def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last
 
 def test_weights_that_overflow_in_the_last_step_are_not_a_model(tmp_path: Path) -> None:
     # A rate larger than a float32 holds: the only losses are those before the only step, and finite.
-    recipe = GAN.model_copy(update={"lr": 1e39, "adversarial_weight": 0.0})
+    params = GAN.model_copy(update={"lr": 1e39, "adversarial_weight": 0.0})
     with pytest.raises(Diverged, match=r"diverged at step 1: the generator's weights are not finite; there was no"):
-        run(tmp_path, recipe, MadePhotos(4), epochs=1)
+        run(tmp_path, params, MadePhotos(4), epochs=1)
     assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train.batch_size: got 16, takes at most the 12 photos to train on"):
+    with pytest.raises(UserError, match=r"train.batch_size: got 16; takes at most 12"):
         run(tmp_path, batch_size=16)
 
 
@@ -394,31 +365,34 @@ def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
 ) -> None:
     seen: list[tuple[bool, bool]] = []
 
-    def step(*arguments: Any) -> dict[str, Tensor]:
-        seen.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
-        return train_step(*arguments)
+    def wrap(method: Method) -> Wrapped:
+        def step(*arguments: Any) -> dict[str, Tensor]:
+            seen.append((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+            return method.step(*arguments)
 
-    monkeypatch.setattr(training, "train_step", step)
+        return Wrapped(method, step)
+
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to be put back as it was
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    trained = run(tmp_path / "1", epochs=1, runtime=RUNTIME.model_copy(update={"deterministic": wanted}))
+    runtime = RUNTIME.model_copy(update={"deterministic": wanted})
+    trained = run(tmp_path / "1", epochs=1, runtime=runtime, wrap=wrap)
     assert seen == [(wanted, not wanted)] * 3
     assert not torch.are_deterministic_algorithms_enabled()
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if wanted else None)
     assert_identical(trained, run(tmp_path / "2", epochs=1))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_bf16_stays_near_fp32_over_200_steps(name: str, tmp_path: Path) -> None:
     # The critic's losses are left out: over so many steps two critics go ways of their own, at any rounding.
     photos = MadePhotos(20)
     photos.lab[:, 1:] = 0.5 * photos.lab[:, :1].sign()  # colours that L gives away, so that there is something to learn
-    full = run(tmp_path / "fp32", RECIPES[name], photos, epochs=40)
+    full = run(tmp_path / "fp32", OBJECTIVES[name], photos, epochs=40)
     half = run(
-        tmp_path / "bf16", RECIPES[name], photos, epochs=40, runtime=RUNTIME.model_copy(update={"precision": "bf16"})
+        tmp_path / "bf16", OBJECTIVES[name], photos, epochs=40, runtime=RUNTIME.model_copy(update={"precision": "bf16"})
     )
     assert half.history[-1]["critic_steps"] == 200
     assert half.history != full.history
     losses, reference = ([row["generator_l1"] for row in trained.history] for trained in (half, full))
     assert reference[-1] < 0.9 * reference[0]
-    assert losses == pytest.approx(reference, rel=0.05)
+    assert losses == pytest.approx(reference, rel=0.1)

@@ -1,0 +1,198 @@
+"""The state of a training run: networks, optimisers and counters; how it is saved and resumed."""
+
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from recolor.core.errors import UserError
+from recolor.models.layers import Generator
+from recolor.runtime.distributed import DistributedContext
+from recolor.training.checkpoints import Checkpoints
+from recolor.training.ema import AveragedGenerator
+
+# At an epoch's end no checkpoint follows soon after the last one: writing one takes seconds, as a small epoch on a GPU does.
+CHECKPOINT_SECONDS = 30.0
+
+
+class Diverged(UserError):
+    """A loss or a weight is not finite."""
+
+    def __init__(self, step: int, what: str, checkpoint: Path | None) -> None:
+        last = f"the last good checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint before it"
+        super().__init__(f"training diverged at step {step}: {what}; {last}; lower the learning rate or another weight")
+
+
+@dataclass
+class TrainProgress:
+    """Counters, sums and history of a run: plain numbers, stored in checkpoints."""
+
+    epoch: int = 0
+    batch: int = 0  # of this epoch
+    step: int = 0  # batches of all epochs
+    critic_steps: int = 0
+    generator_steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of each loss term over this epoch's steps
+    counts: dict[str, int] = field(default_factory=dict)  # of the steps that had that term
+    seconds: float = 0.0  # of this epoch
+    waited: float = 0.0  # of those, for photos
+    saving: float = 0.0  # for checkpoints within the epoch, not in `seconds`
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row for each epoch
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+    def end_step(self, loss_terms: dict[str, Tensor]) -> None:
+        """Counts a batch. A step of a network is counted where its loss is among the terms."""
+        self.step += 1
+        self.batch += 1
+        self.critic_steps += "critic_loss" in loss_terms
+        self.generator_steps += "generator_loss" in loss_terms
+
+
+class TrainState:
+    """Generator, critic, their optimisers, the averaged generator and the progress.
+
+    Pretraining has no critic. `ema` is the decay of the averaged weights; 0: no average.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        generator_optimizer: Optimizer,
+        critic: nn.Module | None = None,
+        critic_optimizer: Optimizer | None = None,
+        ema: float = 0.0,
+    ) -> None:
+        self.generator = generator
+        self.generator_optimizer = generator_optimizer
+        self._critic = critic
+        self._critic_optimizer = critic_optimizer
+        self.averaged = AveragedGenerator(generator, ema) if ema else None
+        self.progress = TrainProgress()
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    @property
+    def critic(self) -> nn.Module:
+        assert self._critic is not None, "pretraining has no critic"
+        return self._critic
+
+    @property
+    def critic_optimizer(self) -> Optimizer:
+        assert self._critic_optimizer is not None, "pretraining has no critic"
+        return self._critic_optimizer
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator} | ({"critic": self._critic} if self._critic else {})
+
+    @property
+    def _optimizers(self) -> list[Optimizer]:
+        return [self.generator_optimizer] + ([self._critic_optimizer] if self._critic_optimizer else [])
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        optimizers = dict(zip(("generator_optimizer", "critic_optimizer"), self._optimizers, strict=False))
+        return self.networks | optimizers | ({"averaged": self.averaged} if self.averaged else {})
+
+    @property
+    def result(self) -> Generator:
+        """The generator that is scored and kept."""
+        return self.averaged.network if self.averaged else self.generator
+
+    def end_step(self, loss_terms: dict[str, Tensor]) -> None:
+        """Counts the step, and averages the weights if the generator was updated."""
+        steps = self.progress.generator_steps
+        self.progress.end_step(loss_terms)
+        if self.averaged and self.progress.generator_steps > steps:
+            self.averaged.update(self.generator)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the generator's first group."""
+        return float(self.generator_optimizer.param_groups[0]["lr"])
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Sets each group's learning rate to `factor` times its first one."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+        for optimizer in self._optimizers:
+            _restore_memory_format(optimizer)
+
+    def resume(self, checkpoints: Checkpoints, distributed: DistributedContext, log: Callable[[str], None]) -> None:
+        """Continues from the newest checkpoint that is complete, if there is one."""
+        fresh = deepcopy(self.state_dict()) if checkpoints.newest() else {}
+
+        def use(state: dict[str, Any]) -> None:
+            try:
+                self.load_state_dict(state["networks"])
+                self.progress = TrainProgress(**state["progress"])
+            except Exception:
+                self.load_state_dict(fresh)  # never parts of two states
+                raise
+
+        state = distributed.broadcast(checkpoints.load(log, use) if distributed.is_main else None)
+        checkpoints.damaged = distributed.broadcast(checkpoints.damaged)
+        if state is not None:
+            use(state)
+            log(f"going on from step {self.progress.step}, in epoch {self.progress.epoch + 1}")
+
+
+def _restore_memory_format(optimizer: Optimizer) -> None:
+    """Checkpoints hold contiguous tensors, and a fused optimiser on a CPU reads averages in the order of its weights."""
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight).copy_(value)
+
+
+class CheckpointSaver:
+    """Saves a state when it is due, and never one that is not finite."""
+
+    def __init__(
+        self, state: TrainState, checkpoints: Checkpoints, distributed: DistributedContext, minutes: float
+    ) -> None:
+        self.state = state
+        self.checkpoints = checkpoints
+        self.distributed = distributed
+        self.minutes = minutes
+        self._saved = time.monotonic()
+
+    def due_within_epoch(self) -> bool:
+        return time.monotonic() - self._saved > self.minutes * 60
+
+    def save(self) -> float:
+        """Returns the seconds that it took. Raises Diverged for weights that are not finite."""
+        self.check_finite()
+        since = time.monotonic()
+        if self.distributed.is_main:
+            progress = self.state.progress
+            self.checkpoints.save(progress.step, {"progress": asdict(progress), "networks": self.state.state_dict()})
+        self._saved = time.monotonic()
+        return self._saved - since
+
+    def end_epoch(self, last: bool) -> None:
+        """Saves after the last epoch, and after another one if the last checkpoint is old enough."""
+        self.check_finite()
+        if last or time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self.state.progress.timings[-1]["checkpoints"] += self.save()
+
+    def check_finite(self) -> None:
+        for name, network in self.state.networks.items():
+            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+                what = f"the {name}'s weights are not finite"
+                raise Diverged(self.state.progress.step, what, self.checkpoints.newest())

@@ -1,0 +1,23 @@
+"""Trains a model of a dataset."""
+
+import typer
+
+from stages import read_params, run
+
+
+def main(
+    dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco."),
+    model: str = typer.Argument(help="l1 (pretraining), or an adversarial model: gan or wgan."),
+) -> None:
+    """Trains a model: data/cache/DATASET into data/models/DATASET/MODEL.
+
+    `l1` trains the generator with L1 alone, for pretrain.epochs. The adversarial models start from its weights and add a critic
+    (PatchGAN), by the section of params.yaml that has their name. An interrupted training continues from its newest checkpoint.
+    """
+    from stages.training import train_model
+
+    train_model(model, read_params(dataset))
+
+
+if __name__ == "__main__":
+    run(main)
