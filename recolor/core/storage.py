@@ -79,7 +79,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        temporary.unlink(missing_ok=True)
+        if os.path.lexists(temporary):  # left by a killed run
+            temporary.unlink()
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
