@@ -1,10 +1,8 @@
 """Batches for the training loop: shuffled every epoch, mirrored, and read while the previous step runs."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Literal, Protocol
 
 import numpy as np
@@ -72,7 +70,6 @@ class BatchLoader:
         return (_finished(held[places[batch]], mirror[batch]) for batch in range(len(chosen)))
 
     def _read_ahead(self, chosen: NDArray[np.intp], mirror: Tensor) -> Iterator[Tensor]:
-        numbers = iter(range(len(chosen)))
         on_cpu, on_gpu = self.device.type == "cpu", self.device.type == "cuda"
 
         def read(batch: int) -> Tensor:
@@ -81,18 +78,19 @@ class BatchLoader:
                 return _finished(half, mirror[batch])  # while the previous step runs
             return half.pin_memory() if on_gpu else half
 
+        if not len(chosen):
+            return
         with ThreadPoolExecutor(1) as reader:
-            ahead = deque((batch, reader.submit(read, batch)) for batch in islice(numbers, 1))
-            while ahead:
-                batch, reading = ahead.popleft()
+            reading = reader.submit(read, 0)
+            for batch in range(len(chosen)):
                 photos = reading.result()
-                ahead.extend((following, reader.submit(read, following)) for following in islice(numbers, 1))
-                if on_cpu:
-                    yield photos
-                else:
+                if batch + 1 < len(chosen):
+                    reading = reader.submit(read, batch + 1)
+                if not on_cpu:
                     # From pinned memory the copy is asynchronous. From ordinary memory it must not be: on MPS the photos may
                     # be freed before they are copied (pytorch/pytorch#189690).
-                    yield _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
+                    photos = _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
+                yield photos
 
 
 def _finished(half: Tensor, mirror: Tensor) -> Tensor:
