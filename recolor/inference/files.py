@@ -215,9 +215,11 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
         return job
     painting.notify(job, "reading")
     kind = writable_suffixes()[job.target.suffix.lower()]
-    notes = []
+    notes, advice = [], ""
     try:
         with opened(job.source) as file:
+            if file.format in ("JPEG", "MPO") and not painting.damaged:
+                advice = "; --damaged colours what there is"
             pages = page_count(file)
             if job.page is not None:
                 file.seek(job.page)
@@ -235,8 +237,7 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
             notes = missing + notes + ["in 8 bits, the photo has more"] * deep
             modified = job.source.stat().st_mtime_ns
     except PhotoError as error:
-        advice = "; --damaged colours what there is of a JPEG" if str(error).startswith(CUT_SHORT) else ""
-        return job._replace(problem=f"{error}{advice}")
+        return job._replace(problem=f"{error}{advice}" if str(error).startswith(CUT_SHORT) else str(error))
     size, most = (image.width * (1 + painting.side_by_side), image.height), MAX_SIDE.get(kind)
     if most and max(size) > most:
         large = f"{size[0]}x{size[1]} pixels; {kind} holds {most:,} a side, .png or .tif more"

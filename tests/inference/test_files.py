@@ -47,6 +47,7 @@ def test_what_was_guessed_or_is_missing_is_noted(run: Callable, tmp_path: Path) 
     grey = np.asarray(battery.picture(1).convert("L"))
     jpeg = battery.encoded(battery.picture(1, (320, 240)))
     contents = {"12 bits.tif": battery.tiff(grey.astype(np.uint16) * 16), "end.jpg": jpeg[:-2], "cut.jpg": jpeg[:2000]}
+    contents["cut.png"] = battery.encoded(battery.picture(1, (320, 240)), "PNG")[:-2000]
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     done = run(tmp_path)
@@ -54,6 +55,9 @@ def test_what_was_guessed_or_is_missing_is_noted(run: Callable, tmp_path: Path) 
     assert all(job.note for job in done.values() if not job.problem)
     result = decode(tmp_path / "12 bits-recolor.tif")
     assert lightness(result).mean() == pytest.approx(lightness(Image.fromarray(grey).convert("RGB")).mean(), abs=1)
+    assert {name for name, job in done.items() if "--damaged" in job.problem} == {
+        "cut.jpg"
+    }  # the only one that it helps
     damaged = run(tmp_path, force=True, damaged=True)["cut.jpg"]
     assert (damaged.problem, bool(damaged.note)) == ("", True)
 
