@@ -8,6 +8,7 @@ from pathlib import Path
 import battery
 import numpy as np
 import pandas as pd
+import profiles
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -75,11 +76,11 @@ def test_tiff_orientation_is_applied_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("primaries", "gamma"), [(battery.ADOBE_RGB, 2.19921875), (battery.DISPLAY_P3, 2.2)], ids=["adobe", "p3"]
+    ("primaries", "gamma"), [(profiles.ADOBE_RGB, 2.19921875), (profiles.DISPLAY_P3, 2.2)], ids=["adobe", "p3"]
 )
 def test_wide_colours_become_srgb(primaries: tuple[tuple[float, ...], ...], gamma: float) -> None:
     image = battery.picture(3)
-    data = battery.encoded(image, "PNG", icc_profile=battery.icc("wide", primaries, gamma))
+    data = battery.encoded(image, "PNG", icc_profile=profiles.icc("wide", primaries, gamma))
     xyz = (pixels(image) / 255) ** gamma @ np.array(primaries)
     srgb_to_xyz = np.array(
         [[0.4360747, 0.2225045, 0.0139322], [0.3850649, 0.7168786, 0.0971045], [0.1430804, 0.0606169, 0.7141733]]
@@ -91,7 +92,7 @@ def test_wide_colours_become_srgb(primaries: tuple[tuple[float, ...], ...], gamm
 
 
 def test_a_profile_that_says_srgb_changes_nothing() -> None:
-    profile = battery.icc("sRGB IEC61966-2.1", battery.DISPLAY_P3)
+    profile = profiles.icc("sRGB IEC61966-2.1", profiles.DISPLAY_P3)
     assert decode(battery.encoded(battery.picture(1), "PNG", icc_profile=profile)) == battery.picture(1)
 
 
@@ -230,7 +231,7 @@ SEEDS = [
     battery.encoded(battery.picture(4), "TIFF", compression="jpeg"),
     battery.encoded(battery.picture(5), "MPO", save_all=True, append_images=[battery.picture(6)]),
     battery.encoded(battery.picture(7).quantize(16), "PNG", transparency=3),
-    battery.encoded(battery.picture(8), icc_profile=battery.icc("wide", battery.ADOBE_RGB)),
+    battery.encoded(battery.picture(8), icc_profile=profiles.icc("wide", profiles.ADOBE_RGB)),
     battery.encoded(battery.picture(8), "WEBP", save_all=True, append_images=[battery.picture(9)], lossless=True),
     battery.encoded(battery.picture(9), "PNG", save_all=True, append_images=[battery.picture(10)]),
     battery.encoded(battery.picture(9).convert("1"), "TIFF", compression="group4"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import battery
 import numpy as np
+import profiles
 import pytest
 from coloured import YEAR_2001, lightness, save
 from PIL import Image, ImageCms
@@ -28,7 +29,7 @@ def test_format_exif_dpi_and_date_are_kept(run: Callable, tmp_path: Path, suffix
     exif[EXIF] = {DATE_TAKEN: "1936:05:01 10:00:00", COLOUR_SPACE: 65535}
     exif[GPS] = {1: "N", LATITUDE: (45.0, 24.0, 0.0)}
     dpi = {} if suffix == ".webp" else {"dpi": (300, 300)}
-    profile = battery.icc("Adobe RGB", battery.ADOBE_RGB)
+    profile = profiles.icc("Adobe RGB", profiles.ADOBE_RGB)
     source = save(tmp_path / f"photo{suffix}", exif=exif.tobytes(), icc_profile=profile, **dpi)
     job = run(source)[source.name]
     assert job.problem == ""
