@@ -283,3 +283,7 @@ def gallery(
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
     typer.echo(f"{count} photos: {out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    app(prog_name="recolor")

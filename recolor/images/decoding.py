@@ -31,9 +31,10 @@ _FILLER = 2000 * b"\x5a\xa5"  # decodes to noise
 def decode(file: Path | bytes, crop: Crop | None = None, *, damaged: bool = False) -> Image.Image:
     """The photo in `file` (a path, or a file's bytes) as an 8-bit RGB image in sRGB, the right way up.
 
-    Of an animation it is the first frame. Transparency is laid over white, an embedded colour profile is converted to
-    sRGB (a broken one is ignored, as viewers do), deeper values are scaled to 8 bits (see `depth`). `crop` is (left, top,
-    right, bottom) in pixels of the upright photo. `damaged`: a JPEG that is cut short is decoded as far as it goes.
+    Of an animation it is the first frame, of a TIFF with a thumbnail in front the largest page. Transparency is laid over
+    white, an embedded colour profile is converted to sRGB (a broken one is ignored, as viewers do), deeper values are scaled
+    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo. `damaged`: a JPEG that is cut
+    short is decoded as far as it goes.
 
     What the user should know about the result is listed in `info["notes"]`, which is absent if there is nothing.
     Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, more than MAX_PIXELS

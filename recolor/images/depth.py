@@ -20,9 +20,14 @@ STRIP = 2**20  # pixels scaled at a time: in one piece, 100 megapixels of float 
 WIDTHS = (8, 10, 12, 14, 16)  # bits that scanners and cameras use
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # TIFF's SampleFormat
 BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, MAX_SAMPLE = 258, 262, 270, 281  # tags
-EXTRA_SAMPLES, SAMPLE_FORMAT, MAX_TYPED_SAMPLE = 338, 339, 341
+PLANES, EXTRA_SAMPLES, SAMPLE_FORMAT, MAX_TYPED_SAMPLE = 284, 338, 339, 341
 _NATIVE = "L" if sys.byteorder == "little" else "B"
-_DTYPES = {(16, FLOAT): "f2", (16, UNSIGNED): "u2", (32, UNSIGNED): "u4"}  # where Pillow's own type is another
+_DTYPES = {
+    (8, SIGNED): "i1",
+    (16, FLOAT): "f2",
+    (16, UNSIGNED): "u2",
+    (32, UNSIGNED): "u4",
+}  # where Pillow's own type is another
 
 
 def _register_tiffs() -> None:
@@ -56,7 +61,11 @@ class _File(NamedTuple):
 
 def is_deep(image: Image.Image) -> bool:
     """Whether `image`, opened and not loaded, has more than 8 bits per channel."""
-    return image.mode.startswith(("I", "F")) or ";16" in _rawmode(image) or _is_grey_alpha(image)
+    return (
+        image.mode.startswith(("I", "F"))
+        or ";16" in _rawmode(image)
+        or max(_numbers(_tags(image).get(BITS_PER_SAMPLE)), default=8) > 8
+    )
 
 
 def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
@@ -67,17 +76,26 @@ def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
     _correct_tiles(image)
     file = _describe(image)
     image.load()
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if image.mode.startswith("I;16") or image.mode in ("I", "F") or (image.mode, file.sample) == ("L", SIGNED):
         return _scaled_grey(image, file)
     if _is_grey_alpha(image) or file.rawmode.startswith("LA;16"):
         return _scaled_channels(*_grey_alpha(image, file), file)
-    swapped = _other_byte(file.rawmode)
+    as_stored = file.rawmode.replace("RGBa", "RGBA")
+    swapped = _other_byte(as_stored)
     if swapped is None or file.stream is None:
         return image, []
-    highest = max(top for _, top in _colours(image).getextrema())  # type: ignore[misc, union-attr, unused-ignore]
+    high = image if as_stored == file.rawmode else _loaded_as(image, file, as_stored)
+    highest = max(top for _, top in _colours(high).getextrema())  # type: ignore[misc, union-attr, unused-ignore]
     if highest >= 2**6 and (file.stated is None or file.stated == 2**16 - 1):
         return image, []  # more than 14 bits are in use: the upper byte, which Pillow gives
-    return _scaled_channels(image, _loaded_as(image, file, swapped), file)
+    if (
+        _tags(image).get(PLANES) == 2 and image.info.get("compression", "raw") != "raw"
+    ):  # libtiff gives only upper bytes
+        raise PhotoError("compressed planes with fewer bits than their file: save it with interleaved channels")
+    scaled, notes = _scaled_channels(high, _loaded_as(image, file, swapped), file)
+    if high is not image:  # colours are multiplied by alpha
+        scaled = Image.frombytes("RGBa", scaled.size, scaled.tobytes()).convert("RGBA")
+    return scaled, notes
 
 
 def _describe(image: Image.Image) -> _File:

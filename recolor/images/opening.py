@@ -46,9 +46,31 @@ class PhotoError(UserError):
 
 @contextlib.contextmanager
 def opened(file: Path | bytes) -> Iterator[Image.Image]:
-    """The photo in `file`, recognised and not yet decoded. Errors in the block become PhotoErrors."""
+    """The photo in `file`, recognised and not yet decoded. Errors in the block become PhotoErrors.
+
+    A TIFF whose first page is a thumbnail is at its largest page.
+    """
     with translate_errors(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
-        yield _recognise(stream)
+        image = _recognise(stream)
+        if image.format == "TIFF" and page_count(image) > 1:
+            page = _photo_page(image)
+            image = _recognise(stream)  # `info` would keep what the other pages have added
+            seek_page(image, page)
+        yield image
+
+
+def seek_page(image: Image.Image, page: int) -> None:
+    """Goes to a page or frame of `image`. Raises DecompressionBombError if it has more than MAX_PIXELS."""
+    image.seek(page)
+    _check_pixels(image)
+
+
+def page_count(image: Image.Image) -> int:
+    """Of a TIFF, GIF, WebP or APNG; the other pictures in an MPO are a camera's previews."""
+    try:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # whatever is wrong with a later page, the first one can be decoded
+        return 1
 
 
 @contextlib.contextmanager
@@ -120,12 +142,30 @@ def _check_regular(status: os.stat_result) -> None:
 
 def _recognise(stream: BinaryIO) -> Image.Image:
     try:
+        stream.seek(0)
         image: Image.Image = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise PhotoError(_unknown(stream)) from error
+    _check_pixels(image)
+    return image
+
+
+def _check_pixels(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
-    return image
+
+
+def _photo_page(image: Image.Image) -> int:
+    """The page that is the photo: 0, or the largest one of a TIFF whose first page is a thumbnail of it, of the same shape."""
+    sizes = [image.size]
+    with contextlib.suppress(Exception):  # a damaged page is not the photo
+        for page in range(1, page_count(image)):
+            image.seek(page)
+            sizes.append(image.size)
+    largest = max(range(len(sizes)), key=lambda page: sizes[page][0] * sizes[page][1])
+    (width, height), (wide, high) = sizes[0], sizes[largest]
+    is_thumbnail = wide >= 2 * width and abs(wide * height - high * width) <= max(wide, high)
+    return largest if is_thumbnail else 0
 
 
 def _unknown(stream: BinaryIO) -> str:

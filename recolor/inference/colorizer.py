@@ -109,6 +109,7 @@ class Colorizer:
         size = self.size if size is None else size
         if not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % self.multiple:
             raise UserError(f"size: got {size!r}; this model takes multiples of {self.multiple}")
+        size = int(size)  # torch refuses NumPy's integers
         batch = max(1, BATCH * SIZE**2 // size**2)
         lightness = torch.stack([_squeezed(photo, size) for photo in photos]).to(self.device)
         lab = torch.cat([torch.cat([part, self.generator(part)], dim=1) for part in lightness.split(batch)])

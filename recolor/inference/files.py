@@ -15,10 +15,10 @@ from torch import Tensor
 from recolor.images.decoding import to_srgb
 from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
-from recolor.images.opening import CUT_SHORT, PhotoError, opened
+from recolor.images.opening import CUT_SHORT, PhotoError, opened, page_count, seek_page
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
-from recolor.inference.plan import EXISTS, Job, page_count
+from recolor.inference.plan import EXISTS, Job
 from recolor.inference.threads import single_core_threads
 from recolor.inference.upsampling import Upsampling
 from recolor.inference.writing import appearing, unwritable
@@ -222,10 +222,9 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
                 advice = "; --damaged colours what there is"
             pages = page_count(file)
             if job.page is not None:
-                file.seek(job.page)
-            elif pages > 1 and (page := _photo_page(file, pages)):
-                file.seek(page)
-                notes.append(f"page {page + 1} of {pages}, the largest")
+                seek_page(file, job.page)
+            elif file.tell():
+                notes.append(f"page {file.tell() + 1} of {pages}, the largest")
             elif pages > 1:
                 notes.append(f"the first of {pages} pages or frames")
             deep = is_deep(file)
@@ -243,21 +242,6 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
         large = f"{size[0]}x{size[1]} pixels; {kind} holds {most:,} a side, .png or .tif more"
         return job._replace(problem=f"{job.target} cannot be written: {large}")
     return _Loaded(job._replace(note="; ".join(notes)), image, metadata, modified)
-
-
-def _photo_page(file: Image.Image, pages: int) -> int:
-    """The page that is the photo: 0, or the largest one of a TIFF whose first page is a thumbnail of it, of the same shape."""
-    if file.format != "TIFF":
-        return 0
-    sizes = []
-    for page in range(pages):
-        file.seek(page)
-        sizes.append(file.size)
-    file.seek(0)
-    largest = max(range(pages), key=lambda page: sizes[page][0] * sizes[page][1])
-    (width, height), (wide, high) = sizes[0], sizes[largest]
-    is_thumbnail = wide >= 2 * width and abs(wide * height - high * width) <= max(wide, high)
-    return largest if is_thumbnail else 0
 
 
 def _twice(images: list[Image.Image]) -> Image.Image:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.images.folders import walk
-from recolor.images.opening import PhotoError, is_photo, locate, opened
+from recolor.images.opening import PhotoError, is_photo, locate, opened, page_count
 from recolor.inference.formats import result_suffix, writable_suffixes
 
 MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it
@@ -105,14 +105,6 @@ def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
             return _Photo(path, name, kind, file.width * file.height, page_count(file) if all_pages else 1), ""
     except PhotoError as error:  # reported when its turn comes
         return _Photo(path, name, None, 0, 1), str(error)
-
-
-def page_count(file: Image.Image) -> int:
-    """Of a TIFF, GIF, WebP or APNG; the other pictures in an MPO are a camera's previews."""
-    try:
-        return 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
-    except Exception:  # whatever is wrong with a later page, the first one can be coloured
-        return 1
 
 
 def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:

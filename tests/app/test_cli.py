@@ -63,8 +63,9 @@ def squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-def test_the_module_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "recolor", "--version"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("module", ["recolor", "recolor.app.cli"])
+def test_the_module_is_the_command(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"recolor {version('recolor')}\n"
 
 

@@ -150,6 +150,22 @@ def test_of_an_animation_the_first_frame(kind: str) -> None:
     assert decode(data) == frames[0]
 
 
+def thumbnail_in_front(image: Image.Image, shape: tuple[int, int]) -> bytes:
+    return battery.encoded(image.resize(shape), "TIFF", save_all=True, append_images=[image])
+
+
+def test_of_a_tiff_with_a_thumbnail_in_front_the_photo() -> None:
+    photo = battery.picture(1, (96, 64))
+    assert decode(thumbnail_in_front(photo, (24, 16))) == photo
+    assert decode(thumbnail_in_front(photo, (24, 48))) == photo.resize((24, 48))  # another picture
+
+
+def test_the_pixels_of_a_later_page_are_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MAX_PIXELS", 1000)
+    with pytest.raises(PhotoError, match="too many pixels"):
+        decode(thumbnail_in_front(battery.picture(1, (96, 64)), (24, 16)))
+
+
 def test_crop_is_of_the_upright_photo() -> None:
     whole, crop = decode(battery.oriented(6)), (3, 5, 20, 31)
     assert decode(battery.oriented(6), crop) == whole.crop(crop)

@@ -14,6 +14,7 @@ from battery import tiff
 from PIL import Image
 
 from recolor.images.decoding import decode, to_srgb
+from recolor.images.opening import PhotoError
 
 COLOUR = np.asarray(battery.picture(3, (64, 48)))
 GREY = np.asarray(battery.picture(3, (64, 48)).convert("L").resize((64, 48)))
@@ -51,6 +52,7 @@ RGB = {"photometric": "rgb"}
 INVERTED = {"photometric": "miniswhite"}
 GREY_ALPHA = np.stack([GREY, ALPHA], axis=-1)
 RGBA = np.concatenate([COLOUR, ALPHA[..., None]], axis=-1)
+PREMULTIPLIED = np.concatenate([COLOUR * (ALPHA[..., None] / 255), ALPHA[..., None]], axis=-1)
 UNASSOCIATED = {"extrasamples": ["unassalpha"]}
 PACKED = {"compression": "deflate"}
 OME = '<OME><Image><Pixels SignificantBits="12"/></Image></OME>'
@@ -127,6 +129,12 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, bool]] = {
     "16 bits, colour and alpha tiff": (lambda: tiff(full(RGBA), **RGB, **UNASSOCIATED), RGBA, False),
     "16 bits, colour and alpha png": (lambda: png(full(RGBA), 6), RGBA, False),
     "16 bits, grey and alpha png": (lambda: png(full(GREY_ALPHA), 4), GREY_ALPHA, False),
+    "12 bits, colour multiplied by alpha": (
+        lambda: tiff(widened(PREMULTIPLIED, 4095), **RGB, extrasamples=["assocalpha"]),
+        RGBA,
+        True,
+    ),
+    "8 bits of 8, signed": (lambda: tiff(widened(GREY, 127, np.int8)), GREY, False),
     "16 bits, signed": (lambda: tiff(widened(GREY, 32767, SIGNED)), GREY, False),
     "16 bits, signed, big-endian, compressed": (
         lambda: tiff(widened(GREY, 32767, ">i2"), **BIG, **PACKED),
@@ -159,6 +167,19 @@ def test_deep_values_give_the_picture_in_8_bits(name: str) -> None:
     assert ("notes" in result.info) == guessed
     assert np.asarray(result).mean() == pytest.approx(expected.mean(), abs=0.6)
     assert np.abs(np.asarray(result) - expected).max() <= 1.5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(np.full((8, 8), -5, np.int8)),
+        tiff(widened(COLOUR, 4095).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),  # libtiff loses bits
+    ],
+    ids=["negative", "compressed planes"],
+)
+def test_values_that_cannot_be_read_are_refused(data: bytes) -> None:
+    with pytest.raises(PhotoError):
+        decode(data)
 
 
 def test_a_page_of_12_bits_is_scaled_like_a_file() -> None:

@@ -129,7 +129,7 @@ def test_the_network_sees_what_it_was_trained_on(colorizer: Colorizer, photo: Im
     seen = []
     with colorizer.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])):
         colorizer(photo)
-        colorizer(photo, size=64)
+        colorizer(photo, size=np.int64(64))
     as_trained = rgb_to_lab(np.asarray(photo.resize((32, 32), Image.Resampling.BICUBIC)))[:1]
     np.testing.assert_allclose(seen[0][0], as_trained, atol=2e-6)
     assert seen[1].shape == (1, 1, 64, 64)

@@ -178,13 +178,14 @@ def test_photos_are_found_by_content_and_through_links(run: Callable, tmp_path: 
     (tmp_path / "album/link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "album/link/back").symlink_to(tmp_path / "album", target_is_directory=True)
     (tmp_path / "album/notes.txt").write_text("not a photo")
+    battery.picture(0).save(tmp_path / "album/scan.jp2")
     done = run(tmp_path / "album", out=tmp_path / "out")
-    assert {name for name, job in done.items() if not job.problem} == {"noext", "linked.png"}
+    assert {name for name, job in done.items() if not job.problem} == {"noext", "linked.png", "scan.jp2"}
     assert {name for name, job in done.items() if job.skipped} == {"notes.txt"}
     results = {
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()
     }
-    assert results == {"noext-recolor.jpg", "link/linked-recolor.png"}
+    assert results == {"noext-recolor.jpg", "link/linked-recolor.png", "scan-recolor.png"}
 
 
 def test_a_folder_that_refuses_is_found_before_a_photo_is_painted(
