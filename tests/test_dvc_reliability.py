@@ -77,9 +77,9 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
         assert step(lines[-1]) == step(stopped)
         assert stages_run("".join(lines)) == ["train_gan@mine"]
         os.killpg(second.pid, signal.SIGINT)  # Ctrl-C reaches all that the terminal runs
-        told = second.communicate(timeout=60)[0]
+        printed = second.communicate(timeout=60)[0]
         assert second.returncode != 0
-    (stopped_again,) = (line for line in told.splitlines() if line.startswith("error: "))
+    (stopped_again,) = (line for line in printed.splitlines() if line.startswith("error: "))
     assert stopped_again.startswith("error: stopped by SIGINT at step ")
     assert step(stopped_again) >= step(stopped)
     assert not (clone / "data/models/mine/gan").exists()

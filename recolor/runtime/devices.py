@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
@@ -68,8 +68,9 @@ class RuntimeContext:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of images and weights."""
-        return torch.channels_last
+        """Of images and weights: the faster one. On x86 with AVX2 alone channels_last is 20 to 45% slower in float32."""
+        fast = self.bf16 or self.device.type != "cpu" or _has_any(("avx512_f", "sve", "neon"))
+        return torch.channels_last if fast else torch.contiguous_format
 
     def place(self, network: M) -> M:
         """`network` on the device, in training mode."""
@@ -104,11 +105,14 @@ def bf16_in_hardware(device: torch.device) -> bool:
     """Whether the device has units for bf16 products, as torch reports it; emulated, bf16 is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # not in older torch
-        capabilities = torch.cpu.get_capabilities()
-        # Convolutions use them through oneDNN, and some builds of torch have no oneDNN.
-        return torch.backends.mkldnn.is_available() and any(capabilities.get(name) for name in BF16_PRODUCTS)
-    return False
+    # Convolutions use the CPU's units through oneDNN, and some builds of torch have no oneDNN.
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _has_any(BF16_PRODUCTS)
+
+
+def _has_any(instructions: Iterable[str]) -> bool:
+    """Whether the CPU has one of the instruction sets, as torch names them; an older torch cannot tell."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name) for name in instructions)
 
 
 @contextmanager

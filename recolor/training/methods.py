@@ -96,7 +96,7 @@ class Adversarial:
         update_generator = (state.progress.step + 1) % self.params.n_critic == 0
         if not (adversarial or update_generator):
             return {}
-        lightness = context.layout(real[:, :1])
+        real, lightness = context.layout(real), context.layout(real[:, :1])
         with torch.set_grad_enabled(update_generator), context.autocast():
             fake_ab = state.generator(lightness)
             fake = context.layout(torch.cat([lightness, fake_ab], dim=1))

@@ -66,7 +66,7 @@ def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_device_that_is_not_here_is_told_by_the_settings_own_name() -> None:
+def test_an_unavailable_device_is_an_error_that_names_the_setting() -> None:
     for device in ("auto", "cpu"):
         check_device(device, "runtime.device")
     with pytest.raises(UserError) as caught:

@@ -22,7 +22,7 @@ from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of, write_listing
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # the current folder comes before it
-STRIDE = 1 if os.environ.get("RECOLOR_SLOW") else 6
+STRIDES = [pytest.param(9, id="some"), pytest.param(1, id="all", marks=pytest.mark.sweep)]  # of the moments to kill at
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +82,20 @@ def running(work: Path, name: str = "train mine gan") -> Iterator[subprocess.Pop
         process.communicate()
 
 
-# RECOLOR_SLOW=1 takes every point, without it every sixth, the two models not the same ones.
-@pytest.mark.parametrize(("name", "first"), [("gan", 1), ("wgan", min(4, STRIDE)), ("l1", min(3, STRIDE))])
-def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first: int, work: Path) -> None:
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize(("name", "first"), [("gan", 1), ("wgan", 4), ("l1", 7)])
+def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first: int, stride: int, work: Path) -> None:
     if name == "l1":
         set_params(work, {"paper.pretrain.epochs": 2})
-    killer = [sys.executable, Path(__file__).parents[1] / "helpers" / "killer.py", name, work, str(first), str(STRIDE)]
+    first = min(first, stride)
+    killer = [sys.executable, Path(__file__).parents[1] / "helpers" / "killer.py", name, work, str(first), str(stride)]
     done = subprocess.run(killer, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     last = int(done.stdout)
     assert last > 40
     whole = outputs(Path(f"{work}.0"), (name,))
     assert {Path(path).name for path in whole} == {"generator.safetensors", "history.csv", "model.json"}
-    for point in range(first, last + 1, STRIDE):
+    for point in range(first, last + 1, stride):
         killed = Path(f"{work}.{point}")
         assert outputs(killed, (name,)) == whole, point
         assert checkpoints(killed, name) == ["000000004"], point  # the last one
@@ -102,9 +103,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
             assert "going on from step" in (killed / "log").read_text(), point
 
 
+@pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize(("job", "points"), [("preprocess", 15), ("unpack", 15), ("evaluate", 15), ("report", 50)])
 def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_right(
-    job: str, points: int, tmp_path: Path
+    job: str, points: int, stride: int, tmp_path: Path
 ) -> None:
     """killed.py looks after each kill, and after the run that follows it."""
     killed = [
@@ -112,7 +114,7 @@ def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_rig
         Path(__file__).parents[1] / "helpers" / "killed.py",
         job,
         tmp_path,
-        str(1 if STRIDE == 1 else 4),
+        str(stride),
     ]
     done = subprocess.run(killed, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -128,20 +130,20 @@ def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path
             f"error: process {first.pid} is training this very model already; wait for it, or stop it\n",
         )
         first.send_signal(signal.SIGTERM)
-        _, told = first.communicate(timeout=300)
+        _, error = first.communicate(timeout=300)
     assert first.returncode == 1
-    assert told.startswith("error: stopped by SIGTERM at step ")
-    assert told.endswith(" of 100000; `dvc repro` goes on from there\n")
-    assert told.count("\n") == 1
+    assert error.startswith("error: stopped by SIGTERM at step ")
+    assert error.endswith(" of 100000; `dvc repro` goes on from there\n")
+    assert error.count("\n") == 1
     assert not outputs(work)
-    step = int(told.split("at step ")[1].split(",")[0])
+    step = int(error.split("at step ")[1].split(",")[0])
 
     with running(work) as third:
         third.send_signal(signal.SIGINT)
-        _, told = third.communicate(timeout=300)
+        _, error = third.communicate(timeout=300)
     assert third.returncode == 1
-    assert told.startswith("error: stopped by SIGINT at step ")
-    assert int(told.split("at step ")[1].split(",")[0]) > step
+    assert error.startswith("error: stopped by SIGINT at step ")
+    assert int(error.split("at step ")[1].split(",")[0]) > step
 
     set_params(work, {"paper.train.epochs": 2, "paper.gan.lr": 0.1})
     other = stage(work)
@@ -170,8 +172,8 @@ def test_a_second_trainer_is_refused_until_the_stage_has_ended(work: Path, at: s
         assert (second.returncode, second.stderr) == (1, line)
     finally:
         first.send_signal(signal.SIGCONT)
-        _, told = first.communicate(timeout=300)
-    assert (first.returncode, told) == (0, b"")
+        _, error = first.communicate(timeout=300)
+    assert (first.returncode, error) == (0, b"")
     assert outputs(work)
 
 
@@ -234,8 +236,8 @@ def test_a_stage_that_is_stopped_says_so_in_one_line_and_leaves_nothing_half(
         text=True,
         preexec_fn=_heed_signals,
     ) as process:
-        _, told = process.communicate(timeout=300)
-    assert (process.returncode, told) == (1, f"error: stopped by {number.name}; `dvc repro` goes on\n")
+        _, error = process.communicate(timeout=300)
+    assert (process.returncode, error) == (1, f"error: stopped by {number.name}; `dvc repro` goes on\n")
     left = {name for name in set(contents(work / "data")) - before if not name.endswith(".lock")}
     assert all(name.startswith(("checkpoints/", "live/", "samples/")) for name in left)
     assert not [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
@@ -275,9 +277,9 @@ def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothi
             process.send_signal(signal.SIGSTOP)
             (work / name).write_text(text.replace(before, after))
             process.send_signal(signal.SIGCONT)
-            printed, told = process.communicate(timeout=300)
+            printed, error = process.communicate(timeout=300)
         assert "epoch 30:" in printed
-        assert (process.returncode, told) == (1, f"error: {line}\n")
+        assert (process.returncode, error) == (1, f"error: {line}\n")
         (work / name).write_text(text)
         undone = stage(work, model)
         assert undone.returncode == 0
@@ -289,6 +291,6 @@ def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> No
     limit = (20_000, 20_000)
     small = stage(work, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert small.returncode == 1
-    assert small.stderr.startswith("error: a checkpoint: file size limit exceeded")
+    assert small.stderr.startswith("error: a checkpoint: ")
     assert small.stderr.count("\n") == 1
     assert not outputs(work)
