@@ -20,6 +20,8 @@ from surroundings import ROOT
 
 from recolor.models.folder import read_card
 
+TRAININGS = ("pretrain", "train_gan", "train_wgan")
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -71,12 +73,13 @@ def test_dvcs_plots_show_curves_bars_and_grids(clone: Path) -> None:
         "PSNR",
         "SSIM",
         "Colourfulness",
+        "FD-Lite0",
     ]
     assert sorted(plot["title"]["text"] for plot in drawn) == sorted(titles)
     results, history = (pd.read_csv(clone / "reports" / name) for name in ("results.csv", "history.csv"))
     columns = {"PSNR": results["psnr"], "SSIM": results["ssim"], "Colourfulness": results["colourfulness"]}
     columns |= {"L1 of ab": history["generator_l1"], "Estimate of the critic": history["critic_estimate"]}
-    columns |= {"Adversarial loss of the generator": history["generator_adversarial"]}
+    columns |= {"FD-Lite0": results["fd_lite0"], "Adversarial loss of the generator": history["generator_adversarial"]}
     for plot in drawn:
         column = columns[plot["title"]["text"]]
         assert [float(row[column.name]) for row in plot["data"]["values"]] == pytest.approx(list(column))
@@ -109,7 +112,7 @@ def test_a_clone_elsewhere_with_the_cache_pulled_reruns_nothing(clone: Path, tmp
 def test_run_again_by_force_every_byte_is_the_same(clone: Path) -> None:
     kept = [clone / "data/models", clone / "data/cache", clone / "reports"]
     before = [contents(folder) for folder in kept]
-    assert len(stages_run(dvc(clone, "repro", "--force"))) == 8
+    assert len(stages_run(dvc(clone, "repro", "--force"))) == 9
     for folder, files in zip(kept, before, strict=True):
         after = contents(folder)
         assert set(after) == set(files)
@@ -134,7 +137,7 @@ def test_the_other_headline_runs_the_report_alone_and_metrics_diff_shows_gan_aga
 
 def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
     printed = dvc(clone, "exp", "run", "-S", "paper.wgan.lr=0.00003", "-S", "paper.wgan.constraint=gradient_penalty")
-    assert stages_run(printed) == ["check", "train_wgan@mine", "evaluate@mine", "report"]
+    assert stages_run(printed) == ["check", "check_batch_size@mine", "train_wgan@mine", "evaluate@mine", "report"]
     assert read_card(clone / "data/models/mine/wgan")["objective"] == "PenalisedWGAN"
 
 
@@ -152,8 +155,11 @@ def changed(clone: Path, values: dict[str, object]) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("values", "runs"),
     [
-        ({"overrides.mine": {"paper.train.epochs": 3}}, {"check_batch_size@mine", "train_gan@mine", "train_wgan@mine"}),
-        ({"paper.train.seed": 7}, {"pretrain@mine", "train_gan@mine", "train_wgan@mine"}),
+        (
+            {"overrides.mine": {"paper.train.epochs": 3}},
+            {"check_batch_size@mine", *(f"{name}@mine" for name in TRAININGS)},
+        ),
+        ({"paper.train.seed": 7}, {f"{name}@mine" for name in TRAININGS}),
         ({"data.seed": 7}, {"download@mine", "preprocess@mine"}),
         ({"paper.gan.lr": 0.1}, {"check_batch_size@mine", "train_gan@mine"}),
         ({"modern.gan.lr": 0.1, "runtime.deterministic": True, "runtime.checkpoint_minutes": 1}, set()),
@@ -210,3 +216,32 @@ def test_a_changed_folder_is_picked_up_as_the_readme_says(clone: Path, photos: P
     assert stages_run(dvc(clone, "repro")) == after
     assert "text.jpg" not in (clone / "data/cache/mine/rejected.csv").read_text()
     assert "not a photo" not in (clone / "reports/results.md").read_text()
+
+
+def test_the_modern_recipe_adds_the_row_of_its_pretraining(clone: Path) -> None:
+    generator = {
+        "kind": "pretrained",
+        "encoder": "tf_efficientnet_lite0",
+        "encoder_weights": "auto",
+        "widths": [8, 8, 8, 8, 8],
+        "ab_scale": 0.25,
+        "freeze_encoder": False,
+        "encoder_lr": 0.33,
+    }
+    epochs = {"modern.pretrain.epochs": 1, "modern.train.epochs": 1, "modern.train.decay_epochs": 0}
+    set_params(clone, {"recipe": "modern", "modern.generator": generator, **epochs})
+    ran = stages_run(dvc(clone, "repro"))
+    assert ran == [
+        "check",
+        "check_batch_size@mine",
+        *(f"{stage}@mine" for stage in TRAININGS),
+        "evaluate@mine",
+        "report",
+    ]
+    scores = pd.read_csv(clone / "reports/results.csv")
+    assert list(scores[scores["split"] == "test"]["model"]) == ["grey", "l1", "gan", "wgan"]
+    assert scores["kid_lite0"].notna().any()
+    history = pd.read_csv(clone / "reports/history.csv").set_index("model")
+    assert history.loc["gan", "gradient_ratio"] == pytest.approx(1, rel=1e-3)  # the balance that was asked for
+    assert "Recipe: `modern`" in (clone / "reports/results.md").read_text()
+    assert list((clone / "data/samples/mine/gan").glob("*.png"))
