@@ -58,7 +58,7 @@ def test_every_dependency_is_imported() -> None:
     listed = [PROJECT["dependencies"], *(EXTRAS[extra] for extra in ("pipeline", "demo"))]
     unused = set.union(*map(names, listed)) - distributions_imported()
     weights = {name for name in unused if name.startswith("efficientnet-")}  # found by name
-    assert unused - weights - {"timm"} == {"dvc"}  # a program
+    assert unused - weights == {"dvc"}  # a program
 
 
 BASE_ONLY = """

@@ -57,12 +57,12 @@ def test_options_are_settings_of_the_recipe_in_use(repository: Path, runs: list,
     (repository / "photos").mkdir()
     (repository / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
-    options = ["--recipe", "modern", "--epochs", 7, "--loss", "wgan", "--set", "evaluate.inception=off"]
+    options = ["--recipe", "modern", "--epochs", 7, "--pretrain-epochs", 2, "--loss", "wgan", "--set", "evaluate.inception=off"]
     result = train("../photos", *options)
     assert result.exit_code == 0, result.output
     tree = YAML(typ="safe").load(repository / "params.yaml")
     assert (tree["recipe"], tree["loss"], tree["evaluate"]["inception"]) == ("modern", "wgan", "off")
-    assert tree["modern"]["train"]["epochs"] == 7
+    assert (tree["modern"]["train"]["epochs"], tree["modern"]["pretrain"]["epochs"]) == (7, 2)
     assert tree["paper"]["train"]["epochs"] == YAML(typ="safe").load(ROOT / "params.yaml")["paper"]["train"]["epochs"]
     assert Path(tree["data"]["mine"]["path"]).samefile(repository / "photos")
 
