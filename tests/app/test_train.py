@@ -57,7 +57,18 @@ def test_options_are_settings_of_the_recipe_in_use(repository: Path, runs: list,
     (repository / "photos").mkdir()
     (repository / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
-    options = ["--recipe", "modern", "--epochs", 7, "--pretrain-epochs", 2, "--loss", "wgan", "--set", "evaluate.inception=off"]
+    options = [
+        "--recipe",
+        "modern",
+        "--epochs",
+        7,
+        "--pretrain-epochs",
+        2,
+        "--loss",
+        "wgan",
+        "--set",
+        "evaluate.inception=off",
+    ]
     result = train("../photos", *options)
     assert result.exit_code == 0, result.output
     tree = YAML(typ="safe").load(repository / "params.yaml")
