@@ -27,8 +27,11 @@ class PretrainParams(Section, frozen=True):
         return AdamW(generator.parameter_groups(self.lr), self.lr, weight_decay=self.weight_decay, fused=True)
 
     def rate_factor(self, step: int, steps: int) -> float:
-        """Factor of the learning rates for step 0 to `steps` - 1: linear up over `warmup_steps`, then half a cosine to 0."""
-        warmup = min(self.warmup_steps, steps)
+        """Factor of the learning rates for step 0 to `steps` - 1: linear up over `warmup_steps`, then half a cosine to 0.
+
+        A short run warms up for a quarter of its steps: it would end before its rate has reached the peak.
+        """
+        warmup = min(self.warmup_steps, steps // 4)
         if step < warmup:
             return (step + 1) / warmup
         return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2

@@ -20,9 +20,11 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     assert 0 < factors[-1] < 0.01
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4])
-def test_a_run_shorter_than_the_warm_up_still_learns(steps: int) -> None:
-    assert PARAMS.rate_factor(steps - 1, steps) == 1
+def test_a_short_run_warms_up_for_a_quarter_of_its_steps() -> None:
+    factors = [PARAMS.rate_factor(step, 8) for step in range(8)]
+    assert factors[:3] == [0.5, 1, 1]
+    assert factors[3] < 1
+    assert PARAMS.rate_factor(0, 1) == 1
 
 
 def test_the_optimiser_is_adamw_with_the_settings() -> None:
