@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
-SKIPPED_SHOWN = 20
+SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
 
 
 def colorize_photos(colorizer: Any, photos: list[Path], out: Path | None, plan: dict[str, Any], **how: Any) -> None:
@@ -37,8 +37,9 @@ def _print(jobs: Iterable[Any]) -> dict[str, int]:
     from tqdm import tqdm
 
     from recolor.images.opening import listed_name
+    from recolor.inference.plan import EXISTS
 
-    counts = {"coloured": 0, "failed": 0, "skipped": 0}
+    counts, existing = {"coloured": 0, "failed": 0, "skipped": 0}, 0
     for job in jobs:
         source = listed_name(str(job.source))
         counts["skipped" if job.skipped else "failed" if job.problem else "coloured"] += 1
@@ -47,10 +48,12 @@ def _print(jobs: Iterable[Any]) -> dict[str, int]:
             tqdm.write(f"{source} -> {listed_name(str(job.target))}{note}")
         elif not job.skipped:
             tqdm.write(f"error: {source}: {job.problem}", file=sys.stderr)
-        elif counts["skipped"] <= SKIPPED_SHOWN:
+        elif job.problem != EXISTS.format(job.target):
             tqdm.write(f"skipped: {source}: {job.problem}", file=sys.stderr)
-    if counts["skipped"] > SKIPPED_SHOWN:
-        typer.echo(f"skipped: {counts['skipped'] - SKIPPED_SHOWN} more", err=True)
+        elif (existing := existing + 1) <= SKIPPED_SHOWN:
+            tqdm.write(f"skipped: {source}: {job.target} exists already", file=sys.stderr)
+    if existing > SKIPPED_SHOWN:
+        typer.echo(f"skipped: {existing - SKIPPED_SHOWN} more whose result exists already", err=True)
     return counts
 
 

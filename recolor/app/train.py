@@ -1,6 +1,7 @@
 """`recolor train`: writes settings into params.yaml and lets DVC run the pipeline. No path has to be quoted for a parser."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -141,7 +142,7 @@ def way_back(root: Path, changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """Lines that name what changed in params.yaml and how to undo it."""
     lines = [f"{root / paths.PARAMS}:"]
     lines += [f"  {key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items()]
-    return [*lines, "  to go back: git checkout params.yaml dvc.lock reports && dvc checkout"]
+    return [*lines, f"  to go back: git -C {shlex.quote(str(root.absolute()))} checkout {paths.PARAMS}"]
 
 
 def _short(value: Any) -> str:

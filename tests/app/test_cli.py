@@ -16,6 +16,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from recolor.app import colorize
 from recolor.app import repository as finding
 from recolor.app.cli import app
 from recolor.models.folder import WEIGHTS, weights_sha256
@@ -122,6 +123,19 @@ def test_a_stopped_run_continues(repository: Path) -> None:
     result = recolor("colorize", "photo.jpg", "other.jpg", "--skip-existing")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 coloured, 1 skipped")
     assert Path("photo-recolor.jpg").read_bytes() == before
+
+
+def test_every_file_that_is_no_photo_is_named_and_results_only_counted(repository: Path, monkeypatch) -> None:
+    monkeypatch.setattr(colorize, "SKIPPED_SHOWN", 1)
+    Path("folder").mkdir()
+    for number in range(3):
+        battery.picture(number).save(f"folder/{number}.png")
+        Path(f"folder/{number}.tga").write_text("not a photo")
+    assert recolor("colorize", "folder", "-o", "out").exit_code == 0
+    lines = recolor("colorize", "folder", "-o", "out", "--skip-existing").stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        *(f"folder/{number}.tga" for number in range(3)), "folder/0.png", "2 more whose result exists already"
+    ]  # fmt: skip
 
 
 def test_failures_are_named_and_the_others_done(repository: Path) -> None:

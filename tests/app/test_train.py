@@ -78,6 +78,19 @@ def test_options_are_settings_of_the_recipe_in_use(repository: Path, runs: list,
     assert Path(tree["data"]["mine"]["path"]).samefile(repository / "photos")
 
 
+def test_the_advised_way_back_works(repository: Path, runs: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for arguments in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *arguments], check=True)
+    before = (repository / "params.yaml").read_text()
+    (repository / "photos").mkdir()
+    monkeypatch.chdir("photos")
+    [advice] = [line for line in train(".", "--epochs", 7).stdout.splitlines() if "to go back: " in line]
+    assert (repository / "params.yaml").read_text() != before
+    subprocess.run(advice.partition("to go back: ")[2], shell=True, check=True)
+    assert (repository / "params.yaml").read_text() == before
+
+
 def test_an_override_is_set_where_it_wins(params_file: Path, set_param) -> None:
     set_param("overrides.mine", {"paper.train.epochs": 3})
     assert training.write_settings(params_file, {"RECIPE.train.epochs": 5}) == {"paper.train.epochs": (3, 5)}
