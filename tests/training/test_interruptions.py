@@ -1,85 +1,22 @@
-"""Stages stopped in every way: killed at any moment training loses nothing and goes on to the very same bytes, and what other
-stages write is whole."""
+"""Stages that are killed and stopped: training goes on to the same bytes, and the files of other stages are complete."""
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from clone import TINY, contents, set_params, stopped_at, write_photos
+from clone import contents, set_params, stopped_at
 from ruamel.yaml import YAML
-from surroundings import ROOT
+from working_folder import ENVIRONMENT, checkpoints, outputs, running, stage
 
 from recolor.images.folders import walk
-from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of, write_listing
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # the current folder comes before it
 STRIDES = [pytest.param(9, id="some"), pytest.param(1, id="all", marks=pytest.mark.sweep)]  # of the moments to kill at
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with settings and a cache: what a training stage needs."""
-    folder = tmp_path_factory.mktemp("made") / "work"
-    photos = write_photos(tmp_path_factory.mktemp("photos"))
-    folder.mkdir()
-    shutil.copy(ROOT / "params.yaml", folder)
-    every_step = {"runtime.checkpoint_minutes": 1e-9}
-    set_params(folder, {**TINY, "data.mine.path": str(photos), "paper.train.batch_size": 7, **every_step})
-    cache = CacheParams(size=32, train_fraction=0.85, min_chroma=2)
-    build(listing_of(photos, walk(photos)), photos, folder / "data/cache/mine", cache, 42, processes=1)
-    assert stage(folder, "train mine l1").returncode == 0
-    return folder
-
-
-@pytest.fixture
-def work(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "work"))
-
-
-def checkpoints(work: Path, name: str = "gan") -> list[str]:
-    """The steps of the checkpoints that lie there, for each training in turn."""
-    return [path.stem for path in sorted((work / "data/checkpoints").glob(f"mine-{name}-*/*.json"))]
-
-
-def outputs(work: Path, models: tuple[str, ...] = ("gan", "wgan")) -> dict[str, bytes]:
-    made = contents(work / "data/models/mine").items()
-    return {name: file for name, file in made if not name.endswith(".lock") and name.startswith(models)}
-
-
-def stage(work: Path, name: str = "train mine gan", **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", *f"stages.{name}".split()]
-    return subprocess.run(command, cwd=work, env=ENVIRONMENT, capture_output=True, text=True, check=False, **options)
-
-
-@contextmanager
-def running(work: Path, name: str = "train mine gan") -> Iterator[subprocess.Popen[str]]:
-    """The stage, past its first epoch of many."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *f"stages.{name}".split()],
-        cwd=work,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        assert process.stdout is not None
-        while "epoch" not in (line := process.stdout.readline()):
-            assert line, process.communicate()
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("stride", STRIDES)
@@ -241,56 +178,3 @@ def test_a_stage_that_is_stopped_says_so_in_one_line_and_leaves_nothing_half(
     left = {name for name in set(contents(work / "data")) - before if not name.endswith(".lock")}
     assert all(name.startswith(("checkpoints/", "live/", "samples/")) for name in left)
     assert not [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
-
-
-def test_a_damaged_cache_is_not_trained_on(work: Path) -> None:
-    with (work / "data/cache/mine/shard-000.npy").open("r+b") as file:
-        file.seek(10_000)
-        file.write(bytes(6_000))
-    damaged = stage(work)
-    assert damaged.returncode == 1
-    assert damaged.stderr.startswith("error: data/cache/mine, train: the tensor in row ")
-    assert damaged.stderr.endswith("; delete the folder and run preprocess again\n")
-    assert not outputs(work)
-
-
-def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothing(work: Path) -> None:
-    for package in ("recolor", "stages"):
-        shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__pycache__"))
-    edits = {
-        "params.yaml": (
-            "epochs: 30",
-            "epochs: 31",
-            "params.yaml: paper.train was changed while this ran; run it again",
-        ),
-        "recolor/training/history.py": (
-            "READ_EVERY = 16",
-            "READ_EVERY = 15",
-            "history.py was edited while this ran; run it again",
-        ),
-    }
-    for model, (name, (before, after, line)) in zip(("train mine gan", "train mine wgan"), edits.items(), strict=True):
-        set_params(work, {"paper.train.epochs": 30, "runtime.checkpoint_minutes": 10})
-        text = (work / name).read_text()
-        assert before in text
-        with running(work, model) as process:
-            process.send_signal(signal.SIGSTOP)
-            (work / name).write_text(text.replace(before, after))
-            process.send_signal(signal.SIGCONT)
-            printed, error = process.communicate(timeout=300)
-        assert "epoch 30:" in printed
-        assert (process.returncode, error) == (1, f"error: {line}\n")
-        (work / name).write_text(text)
-        undone = stage(work, model)
-        assert undone.returncode == 0
-        assert undone.stdout.endswith("going on from step 60, in epoch 31\n")
-
-
-def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> None:
-    """Under a limit that any user may set; tests/test_disk.py does the same on a disk that is really full."""
-    limit = (20_000, 20_000)
-    small = stage(work, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
-    assert small.returncode == 1
-    assert small.stderr.startswith("error: a checkpoint: ")
-    assert small.stderr.count("\n") == 1
-    assert not outputs(work)
