@@ -20,7 +20,7 @@ from recolor.core.params import Number, Params, Seed
 from recolor.core.storage import atomic_file, atomic_folder, check_disk_space
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.folder import SHIPPED, load_generator, read_card, save_generator, weights_sha256
+from recolor.models.folder import load_generator, read_card, save_generator, shipped_models, weights_sha256
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.layers import Generator
 from recolor.models.objectives import ADVERSARIAL
@@ -120,9 +120,10 @@ def _pretrain_start(start: str) -> Path | None:
     if start == "none":
         return None
     if start == "shipped":
-        if not SHIPPED.is_dir():
+        models = shipped_models()
+        if not models:
             raise UserError("pretrain.start: got shipped; this installation has no model: set none, or a model folder")
-        return SHIPPED
+        return models[0]
     return paths.HOME / Path(start).expanduser()
 
 

@@ -83,7 +83,8 @@ def _timm_download(name: str) -> dict[str, Tensor]:
     import timm
 
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        # With features_only some networks (convnext) have other names for their layers.
+        return timm.create_model(name, pretrained=True, features_only=True).state_dict()
     except Exception as error:  # no network, no such weights: huggingface_hub and urllib raise many kinds
         raise EncoderWeightsError(
             f"the ImageNet weights of {name} could not be downloaded ({type(error).__name__}): set "

@@ -93,11 +93,17 @@ class DistributedContext:
         """Lets batch norm take its statistics over all processes' photos; weights and names stay the same."""
         if self.world_size == 1:
             return
+        from timm.layers import convert_sync_batchnorm  # torch's own drops the activation inside timm's batch norm
+
         for network in networks:
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            convert_sync_batchnorm(network)
             for layer in network.modules():
                 if isinstance(layer, nn.SyncBatchNorm) and layer.weight.device.type == "cpu":
-                    layer.__class__ = _SyncBatchNormOnCPU
+                    kind = type(layer)
+                    plain = kind is nn.SyncBatchNorm
+                    layer.__class__ = (
+                        _SyncBatchNormOnCPU if plain else type(kind.__name__, (kind, _SyncBatchNormOnCPU), {})
+                    )
 
     def __str__(self) -> str:
         return "1 process" if self.world_size == 1 else f"{self.world_size} processes"

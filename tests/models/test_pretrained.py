@@ -161,3 +161,10 @@ def test_an_unknown_encoder_and_scale_are_refused() -> None:
     for change in ({"encoder": "resnet1"}, {"ab_scale": 0.3}):
         with pytest.raises(ValueError, match=next(iter(change))):
             PretrainedParams(**{**DEFAULT.model_dump(), **change})
+
+
+def test_timms_download_has_the_names_of_an_encoders_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: create(name, **{**kwargs, "pretrained": False}))
+    expected = create("convnext_atto", features_only=True).state_dict()
+    assert encoders.imagenet_weights("convnext_atto", expected).keys() == expected.keys()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import timm
 import torch
 from distributed_runs import CPU, EVALUATION, OBJECTIVES, SCORED, STILL, after_batch_norm, train_in
 from surroundings import ROOT
@@ -245,3 +246,13 @@ def test_each_process_draws_its_own_noise_and_the_main_one_what_a_single_process
     torch.manual_seed(derived_seed(1, 0))
     assert seen[0]["noise"] == torch.rand(3).tolist()
     assert seen[1]["noise"] != seen[0]["noise"]
+
+
+def test_shared_batch_norm_keeps_the_activation_that_timms_layers_hold() -> None:
+    network = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    photos = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = network(photos)
+    DistributedContext(0, 2).sync_batch_norm([network])
+    assert not any(type(layer) is torch.nn.BatchNorm2d for layer in network.modules())
+    for features, reference in zip(network(photos), before, strict=True):
+        torch.testing.assert_close(features, reference, rtol=1e-3, atol=1e-5)
