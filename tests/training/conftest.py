@@ -1,4 +1,4 @@
-"""A working folder for tests that run training stages."""
+"""A working folder for tests that run training stages, and a checkpoint after each epoch."""
 
 import shutil
 from pathlib import Path
@@ -11,6 +11,7 @@ from working_folder import stage
 from recolor.images.folders import walk
 from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of
+from recolor.training import state
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +32,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def work(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "work"))
+
+
+@pytest.fixture
+def checkpoint_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "CHECKPOINT_SECONDS", 0)
