@@ -58,7 +58,7 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("paper.discriminator.downs", 6.5),
         ("paper.wgan.constraint", "hope"),
         ("paper.wgan.n_critic", 0),
-        ("modern.train.epochs", 0),  # the recipe that is not in use is checked too
+        ("modern.train.sample_epochs", 0),  # the recipe that is not in use is checked too
         *((f"paper.gan.{name}", math.inf) for name in WEIGHTS),
         *((f"paper.wgan.{name}", math.inf) for name in (*WEIGHTS, *BOUNDS)),
     ],
