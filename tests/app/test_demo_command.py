@@ -35,6 +35,14 @@ def test_a_host_that_is_not_this_machine_is_an_error(models: dict[str, Path], tm
         demo.launch(demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu"), host, free_port())
 
 
+def test_a_taken_port_is_an_error_whose_advice_works() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"{port}.* --port") as caught:
+            demo.launch(demo.gr.Blocks(), "127.0.0.1", port)
+    assert "GRADIO" not in str(caught.value)
+
+
 def test_it_starts_behind_a_proxy(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
