@@ -1,6 +1,6 @@
-"""recolor: a grey photo becomes a colour photo, with pix2pix's GAN or a Wasserstein GAN.
+"""recolor: colours grey photos with pix2pix's GAN or a Wasserstein GAN.
 
 The packages follow the stages of the pipeline: `sources`, `preprocessing`, `dataset`, `training`, `evaluation`, `reporting`.
-Below them are `core`, `images`, `models` and `runtime`, above them `inference` and `app`. Importing this package imports
-nothing else: torch takes seconds.
+Below them are `core`, `images`, `models` and `runtime`, above them `inference` and `app`. This module imports nothing,
+because importing torch needs seconds.
 """
