@@ -32,7 +32,7 @@ def main(
     write_listing(listing, paths.raw(dataset) / "listing.csv")
 
     files = listing.drop_duplicates("path")
-    photos = files[files["path"].map(is_photo)]
+    photos = files[files["path"].map(is_photo) | (files["sha256"] != "")]
     unread = int((photos["sha256"] == "").sum())
     crops = f", {len(listing):,} crops" if len(listing) > len(files) else ""
     trouble = f", {unread:,} of them unreadable (preprocess says why)" if unread else ""

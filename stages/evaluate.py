@@ -18,14 +18,14 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
 
     from recolor.evaluation.evaluate import EvaluateParams, evaluate
     from recolor.evaluation.metrics import METRICS
-    from recolor.evaluation.scored import scored_models
+    from recolor.evaluation.scored import model_folders, scored_models
     from recolor.runtime.devices import RuntimeParams
 
     params = read_params(dataset)
     settings = params.section("evaluate", EvaluateParams)
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "evaluate", dataset)
-    models = scored_models(paths.models(dataset))
+    models = scored_models(model_folders(paths.model(dataset, "")))
     if settings.inception_weights is not None:
         settings = settings.model_copy(
             update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}

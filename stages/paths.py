@@ -19,8 +19,6 @@ CHECKPOINTS = HOME / "data/checkpoints"  # likewise: DVC removes a stage's outs 
 REPORTS = Path("reports")
 CHECKED = Path("data/checked/settings.txt")  # exists where params.yaml is valid
 
-MODELS = ("gan", "wgan")
-
 
 def at_home(source: Any) -> Any:
     """`source` (see `recolor.sources.fetch`) with its path, where it has one, relative to the repository itself."""
@@ -43,12 +41,6 @@ def batch_checked(dataset: str) -> Path:
 
 def model(dataset: str, name: str) -> Path:
     return Path("data/models") / dataset / name
-
-
-def models(dataset: str, root: Path = Path()) -> dict[str, Path]:
-    """The model folders of a dataset by name, in the order of the tables; `l1` where there is one."""
-    folders = {name: root / model(dataset, name) for name in ("l1", *MODELS)}
-    return {name: folder for name, folder in folders.items() if name in MODELS or folder.exists()}
 
 
 def timings(dataset: str, name: str) -> Path:

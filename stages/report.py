@@ -11,6 +11,7 @@ def main() -> None:
     here, so `dvc exp run -S loss=wgan` takes seconds.
     """
     from recolor.core.params import Datasets
+    from recolor.evaluation.scored import model_folders
     from recolor.reporting.report import write
     from recolor.reporting.results import read
 
@@ -21,7 +22,7 @@ def main() -> None:
         own = read_params(dataset)
         data = own.value("data", dict) | {dataset: own.source(dict)}
         settings = {"data": data, "evaluate": own.value("evaluate", dict)}
-        models = paths.models(dataset)
+        models = model_folders(paths.model(dataset, ""))
         timings = {name: paths.timings(dataset, name) for name in models}
         results.append(read(dataset, settings, paths.metrics(dataset), paths.cache(dataset), models, timings))
     write(results, loss, paths.REPORTS)

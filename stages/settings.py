@@ -81,6 +81,8 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
             raise ParamsError(
                 f"{where}.{name}.l1_weight: got 0, and {name}.adversarial_weight is 0 too; one must be above 0"
             )
+        if sections[name].balance is not None and sections[name].l1_weight == 0:
+            raise ParamsError(f"{where}.{name}.balance: is a multiple of L1's gradient, and {name}.l1_weight is 0")
     train = sections["train"]
     if train.decay_epochs > train.epochs:
         raise ParamsError(

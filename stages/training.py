@@ -128,13 +128,20 @@ def _pretrain_start(start: str) -> Path | None:
 
 
 def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator:
-    """The generator of the folder `start`, or a new one. Raises UserError where the folder's is another network."""
+    """A new generator, with the weights of the folder `start` if there is one.
+
+    Settings that are no part of the network, such as a frozen encoder, may differ from the folder's. Raises UserError where
+    the network does.
+    """
+    torch.manual_seed(derived_seed(seed))
     if start is None:
-        torch.manual_seed(derived_seed(seed))
         return build_generator(params, pretrained=True)
-    generator = load_generator(start)
-    if generator.params != params:
-        raise UserError(f"{start}: its generator is {generator.params}; the section generator asks for {params}")
+    generator, trained = build_generator(params), load_generator(start)
+    try:
+        generator.load_state_dict(trained.state_dict())
+    except RuntimeError:
+        asked, found = params.description, trained.params.description
+        raise UserError(f"{start}: its generator is {found}; the section generator asks for {asked}") from None
     return generator
 
 

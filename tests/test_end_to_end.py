@@ -164,7 +164,7 @@ def changed(clone: Path, values: dict[str, object]) -> Iterator[None]:
         ({"paper.gan.lr": 0.1}, {"check_batch_size@mine", "train_gan@mine"}),
         ({"modern.gan.lr": 0.1, "runtime.deterministic": True, "runtime.checkpoint_minutes": 1}, set()),
     ],
-    ids=lambda value: ", ".join(value) or "nothing",
+    ids=lambda value: ", ".join(sorted(value)) or "nothing",
 )
 def test_a_setting_runs_only_the_stages_that_it_decides(clone: Path, values: dict[str, object], runs: set[str]) -> None:
     """Dry, DVC names the stages whose own params have changed, and not those that follow them."""

@@ -270,7 +270,7 @@ def gallery(
     ] = "auto",
 ) -> None:
     """Makes a page of the test photos, to sort and compare: input, each model's result, truth. Opens from disk."""
-    from recolor.evaluation.scored import scored_models
+    from recolor.evaluation.scored import model_folders, scored_models
     from recolor.reporting.gallery import write_gallery
 
     root = need_repository()
@@ -278,7 +278,7 @@ def gallery(
         evaluated = sorted(path.name for path in (root / paths.metrics(dataset)).parent.glob("*/"))
         there = f"there are {', '.join(evaluated)}" if evaluated else "`dvc repro` evaluates one"
         raise UserError(f"{dataset}: no evaluated dataset of this name; {there}")
-    models = scored_models(paths.models(dataset, root))
+    models = scored_models(model_folders(root / paths.model(dataset, "")))
     out = out or root / GALLERIES / dataset
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from recolor.core.errors import UserError
 from recolor.models.folder import read_card
+from recolor.models.objectives import ADVERSARIAL
+
+
+def model_folders(folder: Path) -> dict[str, Path]:
+    """The models in the folder of a dataset, by name, in the order of the tables; `l1` only where there is one."""
+    names = [*(["l1"] if (folder / "l1").exists() else []), *ADVERSARIAL]
+    return {name: folder / name for name in names}
 
 
 def scored_models(models: Mapping[str, Path]) -> dict[str, Path]:

@@ -124,6 +124,17 @@ def is_photo(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
+def is_photo_file(root: Path, name: str) -> bool:
+    """Whether the file under `root` with the listed name `name` is a photo by its suffix or by its content."""
+    if is_photo(name):
+        return True
+    try:
+        with opened(locate(root, name)):
+            return True
+    except PhotoError:
+        return False
+
+
 def locate(root: Path, name: str) -> Path:
     """The file under `root` whose listed name is `name`."""
     return root / os.fsdecode(urllib.parse.unquote_to_bytes(name))

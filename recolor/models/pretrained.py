@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from recolor.core.errors import UserError
 from recolor.core.params import Number, Section
 from recolor.models.encoders import imagenet_weights
 from recolor.models.layers import Generator
@@ -74,7 +75,7 @@ class PretrainedUNet(Generator):
         channels = dict(zip(self.reductions, encoder.feature_info.channels(), strict=True))
         smallest = max(channels)
         if smallest != 32:
-            raise ValueError(
+            raise UserError(
                 f"{params.encoder}: its features end at 1/{smallest} of the size; this generator takes 1/32"
             )
         self.skips = [divisor for divisor in SKIPS if divisor >= 1 / params.ab_scale]

@@ -48,8 +48,8 @@ def convert(photo: ListedPhoto, root: Path, size: int, min_chroma: float) -> Con
     """
     try:
         with open_file(locate(root, photo.path)) as file:
-            if not is_photo(photo.path):
-                return Rejected("not a photo by its name")
+            if not photo.sha256 and not is_photo(photo.path):
+                return Rejected("not a photo by its name or content")
             content = file.read(photo.size + 1)
         if len(content) != photo.size or hashlib.sha256(content).hexdigest() != photo.sha256:
             return Rejected("changed since it was listed")

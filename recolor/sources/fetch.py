@@ -21,7 +21,7 @@ from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.images.decoding import decode
 from recolor.images.folders import walk
-from recolor.images.opening import SUFFIXES, is_photo, listed_name
+from recolor.images.opening import SUFFIXES, is_photo, is_photo_file, listed_name
 from recolor.sources import archives
 from recolor.sources.listing import listing_of
 
@@ -110,11 +110,14 @@ def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
 
 
 def check_at_hand(params: ImageNetParams | FolderParams, dataset: str) -> None:
-    """Raises SourceError unless `path` has at least two photos, by their names: no photo is opened."""
+    """Raises SourceError unless `path` has at least two photos, by suffix or, in a folder, by content."""
     folder, path = root(params, Path(), dataset), Path(params.path).expanduser()
-    names = walk(path) if folder == path else (member.name for member in archives.members(path))
     try:
-        photos = list(islice(filter(is_photo, names), 2))
+        if folder == path:
+            found_names = (name for name in walk(path) if is_photo_file(path, name))
+        else:
+            found_names = (member.name for member in archives.members(path) if is_photo(member.name))
+        photos = list(islice(found_names, 2))
     except archives.ArchiveError as error:
         raise SourceError(f"data.{dataset}.path: {error}") from None
     if len(photos) < 2:
@@ -181,9 +184,9 @@ def _crops(seed: str, size: tuple[int, int], count: int) -> list[str]:
 
 
 def _photos(folder: Path, others: list[str]) -> Iterator[str]:
-    """The photos below `folder`, by their names; other files are added to `others`."""
+    """The photos below `folder`, by suffix or content; other files are added to `others`."""
     for name in progress(walk(folder), desc="listing"):
-        if is_photo(name):
+        if is_photo_file(folder, name):
             yield name
         else:
             others.append(name)

@@ -23,7 +23,7 @@ import pandas as pd
 
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_file, check_disk_space
-from recolor.images.opening import PhotoError, is_photo, locate, open_file
+from recolor.images.opening import PhotoError, is_photo_file, locate, open_file
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
 
@@ -48,7 +48,7 @@ def write_listing(listing: pd.DataFrame, file: Path) -> None:
 
 
 def _fingerprint(folder: Path, name: str) -> tuple[int, str]:
-    if not is_photo(name):
+    if not is_photo_file(folder, name):
         return 0, ""
     try:
         with open_file(locate(folder, name)) as stream:

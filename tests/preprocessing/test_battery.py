@@ -49,7 +49,7 @@ def preprocess_battery(tmp_path: Path) -> None:
     assert sorted([*manifest["path"], *rejected["path"]]) == sorted([*cases, "notes.txt"])
     assert counts.listed == len(cases) + 1
     reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
-    assert reasons["notes.txt"] == "not a photo by its name"
+    assert reasons["notes.txt"].startswith("not a photo by its name")
     for name, case in cases.items():
         if case.reason:
             assert case.reason in reasons[name], name

@@ -21,6 +21,7 @@ from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.evaluation.image_metrics import psnr
 from recolor.images.color import into_gamut, lab_to_rgb
 from recolor.models.folder import load_generator, save_generator
+from recolor.models.objectives import ADVERSARIAL
 from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
 from recolor.reporting.gallery import write_gallery
@@ -46,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = CacheParams(size=32, train_fraction=0.1, min_chroma=0)
     listing = listing_of(folder / "photos", names)
     build(listing, folder / "photos", folder / paths.cache("tiny"), params, seed=0, processes=1)
-    models = {name: folder / paths.model("tiny", name) for name in paths.MODELS}
+    models = {name: folder / paths.model("tiny", name) for name in ADVERSARIAL}
     for seed, model in enumerate(models.values()):
         save(model, seed)
     score(folder)
@@ -64,7 +65,7 @@ def save(model: Path, seed: int) -> None:
 
 def score(folder: Path) -> None:
     settings = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=100, examples=1)
-    models = {name: folder / paths.model("tiny", name) for name in paths.MODELS}
+    models = {name: folder / paths.model("tiny", name) for name in ADVERSARIAL}
     evaluate(
         folder / paths.cache("tiny"),
         models,
@@ -200,7 +201,7 @@ def test_a_limit_shows_photos_from_all_over_the_split_and_replaces_what_was_ther
 
 
 def write(made: Path, out: Path, limit: int = 1) -> int:
-    models = {name: made / paths.model("tiny", name) for name in paths.MODELS}
+    models = {name: made / paths.model("tiny", name) for name in ADVERSARIAL}
     return write_gallery(out, "tiny", made / paths.cache("tiny"), models, made / paths.metrics("tiny"), limit, "cpu")
 
 

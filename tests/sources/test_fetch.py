@@ -17,6 +17,7 @@ from recolor.core.downloads import Patience
 from recolor.core.errors import UserError
 from recolor.dataset.shards import read_table
 from recolor.images.decoding import decode
+from recolor.preprocessing.conversion import Converted, ListedPhoto, convert
 from recolor.sources.fetch import (
     SAMPLE,
     FolderParams,
@@ -260,3 +261,22 @@ def test_stage_lists_what_params_say(params_file: Path, set_param) -> None:
     assert failed.stderr.startswith("error: data.mine.path: there is nothing at ")
     assert failed.stderr.count("\n") == 1
     assert "Traceback" not in failed.stderr
+
+
+def test_photos_of_a_folder_are_recognised_by_their_content(tmp_path: Path) -> None:
+    photos_in(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "b.jpg").rename(tmp_path / "noext")
+    (tmp_path / "notes").write_text("not a photo")
+    params = FolderParams(source="folder", path=str(tmp_path))
+    check_at_hand(params, "mine")  # two photos
+    listing = fetch(params, 42, NOWHERE).set_index("path")
+    assert set(listing.index) == {"a.jpg", "noext", "notes"}
+    assert listing["sha256"]["noext"] == hashlib.sha256((tmp_path / "noext").read_bytes()).hexdigest()
+    assert listing["sha256"]["notes"] == ""
+    assert isinstance(convert(_listed(listing, "noext"), tmp_path, 16, 0), Converted)
+    assert "not a photo" in convert(_listed(listing, "notes"), tmp_path, 16, 0).reason
+
+
+def _listed(listing: pd.DataFrame, path: str) -> ListedPhoto:
+    row = listing.loc[path]
+    return ListedPhoto(path, int(row["size"]), row["sha256"], row["crop"])

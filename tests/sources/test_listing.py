@@ -71,7 +71,9 @@ def test_links_in_circles_end_and_a_photo_goes_by_its_own_name(tmp_path: Path) -
 def test_photos_by_name_in_any_case_what_else_there_is_and_nothing_hidden(tmp_path: Path) -> None:
     photos = ["a.JPG", "b.Jpeg", "c.PNG", "d.tiff", "e.WebP", "f.HEIC", "g.x.jpg"]
     others = ["h.txt", "i.jpg.xmp", "j.mp4", "jpg"]
-    photos_in(tmp_path, [*photos, *others, ".jpg", "._a.jpg", ".thumbnails/a.jpg"])
+    photos_in(tmp_path, [*photos, ".jpg", "._a.jpg", ".thumbnails/a.jpg"])
+    for name in others:
+        (tmp_path / name).write_text("not a photo")
     assert sorted(walk(tmp_path)) == [*photos, *others]
     listing = fetch(FolderParams(source="folder", path=str(tmp_path), limit=3), 42, NOWHERE)
     assert [row.path for row in listing.itertuples() if not row.sha256] == others  # a limit is for photos
@@ -79,7 +81,8 @@ def test_photos_by_name_in_any_case_what_else_there_is_and_nothing_hidden(tmp_pa
 
 
 def test_a_folder_of_other_files_says_what_was_looked_for(tmp_path: Path) -> None:
-    photos_in(tmp_path, ["notes", "film.mp4"])
+    for name in ("notes", "film.mp4"):
+        (tmp_path / name).write_text("not a photo")
     with pytest.raises(UserError, match=r"looked for \.apng, .*; it holds 2 other files, such as film.mp4$"):
         fetch(FolderParams(source="folder", path=str(tmp_path)), 42, NOWHERE)
 
