@@ -1,0 +1,45 @@
+"""What a training starts from: a fresh generator, or the weights of a model folder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recolor.core.errors import UserError
+from recolor.models.folder import save_generator
+from recolor.models.unet import UNetGenerator, UNetParams
+from stages.training import _starting_generator
+
+PARAMS = UNetParams(filters=2, downs=3, dropout=0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(9)
+    save_generator(tmp_path, UNetGenerator(PARAMS), {})
+    return tmp_path
+
+
+def weights(generator: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([weight.flatten() for weight in generator.parameters()])
+
+
+def test_a_fresh_generator_follows_from_the_seed() -> None:
+    one, same, other = (weights(_starting_generator(PARAMS, None, seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_models_weights_start_a_training_with_other_settings_of_the_same_network(folder: Path) -> None:
+    torch.manual_seed(9)
+    expected = weights(UNetGenerator(PARAMS))
+    generator = _starting_generator(PARAMS.model_copy(update={"dropout": 0.0}), folder, 1)
+    assert torch.equal(weights(generator), expected)
+    assert generator.params.dropout == 0
+
+
+def test_another_network_is_refused_and_both_are_named(folder: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        _starting_generator(PARAMS.model_copy(update={"filters": 4}), folder, 1)
+    assert PARAMS.description in str(caught.value)
+    assert "4 filters" in str(caught.value)
