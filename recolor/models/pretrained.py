@@ -31,7 +31,7 @@ def _scale(value: float) -> float:
 
 
 class PretrainedParams(Section, frozen=True):
-    """Section `generator` with `kind: pretrained`. With EfficientNet-Lite2 and the widths of params.yaml: 6.9 M parameters."""
+    """Section `generator` with `kind: pretrained`. As in params.yaml it has 6.8 M parameters."""
 
     kind: Literal["pretrained"]
     encoder: Annotated[str, AfterValidator(_known)]

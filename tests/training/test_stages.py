@@ -13,8 +13,9 @@ from working_folder import outputs, running, stage
 
 
 def test_settings_of_the_machine_and_more_epochs_go_on_from_the_same_step(work: Path) -> None:
-    """Seven trainings with other settings of `runtime`, and each goes on where the one before ended."""
+    """Eight trainings with other settings of `runtime`, and each goes on where the one before ended."""
     changes = {"precision": "bf16", "compile": True, "checkpoint_minutes": 5, "deterministic": True, "device": "cpu"}
+    changes["data_on_device"] = True
     assert stage(work).returncode == 0
     whole = outputs(work)
     for key, value in changes.items():
