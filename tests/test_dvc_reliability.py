@@ -161,22 +161,21 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
 
     models = {name: recorded(clone, name, "wgan") for name in asked}
     assert len({model["generator.safetensors"].read_bytes() for model in models.values()}) == 3
-    for name, (key, value) in asked.items():
-        params = json.loads(models[name]["model.json"].read_text())["params"]
-        assert {"paper.wgan.lr": params["wgan"]["lr"], "data.seed": params["data.seed"]}[key] == value
+    for name in asked:
         assert len(models[name]["history.csv"].read_text().splitlines()) == 3
+    for name in ("slow", "fast"):
+        params = json.loads(models[name]["model.json"].read_text())["params"]
+        assert params["wgan"]["lr"] == asked[name][1]
     gans = [recorded(clone, name, "gan")["generator.safetensors"].read_bytes() for name in asked]
     assert gans[0] == gans[1] != gans[2]
     assert {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts} == before
-    # What ended well has gone, evaluated; what was stopped in the tests above is still there to go on from.
-    assert not list((clone / "data/checkpoints").rglob("made"))
 
 
 @pytest.mark.sweep
 def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, small_disk: Path) -> None:
     dvc(clone, "config", "--local", "cache.dir", str(small_disk))
     set_params(clone, {"paper.train.epochs": 3})
-    dvc(clone, "repro", "ready")
+    dvc(clone, "repro", "pretrain")
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 8_000))  # the model's file is larger
     assert "No space left on device" in dvc(clone, "repro", "train_gan", fails=True)
