@@ -67,6 +67,8 @@ def _training(work: Path, recipe: str, stage: str) -> Iterator[Row]:
     for path in (work / "data/timings/mine").glob("*.csv"):
         timings = pd.read_csv(path)
         path.unlink()  # seen
+        if len(timings) < 2:  # the paper's recipe has no pretraining
+            continue
         later = statistics.median(timings["seconds"][1:])
         yield Row(part, f"{stage}, after its first epoch", timings["photos"].iloc[-1] / later, "photos/s")
         if recipe == "paper":

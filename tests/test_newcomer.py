@@ -119,7 +119,7 @@ def test_what_is_added_comes_as_far_as_the_report(tmp_path: Path, model: str) ->
     clone = make_clone(tmp_path / "clone", write_photos(tmp_path / "photos"))
     set_params(clone, {f"{recipe}.generator": {"kind": "one"} for recipe in ("paper", "modern")})
     add_generator(clone)
-    insert(clone / "recolor/evaluation/metrics.py", r"\nMETRICS.* = _registry\(", METRIC)
+    insert(clone / "recolor/evaluation/metrics.py", r"\nMETRICS.* = \{\n.*\n    for metric in \(", METRIC)
     if model == "hinge":
         add_objective(clone)
 
