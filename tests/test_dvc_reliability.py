@@ -131,7 +131,7 @@ def recorded(clone: Path, experiment: str, name: str) -> dict[str, Path]:
 @pytest.mark.sweep
 def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(clone: Path) -> None:
     set_params(clone, {"paper.train.epochs": 2, "runtime.processes": 1})
-    dvc(clone, "repro", "preprocess")
+    dvc(clone, "repro", "pretrain")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message=Two epochs")
     # Another seed draws other photos: even that finds them, and the folder `photos` is the repository's.
