@@ -20,7 +20,7 @@ from recolor.core.params import Number, Params, Seed
 from recolor.core.storage import atomic_file, atomic_folder, check_disk_space
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.folder import load_generator, read_card, save_generator, shipped_models, weights_sha256
+from recolor.models.folder import default_shipped_model, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.layers import Generator
 from recolor.models.objectives import ADVERSARIAL
@@ -120,10 +120,7 @@ def _pretrain_start(start: str) -> Path | None:
     if start == "none":
         return None
     if start == "shipped":
-        models = shipped_models()
-        if not models:
-            raise UserError("pretrain.start: got shipped; this installation has no model: set none, or a model folder")
-        return models[0]
+        return default_shipped_model()
     return paths.HOME / Path(start).expanduser()
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from recolor.app.repository import default_model, need_model, need_repository, scores_of, shown, trained_models
+from recolor.app.repository import available_models, default_model, need_model, need_repository, scores_of, shown
 from recolor.core.errors import UserError
 from stages import paths
 
@@ -171,12 +171,15 @@ def train(
 
 @app.command()
 def models() -> None:
-    """Lists the models, newest first, with their scores on test photos. * marks the one that `recolor colorize` uses."""
+    """Lists the models with their scores on test photos: those that come with recolor, then those trained here, newest first.
+
+    * marks the one that `recolor colorize` uses.
+    """
     from recolor.models.export import describe
     from recolor.models.folder import ModelError, read_card
     from recolor.reporting.bundle import NotEvaluatedError, score_line
 
-    folders, default = trained_models(), default_model()
+    folders, default = available_models(), default_model()
     if not folders:
         need_model(None)
     for folder in folders:
@@ -194,7 +197,7 @@ def models() -> None:
         except ModelError as error:
             typer.echo(f"    {error}")
             continue
-        tested = [row for row in scores if (row["split"], row["model"]) == ("test", folder.name)]
+        tested = [row for row in scores if (row["split"], row["model"]) == ("test", card.get("model", folder.name))]
         lines = [f"N {row['photos']}, {score_line(row)}" for row in tested]
         typer.echo(f"    {lines[0] if lines else 'not evaluated'}")
 
@@ -206,6 +209,9 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="One ONNX file instead: lightness in, ab out, any batch size.")
     ] = False,
+    half: Annotated[
+        bool, typer.Option("--float16", help="Weights in half the bytes; a result differs by at most one 8-bit level.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Copies a model to pass on: weights, model.json and a model card, in a folder that --model takes anywhere."""
@@ -214,10 +220,12 @@ def export(
     from recolor.reporting import bundle
 
     folder = need_model(model).folder
+    if onnx and half:
+        raise UserError("--onnx and --float16: an ONNX file has float32 weights; leave one of them out")
     if onnx:
         export_onnx(folder, out, force)
     else:
-        bundle.export(folder, out, scores_of(folder, read_card(folder)), force)
+        bundle.export(folder, out, scores_of(folder, read_card(folder)), force, half)
     typer.echo(f"{folder} -> {out}")
 
 
@@ -244,7 +252,7 @@ def demo(
 
     named = [need_model(name).folder for name in model or []]
     folders = []
-    for folder in dict.fromkeys([*(named or [need_model(None).folder]), *trained_models()]):
+    for folder in dict.fromkeys([*(named or [need_model(None).folder]), *available_models()]):
         try:
             read_card(folder)
         except ModelError as error:

@@ -42,8 +42,14 @@ def need_repository() -> Path:
     return found
 
 
-def trained_models() -> list[Path]:
-    """The repository's models, newest first; none without a repository."""
+def available_models() -> list[Path]:
+    """The models that come with recolor, then the repository's, newest first."""
+    from recolor.models.folder import shipped_models
+
+    return [*shipped_models(), *_trained_models()]
+
+
+def _trained_models() -> list[Path]:
     from recolor.models.export import trained
 
     root = repository()
@@ -59,7 +65,7 @@ def default_model() -> Choice | None:
 
     root = repository()
     loss = None if root is None else _loss(root)
-    trained = [folder for folder in trained_models() if folder.name == loss]
+    trained = [folder for folder in _trained_models() if folder.name == loss]
     own = [folder for folder in trained if folder.parent.name != SAMPLE]
     if own:
         return Choice(own[0], f"the newest one trained here with loss: {loss}")
@@ -85,19 +91,25 @@ def need_model(name: str | None) -> Choice:
 
 
 def _named(name: str) -> Path:
-    path, root = Path(name).expanduser(), repository()
-    if root is not None and not path.is_dir() and (root / paths.model("", "") / name).is_dir():
-        return root / paths.model("", "") / name
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        for folder in available_models():
+            if shown(folder) == name:
+                return folder
     if path.is_file():
         raise UserError(f"--model {name}: is a file; takes a model's folder, with model.json and generator.safetensors")
     return path
 
 
 def shown(folder: Path) -> str:
-    """A model's name for people: DATASET/MODEL, or its path."""
+    """A model's name for people: DATASET/MODEL, that of a model that comes with recolor, or its path."""
+    from recolor.models.folder import SHIPPED
+
     root = repository()
-    models = None if root is None else root / paths.model("", "")
-    return folder.relative_to(models).as_posix() if models and folder.is_relative_to(models) else str(folder)
+    for models in (SHIPPED, *([root / paths.model("", "")] if root is not None else [])):
+        if folder.is_relative_to(models):
+            return folder.relative_to(models).as_posix()
+    return str(folder)
 
 
 def scores_of(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
 from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
-from recolor.models.folder import load_generator, read_card
+from recolor.models.folder import default_shipped_model, load_generator, read_card
 from recolor.models.layers import Generator
 
 Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
@@ -62,12 +62,14 @@ class Colorizer:
         self.size = int(self.card.get("size", max(SIZE, self.multiple)))
 
     @classmethod
-    def load(cls, directory: str | Path, device: str | torch.device = "auto") -> "Colorizer":
+    def load(cls, directory: str | Path | None = None, device: str | torch.device = "auto") -> "Colorizer":
         """The model of a folder that `recolor export` or a training stage wrote, on `device`: auto, or a name of torch's.
 
-        Raises ModelError for a folder that holds no whole model, UserError for a device that this machine does not have.
+        Without a folder, the model that comes with recolor. Raises ModelError for a folder that holds no whole model,
+        UserError for a device that this machine does not have.
         """
-        return cls(load_generator(Path(directory), _device(device)), read_card(Path(directory)))
+        folder = default_shipped_model() if directory is None else Path(directory)
+        return cls(load_generator(folder, _device(device)), read_card(folder))
 
     @overload
     def __call__(

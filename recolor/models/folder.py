@@ -129,8 +129,16 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
 
 
 def shipped_models() -> list[Path]:
-    """The folders of the models that come with the package."""
+    """The folders of the models that come with the package, the default first."""
     return sorted(card.parent for card in SHIPPED.glob(f"*/{CARD}"))
+
+
+def default_shipped_model() -> Path:
+    """Raises ModelError where the package comes without a model."""
+    folders = shipped_models()
+    if not folders:
+        raise ModelError(f"{SHIPPED}: recolor was installed without a model; name a model's folder")
+    return folders[0]
 
 
 def weights_sha256(directory: Path) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file
 from recolor.evaluation.metrics import METRICS, Metric
@@ -53,8 +55,13 @@ def score_line(score: Mapping[str, Any]) -> str:
     return ", ".join(f"{metric.label} {metric.shown(score[metric.name])} {metric.unit}".rstrip() for metric in shown)
 
 
-def export(model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: bool = False) -> None:
-    """Writes the bundle of the folder `model` into `out`. Raises UserError where `out` is not empty, unless `force`."""
+def export(
+    model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: bool = False, half: bool = False
+) -> None:
+    """Writes the bundle of the folder `model` into `out`, with float16 weights if `half`.
+
+    Raises UserError where `out` is not empty, unless `force`.
+    """
     generator, card = load_generator(model), read_card(model)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, and a bundle is a folder; name another")
@@ -64,7 +71,7 @@ def export(model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: b
         raise UserError(f"{out}: is the model itself; name another folder")
     card |= {"scores": list(scores) or card.get("scores", [])}
     with writing(out):
-        save_generator(out, generator, card)
+        save_generator(out, generator, card, torch.float16 if half else torch.float32)
         with atomic_file(out / "README.md") as path:
             path.write_text(model_card(card))
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from recolor.app import colorize
 from recolor.app import repository as finding
 from recolor.app.cli import app
+from recolor.inference.colorizer import Colorizer
 from recolor.models.folder import WEIGHTS, weights_sha256
 from stages import paths
 
@@ -80,6 +81,17 @@ def test_without_a_name_own_photos_models_come_first_and_the_samples_last(reposi
         shutil.rmtree(paths.model(dataset, "gan"))
     assert used_model(recolor("colorize", "photo.jpg", "--force")) == "data/models/sample/gan"
     shutil.copytree(paths.model("sample", "gan"), SHIPPED_HERE / "default")
+    assert used_model(recolor("colorize", "photo.jpg", "--force")) == str(Path.cwd() / SHIPPED_HERE / "default")
+
+
+def test_the_model_that_comes_with_recolor_needs_no_repository(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(paths.model("mine", "gan"), SHIPPED_HERE / "default")
+    first = next(line for line in recolor("models").stdout.splitlines() if ": " in line)
+    assert first.split(":")[0] == "  default"
+    assert used_model(recolor("colorize", "photo.jpg", "-m", "default")) == str(Path.cwd() / SHIPPED_HERE / "default")
+    for needed in ("params.yaml", "dvc.yaml"):
+        (tmp_path / needed).unlink()
+    assert recolor("models").stdout.startswith("* default:")
     assert used_model(recolor("colorize", "photo.jpg", "--force")) == str(Path.cwd() / SHIPPED_HERE / "default")
 
 
@@ -217,6 +229,16 @@ def test_an_exported_model_colours_like_the_original(repository: Path) -> None:
     assert recolor("colorize", "photo.jpg", "-o", "b.png", "-m", "bundle").exit_code == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     assert "bundle" in error(recolor("export", "bundle", "-o", "bundle"))
+
+
+def test_float16_weights_take_half_the_bytes_and_change_no_level_by_more_than_1(models, tmp_path: Path) -> None:
+    model, half = models["tiny/gan"], tmp_path / "half"
+    assert recolor("export", str(model), "-o", str(half), "--float16").exit_code == 0
+    assert (half / WEIGHTS).stat().st_size < 0.6 * (model / WEIGHTS).stat().st_size
+    photo = np.array(battery.picture(0))
+    full, halved = (Colorizer.load(folder)(photo).astype(int) for folder in (model, half))
+    assert np.ptp(full - photo) > 1  # it has colours
+    assert abs(full - halved).max() <= 1
 
 
 def test_gallery_names_the_datasets_that_there_are(repository: Path) -> None:
