@@ -47,12 +47,12 @@ def train_model(model: str, params: Params) -> None:
     dataset = params.dataset or ""
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "train", dataset, model)
-    generator_params = params.section("generator", GeneratorParams)
+    generator_params, encoder_sha256 = _generator(params)
     augment = params.section("augment", AugmentParams)
     method, train_params, start = _method(model, params)
     context = RuntimeContext.find(runtime.device, runtime.precision)
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
-    made_of = [_key(params.read), manifest, start and weights_sha256(start)]
+    made_of = [_key(params.read), manifest, start and weights_sha256(start), encoder_sha256]
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{model}", made_of))
     _lock(checkpoints, context.distributed)
     photos = CachedPhotos(paths.cache(dataset), "train")
@@ -86,12 +86,25 @@ def train_model(model: str, params: Params) -> None:
             "size": photos.shape[-1],
             "data": {"manifest_sha256": manifest},
             "params": params.read,
-            "versions": {name: version(name) for name in ("recolor", "torch")},
+            "versions": {name: version(name) for name in ("recolor", "torch", "timm")},
             "machine": trained.machine,
         }
         _write(model, dataset, card, trained)
         at_end(lambda: _finish(checkpoints, dataset, model))
     PartialState().destroy_process_group()
+
+
+def _generator(params: Params) -> tuple[Any, str | None]:
+    """Section `generator`, and the SHA-256 of the encoder's weights where it names a file of them."""
+    found: Any = params.section("generator", GeneratorParams)
+    file = getattr(found, "weights_file", None)
+    if file is None:
+        return found, None
+    file = paths.HOME / file
+    if not file.is_file():
+        raise UserError(f"generator.encoder_weights: {file} is no file; takes auto, none, or a file of weights")
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found.model_copy(update={"encoder_weights": str(file)}), sha256
 
 
 def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | None]:
@@ -156,7 +169,7 @@ def _checkpoint_folder(run: str, made_of: list[Any]) -> Path:
     # Of the modules those that training has imported: an edit of the report loses no checkpoint.
     modules = sorted(name for name in sys.modules if name.startswith("recolor."))
     sources = [hashlib.sha256(Path(sys.modules[name].__file__ or "").read_bytes()).hexdigest() for name in modules]
-    key = hashlib.sha256(json.dumps([made_of, torch.__version__, sources]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([made_of, torch.__version__, version("timm"), sources]).encode()).hexdigest()[:16]
     return paths.CHECKPOINTS / f"{run}-{key}"
 
 

@@ -44,6 +44,11 @@ class PretrainedParams(Section, frozen=True):
     encoder_lr: Number = Field(gt=0, le=1)
 
     @property
+    def weights_file(self) -> Path | None:
+        """The file that `encoder_weights` names, if it names one."""
+        return None if self.encoder_weights in ("auto", "none") else Path(self.encoder_weights).expanduser()
+
+    @property
     def multiple(self) -> int:
         """H and W of a photo must be multiples of this."""
         return 32
@@ -120,12 +125,10 @@ class PretrainedUNet(Generator):
 
     def load_encoder_weights(self) -> None:
         """Brings the weights that `encoder_weights` names. Raises EncoderWeightsError where they are not available."""
-        weights = self.params.encoder_weights
-        if weights == "none":
+        if self.params.encoder_weights == "none":
             return
-        source = None if weights == "auto" else Path(weights).expanduser()
         ours = self.encoder.state_dict()
-        self.encoder.load_state_dict({**ours, **imagenet_weights(self.params.encoder, ours, source)})
+        self.encoder.load_state_dict({**ours, **imagenet_weights(self.params.encoder, ours, self.params.weights_file)})
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: the encoder, at `encoder_lr` times the rate, unless it is frozen; the rest."""

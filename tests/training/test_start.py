@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from clone import set_params
 
 from recolor.core.errors import UserError
+from recolor.core.params import Params
 from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
-from stages.training import _starting_generator
+from stages import paths
+from stages.training import _generator, _starting_generator
 
 PARAMS = UNetParams(filters=2, downs=3, dropout=0.5)
 
@@ -43,3 +46,19 @@ def test_another_network_is_refused_and_both_are_named(folder: Path) -> None:
         _starting_generator(PARAMS.model_copy(update={"filters": 4}), folder, 1)
     assert PARAMS.description in str(caught.value)
     assert "4 filters" in str(caught.value)
+
+
+def test_a_file_of_encoder_weights_is_found_from_the_repository_and_identified(params_file, monkeypatch) -> None:
+    set_params(params_file.parent, {"recipe": "modern", "modern.generator.encoder_weights": "weights.pt"})
+    monkeypatch.setattr(paths, "HOME", params_file.parent)
+    params = Params(params_file, "mine")
+    with pytest.raises(UserError, match="encoder_weights"):
+        _generator(params)
+    file = params_file.parent / "weights.pt"
+    identities = set()
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        generator, identity = _generator(params)
+        identities.add(identity)
+    assert generator.weights_file == file
+    assert len(identities) == 2
