@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import few_or_many, search
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recolor.core.storage import DiskFull
 from recolor.sources.archives import ArchiveError, extract, members
 
-FUZZ = int(os.environ.get("RECOLOR_FUZZ", "250"))  # mutated archives to try
 CONTENT = np.random.default_rng(0).bytes(400_000)
 
 
@@ -256,27 +256,28 @@ def test_a_disk_that_fills_on_the_way_has_whole_photos_only_and_the_next_run_goe
     assert len(list((small_disk / "out").iterdir())) == 300
 
 
-@given(data=st.data(), kind=st.sampled_from(["zip", "tar", "gz"]))
-@settings(
-    max_examples=FUZZ,
-    deadline=None,
-    derandomize="RECOLOR_FUZZ" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
+@few_or_many
 def test_any_mutation_of_an_archive_stays_in_its_folder(
-    data: st.DataObject, kind: str, tmp_path_factory: pytest.TempPathFactory
+    examples: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("mutated")
-    files = [("class/a.jpg", CONTENT[:300]), ("class/b.jpg", b"b" * 700)]
-    path = zipped(folder, dict(files)) if kind == "zip" else tarred(folder, *files, kind="" if kind == "tar" else kind)
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4) | st.just(b"../"))
-    path.write_bytes(content)
-    before = tree(folder)
-    try:
-        extract(path, list(members(path)), folder / "out")
-    except (ArchiveError, DiskFull) as error:
-        assert "\n" not in str(error)
-    assert all((folder / "out") in (path, *path.parents) for path in tree(folder) - before)
+    @given(data=st.data(), kind=st.sampled_from(["zip", "tar", "gz"]))
+    @search(examples)
+    def holds(data: st.DataObject, kind: str) -> None:
+        folder = tmp_path_factory.mktemp("mutated")
+        files = [("class/a.jpg", CONTENT[:300]), ("class/b.jpg", b"b" * 700)]
+        path = (
+            zipped(folder, dict(files)) if kind == "zip" else tarred(folder, *files, kind="" if kind == "tar" else kind)
+        )
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 4))):
+            place = data.draw(st.integers(0, len(content) - 1))
+            content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4) | st.just(b"../"))
+        path.write_bytes(content)
+        before = tree(folder)
+        try:
+            extract(path, list(members(path)), folder / "out")
+        except (ArchiveError, DiskFull) as error:
+            assert "\n" not in str(error)
+        assert all((folder / "out") in (path, *path.parents) for path in tree(folder) - before)
+
+    holds()
