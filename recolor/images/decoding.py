@@ -9,6 +9,7 @@ from PIL.Image import Transpose
 
 from recolor.images.depth import load_eight_bit
 from recolor.images.opening import CUT_SHORT, PhotoError, opened
+from recolor.images.tiff import is_deep_tiff, load_tiff
 
 Crop = tuple[int, int, int, int]
 _UPRIGHT = {  # the operation that reverses each EXIF orientation
@@ -71,7 +72,7 @@ def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
     """The pixels of `image`, 8 bits per channel, with notes. A JPEG without its end marker is complete."""
     stream = getattr(image, "fp", None) if image.format in ("JPEG", "MPO") else None  # Pillow drops it
     try:
-        loaded, notes = load_eight_bit(image)
+        loaded, notes = load_tiff(image) if is_deep_tiff(image) else load_eight_bit(image)
     except OSError as error:
         if stream is None or "truncated" not in str(error):
             raise

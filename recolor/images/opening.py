@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from recolor.core.errors import UserError
 
@@ -31,12 +31,36 @@ MAX_BYTES = 2**30
 CUT_SHORT = "cut short"  # the category of a rejection
 SUFFIXES = {  # lower-case suffixes of photos; the content decides the format
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
-    *(".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx"),
+    *(
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".tga",
+        ".ico",
+    ),
 }
 
 # Only these are tried, whatever the suffix. For EPS, Pillow would start Ghostscript, another program.
-_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", *_MORE_FORMATS]
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "ICO", *_MORE_FORMATS]
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+# Pillow opens TIFFs of these kinds, decodable or not, for `tiff.load_tiff`. Bits and SampleFormat: unsigned, signed, float.
+DEEP_TIFFS = [(8, 2), *((bits, sample) for bits in (16, 32, 64) for sample in (1, 2, 3))]
+PHOTOMETRICS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}
+for _bits, _sample in DEEP_TIFFS:
+    for _photometric, _mode in PHOTOMETRICS.items():
+        for _extra in ((), (0,), (1,), (2,)):
+            _key = _photometric, (_sample,), 1, (_bits,) * (len(_mode) + len(_extra)), _extra
+            for _order in (b"II", b"MM"):
+                TiffImagePlugin.OPEN_INFO.setdefault((_order, *_key), (_mode, _mode))
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # absent on Windows, which has no fifos
 
 
@@ -152,13 +176,21 @@ def _check_regular(status: os.stat_result) -> None:
 
 
 def _recognise(stream: BinaryIO) -> Image.Image:
+    stream.seek(0)
+    head = stream.read(18)
+    stream.seek(0)
     try:
-        stream.seek(0)
-        image: Image.Image = Image.open(stream, formats=_FORMATS)
+        image: Image.Image = Image.open(stream, formats=[*_FORMATS, "TGA"] if _is_tga(head) else _FORMATS)
     except UnidentifiedImageError as error:
         raise PhotoError(_unknown(stream)) from error
     _check_pixels(image)
     return image
+
+
+def _is_tga(head: bytes) -> bool:
+    """By 18 bytes, since there is no magic number: a palette or none, kind of pixels, their bits, order of rows."""
+    kinds = {(0, 2), (0, 3), (0, 10), (0, 11), (1, 1), (1, 9)}
+    return len(head) == 18 and (head[1], head[2]) in kinds and head[16] in (8, 16, 24, 32) and head[17] < 64
 
 
 def _check_pixels(image: Image.Image) -> None:
@@ -208,6 +240,6 @@ def _reason(error: Exception) -> str:
         }
         return known.get(error.errno, os.strerror(error.errno))
     message = " ".join(str(error).split())[:80]
-    if "truncated" in message.lower() or "unexpected end" in message.lower():
+    if any(words in message.lower() for words in ("truncated", "unexpected end", "failed to read")):
         return f"{CUT_SHORT}: the end of the file is missing"
     return f"damaged: {message or type(error).__name__}"

@@ -142,11 +142,11 @@ def test_every_file_that_is_no_photo_is_named_and_results_only_counted(repositor
     Path("folder").mkdir()
     for number in range(3):
         battery.picture(number).save(f"folder/{number}.png")
-        Path(f"folder/{number}.tga").write_text("not a photo")
+        Path(f"folder/{number}.txt").write_text("not a photo")
     assert recolor("colorize", "folder", "-o", "out").exit_code == 0
     lines = recolor("colorize", "folder", "-o", "out", "--skip-existing").stderr.splitlines()
     assert [line.split(": ")[1] for line in lines] == [
-        *(f"folder/{number}.tga" for number in range(3)), "folder/0.png", "2 more whose result exists already"
+        *(f"folder/{number}.txt" for number in range(3)), "folder/0.png", "2 more whose result exists already"
     ]  # fmt: skip
 
 

@@ -181,6 +181,9 @@ def _usable() -> dict[str, bytes]:
         **({"avif.avif": encoded(picture(38), "AVIF")} if features.check("avif") else {}),
         **({"jpeg2000.jp2": encoded(picture(47), "JPEG2000")} if features.check("jpg_2000") else {}),
         "without-end.jpg": encoded(picture(48))[:-2],
+        "float-rgb.tif": tiff(np.asarray(picture(49)) / np.float32(255), photometric="rgb"),
+        "icon.ico": encoded(picture(51), "ICO", sizes=[SIZE]),
+        "targa.tga": encoded(picture(52), "TGA"),
         "rgb12.tif": tiff(_rgb16() // 16, photometric="rgb"),
         **({os.fsdecode(b"not-utf8-\xff.jpg"): encoded(picture(39))} if sys.platform == "linux" else {}),
     }
@@ -228,7 +231,7 @@ def _unusable() -> dict[str, tuple[bytes, str]]:
         "bomb-declared.gif": (gif[:6] + struct.pack("<HH", 65535, 65535) + gif[10:], "too many pixels"),
         "iphone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "HEIC"),
         "nobody.avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200), "AVIF"),
-        "float-rgb.tif": (tiff(np.zeros((8, 8, 3), np.float32), photometric="rgb"), unknown),
+        "complex.tif": (tiff(np.zeros((8, 8), np.complex64)), unknown),
         "nan.tif": (tiff(np.full((8, 8), np.nan, np.float32)), "not numbers"),
         "negative.tif": (tiff(np.full((8, 8), -5, np.int32)), "negative"),
     }

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import battery
 import numpy as np
 import pytest
+import tifffile
 from battery import tiff
 from PIL import Image
 
@@ -42,6 +44,20 @@ def png(values: np.ndarray, kind: int, significant: int | None = None) -> bytes:
     content = bytes([significant]) * (1 if values.ndim == 2 else values.shape[2])
     checksum = struct.pack(">I", zlib.crc32(b"sBIT" + content))
     return data[:33] + struct.pack(">I", len(content)) + b"sBIT" + content + checksum + data[33:]
+
+
+def of_type(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """From 0 to 1, or to the largest integer."""
+    return (values / 255).astype(dtype) if np.dtype(dtype).kind == "f" else widened(values, np.iinfo(dtype).max, dtype)
+
+
+def pillow_tiff(mode: str, values: np.ndarray, **options: Any) -> bytes:
+    return battery.encoded(Image.frombytes(mode, values.shape[::-1], values.tobytes()), "TIFF", **options)
+
+
+def ppm(values: np.ndarray, largest: int = 65535) -> bytes:
+    header = f"P{5 if values.ndim == 2 else 6} {values.shape[1]} {values.shape[0]} {largest}\n"
+    return header.encode() + values.astype(">u2").tobytes()
 
 
 def max_sample(value: int) -> dict[str, Any]:
@@ -107,6 +123,11 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, bool]] = {
         COLOUR,
         True,
     ),
+    "12 bits, colour planes, compressed": (
+        lambda: tiff(widened(COLOUR, 4095).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),
+        COLOUR,
+        True,
+    ),
     "16 bits, colour planes, compressed": (
         lambda: tiff(full(COLOUR).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),
         COLOUR,
@@ -152,6 +173,45 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, bool]] = {
     "float32, inverted": (lambda: tiff((255 - GREY) / np.float32(255), **INVERTED), GREY, False),
     "float16": (lambda: tiff((GREY / 255).astype(FLOAT16)), GREY, False),
     "float16, big-endian": (lambda: tiff((GREY / 255).astype(">f2"), **BIG), GREY, False),
+    **{
+        f"{name}, {how}": (
+            lambda mode=mode, values=values, options=options: pillow_tiff(mode, values, **options),
+            GREY,
+            False,
+        )
+        for name, mode, values in (("16 bits", "I;16", full(GREY)), ("float32", "F", GREY / np.float32(255)))
+        for how, options in (
+            ("LZW", {"compression": "tiff_lzw"}),
+            ("predictor", {"compression": "tiff_adobe_deflate", "tiffinfo": {317: 3 if mode == "F" else 2}}),
+        )
+    },
+    **{
+        f"colour, {np.dtype(dtype).name}{how}": (
+            lambda dtype=dtype, options=options: tiff(of_type(COLOUR, dtype), **RGB, **options),
+            COLOUR,
+            False,
+        )
+        for dtype in (np.int8, np.int16, np.uint32, np.float16, np.float32, np.float64)
+        for how, options in (("", {}), (", tiles", {"tile": (32, 32), **PACKED}))
+    },
+    "colour, float32, planes": (
+        lambda: tiff(of_type(COLOUR, np.float32).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),
+        COLOUR,
+        False,
+    ),
+    "colour and alpha, float32": (lambda: tiff(of_type(RGBA, np.float32), **RGB, **UNASSOCIATED), RGBA, False),
+    "float64": (lambda: tiff(of_type(GREY, np.float64)), GREY, False),
+    "uint64, big-endian": (lambda: tiff(widened(GREY, 2**48, ">u8"), **BIG), GREY * (2**48 / 2**64), False),
+    **{
+        f"{bits} bits of 16, {name} ppm": (
+            lambda values=values, bits=bits: ppm(widened(values, 2**bits - 1)),
+            values,
+            bits < 16,
+        )
+        for bits in (10, 12, 16)
+        for name, values in (("grey", GREY), ("colour", COLOUR))
+    },
+    "12 bits by its header, ppm": (lambda: ppm(widened(COLOUR // 2, 4095), 4095), COLOUR // 2, False),
     "float16, compressed": (lambda: tiff((GREY / 255).astype(FLOAT16), **PACKED), GREY, False),
 }
 
@@ -173,13 +233,32 @@ def test_deep_values_give_the_picture_in_8_bits(name: str) -> None:
     "data",
     [
         tiff(np.full((8, 8), -5, np.int8)),
-        tiff(widened(COLOUR, 4095).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),  # libtiff loses bits
+        tiff(np.full((8, 8, 3), np.nan), **RGB),
+        tiff(COLOUR / np.float32(255), **RGB, compression="lzma"),
+        tiff(COLOUR / np.float32(255), **RGB)[:-100],
     ],
-    ids=["negative", "compressed planes"],
+    ids=["negative", "nan", "lzma", "cut"],
 )
-def test_values_that_cannot_be_read_are_refused(data: bytes) -> None:
-    with pytest.raises(PhotoError):
+def test_values_that_cannot_be_read_are_refused_with_the_reason(data: bytes) -> None:
+    with pytest.raises(PhotoError) as refusal:
         decode(data)
+    assert "not a photo" not in str(refusal.value)
+
+
+def test_a_part_is_decompressed_no_further_than_its_size() -> None:
+    """It holds 100 times as many bytes."""
+    data = tiff(COLOUR / np.float32(255), **RGB, **PACKED)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags, bomb = file.pages[0].tags, zlib.compress(bytes(100 * COLOUR.size * 4))
+        places = [(tags[tag].valueoffset, value) for tag, value in ((273, len(data)), (279, len(bomb)))]
+    content = bytearray(data + bomb)
+    for place, value in places:
+        content[place : place + 4] = struct.pack("<I", value)
+    tracemalloc.start()
+    assert not np.asarray(decode(bytes(content))).any()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * COLOUR.size * 4
 
 
 def test_a_page_of_12_bits_is_scaled_like_a_file() -> None:
