@@ -35,5 +35,5 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	@echo 'Installing into .venv: 5 GB, some minutes ...'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,demo,onnx,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,demo,video,onnx,dev]'
 	@touch $@

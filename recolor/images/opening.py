@@ -111,8 +111,8 @@ def translate_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_file(path: Path) -> Iterator[io.BufferedReader]:
-    """`path`, open for reading. Raises PhotoError unless it is (a link to) a regular file of 1 to MAX_BYTES bytes.
+def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
+    """`path`, open for reading. Raises PhotoError unless it is (a link to) a regular file of 1 to `most` bytes.
 
     Anything else is refused before it is opened: opening a fifo or a device can block, or have side effects.
     """
@@ -120,10 +120,10 @@ def open_file(path: Path) -> Iterator[io.BufferedReader]:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             os.scandir(path).close()  # missing permission is the better reason
-        _check_regular(status)
+        _check_regular(status, most)
         # If a fifo has replaced the file meanwhile, opening does not block, and the second check refuses it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as stream:
-            _check_regular(os.fstat(stream.fileno()))
+            _check_regular(os.fstat(stream.fileno()), most)
             yield stream
     except OSError as error:
         raise PhotoError(_reason(error)) from error
@@ -164,15 +164,15 @@ def locate(root: Path, name: str) -> Path:
     return root / os.fsdecode(urllib.parse.unquote_to_bytes(name))
 
 
-def _check_regular(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result, most: int) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise PhotoError("a folder, not a photo")
     if not stat.S_ISREG(status.st_mode):
         raise PhotoError("a fifo, socket or device, not a photo")
     if status.st_size == 0:
         raise PhotoError("an empty file")
-    if status.st_size > MAX_BYTES:
-        raise PhotoError(f"larger than {MAX_BYTES // 2**20} MiB")
+    if status.st_size > most:
+        raise PhotoError(f"larger than {most // 2**20} MiB")
 
 
 def _recognise(stream: BinaryIO) -> Image.Image:

@@ -6,7 +6,7 @@ detail of the photo is lost.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,7 +22,8 @@ from recolor.core.errors import UserError
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
-from recolor.inference.threads import strip_threads
+from recolor.inference.steady import STEADY, Steady
+from recolor.inference.threads import batches, strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import default_shipped_model, load_generator, read_card
 from recolor.models.layers import Generator
@@ -104,6 +105,27 @@ class Colorizer:
             np.array(image) if isinstance(photo, np.ndarray) else image
             for photo, image in zip(photos, images, strict=True)
         ]
+
+    def video(
+        self,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        size: int | None = None,
+        upsampling: Upsampling = "guided",
+        strength: float = 1.0,
+        steady: float = STEADY,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The frames of a film in colour, one after the other: arrays of one photo each, as in a call, in and out.
+
+        `steady`, 0 to 1: how much of the colours of past frames each one keeps (see `steady`). BATCH frames are read ahead.
+        """
+        steadied = Steady(steady)
+        for batch in batches(frames, BATCH):
+            with translate_errors():
+                images = [to_srgb(_image(frame), keep_alpha=True) for frame in batch]
+            for image, predicted in zip(images, self.predict(images, size), strict=True):
+                self.paint(image, steadied(predicted), upsampling, strength)
+                yield np.array(image)
 
     @torch.inference_mode()
     def predict(self, photos: Sequence[Image.Image], size: int | None = None) -> Tensor:

@@ -92,7 +92,7 @@ def colorize_files(
         # Decoding ignores warnings, and restores the filters afterwards: in several threads at once, to what another has set.
         with warnings.catch_warnings():
             batches = list(_batches(jobs))
-            for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            for batch, following in zip(batches, [*batches[1:], []], strict=False):  # no batches, one []
                 loading = loading or _load_all(batch, painting)
                 loaded, loading = [future.result() for future in loading], []
                 if overlap := sum(job.pixels for job in batch + following) < 2 * BATCH_PIXELS:

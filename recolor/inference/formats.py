@@ -1,4 +1,4 @@
-"""The formats that results are written in, and how."""
+"""The formats that results are written in, and how photos are."""
 
 import struct
 from pathlib import Path
@@ -21,9 +21,30 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "BMP": {},
     "PPM": {},
 }
+FILM = "film"  # instead of Pillow's name of a format
 OPAQUE = {"JPEG", "BMP", "PPM"}
 MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels
 _SUFFIX = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "BMP": ".bmp", "PPM": ".ppm"}
+FILM_SUFFIXES = {  # lower-case; what is no photo by its content and has one of these is a film
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".mts",
+        ".m2ts",
+        ".vob",
+        ".wmv",
+        ".flv",
+    ),
+    *(".3gp", ".ogv", ".mxf", ".dv"),
+}
+FILM_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # FFmpeg's names
 _GREY_ONLY = {".pgm"}
 _LOSSY = {"JPEG", "WEBP", "AVIF"}
 
@@ -41,8 +62,11 @@ def result_suffix(photo: Path, kind: str | None) -> str:
     """The suffix of the result for `photo`, whose content is in format `kind`, None where that is not known.
 
     It is the photo's own where that fits the content and can be written, else the format's; .png for formats that are not
-    written, such as GIF and HEIC.
+    written, such as GIF and HEIC. A film has .mkv instead of a suffix that is not written, and of .webm, which cannot hold
+    H.264.
     """
+    if kind == FILM:
+        return photo.suffix if photo.suffix.lower() in FILM_FORMATS.keys() - {".webm"} else ".mkv"
     named = writable_suffixes().get(photo.suffix.lower())
     if named and kind in (named, None):
         return photo.suffix

@@ -1,4 +1,4 @@
-"""Which photo becomes which file, decided before the first one is coloured."""
+"""Which photo or film becomes which file, decided before the first one is coloured."""
 
 import os
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from PIL import Image
 from recolor.core.errors import UserError
 from recolor.images.folders import walk
 from recolor.images.opening import PhotoError, is_photo, locate, opened, page_count
-from recolor.inference.formats import result_suffix, writable_suffixes
+from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
 
 MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it
 EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over it"
 
 
 class Job(NamedTuple):
-    """A photo and its result's place.
+    """A photo, or a film, and its result's place.
 
     `problem`: why there is no result, empty while there may be one; `skipped`: that is no failure. `note`: what differs
     from the photo. `page`: of a file with several, None for the one that is the photo. `force`: may replace a file.
@@ -30,13 +30,14 @@ class Job(NamedTuple):
     force: bool = False
     skipped: bool = False
     page: int | None = None
-    pixels: int = 0  # by the file's header; 0 where it cannot be read
+    pixels: int = 0  # by the file's header; 0 where it cannot be read, and for films
+    film: bool = False
 
 
 class _Photo(NamedTuple):
     file: Path
     name: Path  # below the folder that results go to
-    kind: str | None  # None: cannot be opened
+    kind: str | None  # a format of Pillow's, or FILM; None: cannot be opened
     pixels: int
     pages: int
 
@@ -52,7 +53,8 @@ def plan(
 
     The results, NAME-recolor.SUFFIX, go next to their photos, or into the folder `out`, where a folder's tree is kept. With one
     photo, `out` may be a file. In a folder a file is a photo by its content; one that is no photo by name and content is a
-    job that is skipped. A folder without photos is a job with a problem. Raises UserError for an `out` that cannot be written.
+    job that is skipped, unless it is a film by its suffix. A folder without photos is a job with a problem. Raises UserError
+    for an `out` that cannot be written.
     """
     found: list[_Photo] = []
     other: list[Job] = []
@@ -62,21 +64,26 @@ def plan(
             found += inside
             other += skipped
             if not inside:
-                other.append(Job(path, path, "no photos in this folder"))
+                other.append(Job(path, path, "no photos and no films in this folder"))
         else:
             found.append(_look(path, Path(path.name), all_pages)[0])
     named = [(photo, page) for photo in found for page in (range(photo.pages) if photo.pages > 1 else [None])]
-    if out is not None and not out.is_dir() and out.suffix.lower() in Image.registered_extensions():
+    suffix = "" if out is None or out.is_dir() else out.suffix.lower()
+    if out is not None and suffix in {*Image.registered_extensions(), *FILM_SUFFIXES}:
         if len(named) > 1:
             raise UserError(f"{out}: one file cannot hold {len(named)} photos; name a folder")
-        if out.suffix.lower() not in writable_suffixes():
-            known = ", ".join(sorted(writable_suffixes()))
-            raise UserError(f"{out}: cannot write {out.suffix}; takes {known}, or a folder")
+        is_film = bool(named) and named[0][0].kind == FILM
+        writable = FILM_FORMATS if is_film else writable_suffixes()
+        if suffix not in writable:
+            what = "a film" if is_film else "a photo"
+            raise UserError(
+                f"{out}: cannot write {what} as {out.suffix}; takes {', '.join(sorted(writable))}, or a folder"
+            )
         targets = [out] * len(named)
     else:
         targets = [_target(photo, page, out) for photo, page in named]
     jobs = [
-        Job(photo.file, target, force=force, page=page, pixels=photo.pixels)
+        Job(photo.file, target, force=force, page=page, pixels=photo.pixels, film=photo.kind == FILM)
         for (photo, page), target in zip(named, targets, strict=True)
     ]
     return other + _checked(jobs, skip_existing)
@@ -104,6 +111,8 @@ def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
             kind = "JPEG" if file.format == "MPO" else file.format  # several JPEGs in one, the first of them the photo
             return _Photo(path, name, kind, file.width * file.height, page_count(file) if all_pages else 1), ""
     except PhotoError as error:  # reported when its turn comes
+        if path.suffix.lower() in FILM_SUFFIXES:
+            return _Photo(path, name, FILM, 0, 1), ""
         return _Photo(path, name, None, 0, 1), str(error)
 
 

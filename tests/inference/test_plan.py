@@ -62,7 +62,7 @@ def test_a_folder_is_searched_and_its_tree_kept(tmp_path: Path) -> None:
 def test_an_empty_folder_keeps_nobody_from_being_done(run: Callable, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = run(tmp_path / "empty", save(tmp_path / "photo.png"), out=tmp_path / "out.png")
-    assert done["empty"].problem == "no photos in this folder"
+    assert done["empty"].problem == "no photos and no films in this folder"
     assert done["photo.png"].problem == ""
     assert (tmp_path / "out.png").exists()
 
@@ -133,7 +133,7 @@ def test_odd_links_and_names_are_told(run: Callable, tmp_path: Path) -> None:
     ("photos", "out", "message"),
     [
         (["a.png", "b.png"], "out.png", "one file cannot hold 2 photos"),
-        (["a.png"], "out.gif", "cannot write .gif; takes .*.jpg"),
+        (["a.png"], "out.gif", "cannot write a photo as .gif; takes .*.jpg"),
     ],
 )
 def test_plans_that_cannot_be_are_told(tmp_path: Path, photos: list[str], out: str | None, message: str) -> None:

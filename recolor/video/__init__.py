@@ -1,0 +1,1 @@
+"""Colours films. May import inference, models, images and core. PyAV and OpenCV come with the extra `video`."""

@@ -1,0 +1,200 @@
+"""What a film's file holds, and its frames: planes of 4:2:0 in 8 bits, the right way up, with their times."""
+
+import math
+import re
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace
+from numpy.typing import NDArray
+
+from recolor.core.errors import UserError
+from recolor.images.opening import open_file
+
+Plane = NDArray[np.uint8]
+
+LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
+BT709, UNSPECIFIED, BT601, BT2020 = 1, 2, 6, 9  # AVCOL_SPC_*: the matrices that H.273 numbers; 5 is BT.601's as well
+HD = 720  # lines from which on players take a matrix that is not named for BT.709's
+HDR = {16: "PQ, HDR10 or Dolby Vision", 18: "HLG"}  # AVCOL_TRC_*
+
+
+class FilmError(UserError):
+    """Why a file cannot be coloured as a film, in a few words."""
+
+
+class Film(NamedTuple):
+    """What the result has in common with the film. Sides in pixels, upright; times in units of `time_base` seconds."""
+
+    path: Path
+    width: int
+    height: int
+    time_base: Fraction
+    rate: Fraction  # frames a second, on average
+    start: int  # of the first frame
+    seconds: float  # of all of it by the file's header; 0 where that does not say
+    turns: int  # quarter turns counter-clockwise that bring the stored picture upright
+    aspect: Fraction  # of a pixel, upright
+    matrix: int
+    range: int
+    primaries: int
+    transfer: int
+    notes: tuple[str, ...] = ()
+
+
+class Frame(NamedTuple):
+    """A picture: Y (H, W), and the film's own U and V at half of its sides, rounded up."""
+
+    time: int
+    duration: int
+    planes: tuple[Plane, Plane, Plane]
+
+
+def open_film(path: Path) -> Any:
+    """PyAV's container of the file. Raises FilmError for what FFmpeg cannot read; reads no other file and no network."""
+    with open_file(path, sys.maxsize):  # a regular file, not empty
+        pass
+    try:
+        return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise FilmError(f"not a film, damaged, or in a format that is not supported: {_words(error)}") from error
+
+
+def picture_stream(container: Any) -> Any:
+    """The first video stream that is no cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & stream.disposition.__class__.attached_pic:
+            return stream
+    raise FilmError("no pictures in this file: it has no video stream")
+
+
+def probe(path: Path) -> Film:
+    """What `path` holds, by its header and its first frame. Raises FilmError where there is no frame, and for HDR."""
+    with open_film(path) as container:
+        stream = picture_stream(container)
+        if stream.codec_context is None:
+            raise FilmError("its video codec is not known to this FFmpeg")
+        first = next(_decoded(container, stream), None)
+        if first is None:
+            raise FilmError("0 frames in this file")
+        if first.color_trc in HDR:
+            raise FilmError(f"HDR ({HDR[first.color_trc]}) is not supported: convert it to SDR first")
+        turns, width, height = round(first.rotation / 90) % 4, first.width, first.height
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        if turns % 2:
+            width, height, aspect = height, width, 1 / aspect
+        rgb = first.format.is_rgb or first.format.has_palette
+        matrix = BT709 if rgb else _matrix(first.colorspace, first.height)
+        full = first.format.name.startswith(("yuvj", "gray")) and not first.color_range
+        rate = stream.guessed_rate or stream.average_rate or Fraction(25)
+        notes = ["in 8 bits, the film has more"] if max(part.bits for part in first.format.components) > 8 else []
+        if len(container.streams.video) > 1:
+            notes.append("the first of several video streams")
+        return Film(
+            path,
+            width,
+            height,
+            stream.time_base,
+            rate,
+            first.pts or 0,
+            _seconds(container, stream),
+            turns,
+            aspect,
+            matrix,
+            FULL if (first.color_range == FULL or full) and not rgb else LIMITED,
+            first.color_primaries,
+            first.color_trc,
+            tuple(notes),
+        )
+
+
+def frames(
+    film: Film, start: float | None = None, end: float | None = None, after: int | None = None
+) -> Iterator[Frame]:
+    """The frames whose times lie in [`start`, `end`), in seconds from the first one on, and `after` a time."""
+    origin = film.start * film.time_base
+    first = -math.inf if start is None else math.ceil((origin + exact(start)) / film.time_base)
+    first = max(first, -math.inf if after is None else after + 1)
+    last = math.inf if end is None else (origin + exact(end)) / film.time_base
+    previous = None
+    usual = max(1, round(1 / (film.rate * film.time_base)))
+    with open_film(film.path) as container:
+        stream = picture_stream(container)
+        stream.thread_type = "AUTO"
+        if first > film.start:
+            container.seek(int(first), stream=stream)
+        for decoded in _decoded(container, stream):
+            time = decoded.pts
+            if time is None:  # a file without times
+                time = film.start if previous is None else previous + usual
+            if previous is not None and time <= previous:
+                time = previous + 1
+            previous = time
+            if time >= last:
+                return
+            if time >= first:
+                yield Frame(time, decoded.duration or usual, _planes(decoded, film))
+
+
+def exact(seconds: float) -> Fraction:
+    """0.4 is 2/5 here, and the frame at that time is not before it."""
+    return Fraction(seconds).limit_denominator(1_000_000)
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of the stream; damaged packets have none."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            decoded = packet.decode()
+        except (av.error.InvalidDataError, av.error.EOFError):
+            if packet is None or not packet.size:
+                return
+            continue
+        yield from decoded
+
+
+def _planes(frame: Any, film: Film) -> tuple[Plane, Plane, Plane]:
+    sides = (film.height, film.width) if film.turns % 2 else (film.width, film.height)
+    if frame.format.name not in ("yuv420p", "yuvj420p") or (frame.width, frame.height) != sides:
+        rgb, grey = frame.format.is_rgb or frame.format.has_palette, frame.format.name.startswith("gray")
+        frame = frame.reformat(
+            *sides,
+            format="yuv420p",
+            src_colorspace=None if rgb else Colorspace.ITU709,
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=FULL if rgb or grey else film.range,
+            dst_color_range=FULL if grey else film.range,  # FFmpeg takes grey for full, whatever it is: as it is, then
+        )
+    planes = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]
+    y, u, v = (np.rot90(plane[:, : kept.width], film.turns) for plane, kept in zip(planes, frame.planes, strict=True))
+    return y, u, v
+
+
+def _seconds(container: Any, stream: Any) -> float:
+    """How long the pictures go on by the file's header; Matroska has that in a tag, H:MM:SS."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, tag.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    return (container.duration or 0) / av.time_base
+
+
+def _matrix(named: int, height: int) -> int:
+    """Its own, or the one that players take where none is named."""
+    if named in (BT709, BT601, 5, BT2020):
+        return named
+    return BT709 if height >= HD else BT601
+
+
+def _words(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

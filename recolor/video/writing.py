@@ -1,0 +1,198 @@
+"""Films on disk: pictures encoded a segment at a time, then put together with all else that the film's file holds."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import av
+import numpy as np
+
+from recolor.video.reading import Film, Plane, exact, open_film, picture_stream
+
+Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
+
+QUALITY = 64
+_ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
+    "h264": ("libx264", {"preset": "veryfast"}),
+    "h265": ("libx265", {"preset": "veryfast", "x265-params": "log-level=error"}),
+    "av1": ("libsvtav1", {"preset": "8", "svtav1-params": "tune=0"}),
+    "vp9": ("libvpx-vp9", {"b": "0", "cpu-used": "5", "row-mt": "1"}),
+    "ffv1": ("ffv1", {}),
+}
+_CRF_RANGE = {"av1": 63, "vp9": 63}  # of the others 51
+_GLOBAL_HEADER = 2**22  # AV_CODEC_FLAG_GLOBAL_HEADER: what the container needs once is no part of the packets
+
+
+class Target(NamedTuple):
+    """How the pictures are encoded. Sides in pixels, even: H.264 has no others in 4:2:0."""
+
+    width: int
+    height: int
+    codec: Codec
+    quality: int
+
+
+class Packets(NamedTuple):
+    """Encoded pictures in the order of decoding: times of showing, durations, key frames, sizes, and all their bytes."""
+
+    times: np.ndarray
+    durations: np.ndarray
+    keys: np.ndarray
+    sizes: np.ndarray
+    content: np.ndarray
+
+
+class SegmentEncoder:
+    """Encodes pictures, which refer to none outside the segment."""
+
+    def __init__(self, film: Film, target: Target) -> None:
+        self._context: Any = av.CodecContext.create(_ENCODERS[target.codec][0], "w")
+        _set_up(self._context, film, target)
+        self._film, self._target = film, target
+        self._packets: list[Any] = []
+        self._durations: dict[int, int] = {}
+
+    def add(self, time: int, duration: int, planes: list[Plane]) -> None:
+        frame = av.VideoFrame(self._target.width, self._target.height, "yuv420p")
+        for plane, values in zip(frame.planes, planes, strict=True):
+            rows = np.zeros((plane.height, plane.line_size), np.uint8)
+            rows[:, : plane.width] = values
+            plane.update(rows.tobytes())
+        frame.pts, frame.time_base, frame.color_range = time, self._film.time_base, self._film.range
+        frame.colorspace = self._film.matrix
+        self._durations[time] = duration
+        self._packets += self._context.encode(frame)
+
+    def finish(self) -> Packets:
+        if self._durations:
+            self._packets += self._context.encode(None)
+        packets = [packet for packet in self._packets if packet.size]
+        return Packets(
+            np.array([packet.pts for packet in packets], np.int64),
+            np.array([self._durations[packet.pts] for packet in packets], np.int64),
+            np.array([packet.is_keyframe for packet in packets], bool),
+            np.array([packet.size for packet in packets], np.int64),
+            np.frombuffer(b"".join(map(bytes, packets)), np.uint8),
+        )
+
+
+def assemble(
+    segments: list[Path],
+    load: Callable[[Path], Packets],
+    film: Film,
+    target: Target,
+    path: Path,
+    kind: str,
+    start: float | None,
+    end: float | None,
+) -> list[str]:
+    """Writes `path` from the segments and what else the film's file holds: sound, subtitles, chapters, metadata.
+
+    Returns notes: what the container `kind` cannot hold is left out.
+    """
+    notes: list[str] = []
+    shift = film.start * film.time_base + exact(start) if start else Fraction(0)
+    with open_film(film.path) as source, av.open(str(path), "w", format=kind, options=_muxer(kind)) as out:
+        stream = out.add_stream(_ENCODERS[target.codec][0], rate=film.rate)
+        _set_up(stream.codec_context, film, target)
+        stream.time_base = film.time_base
+        pictures = picture_stream(source)
+        _describe(stream, pictures)
+        copies = {}
+        for other in source.streams:
+            if other is pictures or other.type == "video":
+                continue
+            if other.type == "attachment" and kind == "matroska":
+                out.add_attachment(other.name or "attachment", other.mimetype or "", other.data)
+            elif other.codec_context is None or other.codec_context.codec.canonical_name not in out.supported_codecs:
+                notes.append(f"left out: {other.type} that {path.suffix} cannot hold")
+            else:
+                copies[other.index] = out.add_stream_from_template(other)
+                _describe(copies[other.index], other)
+        out.metadata.update({name: text for name, text in source.metadata.items() if name not in _OF_THE_FILE})
+        _copy_chapters(source, out, shift, end)
+        last = None if end is None else film.start * film.time_base + exact(end)
+        merged = heapq.merge(
+            _pictures(segments, load, film, stream, shift),
+            _copied(source, copies, shift, last),
+            key=lambda packet: packet.dts * packet.time_base,
+        )
+        for packet in merged:
+            out.mux(packet)
+    return notes
+
+
+_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"}
+
+
+def _muxer(kind: str) -> dict[str, str]:
+    return {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
+
+
+def _set_up(context: Any, film: Film, target: Target) -> None:
+    crf = round((100 - target.quality) / 100 * _CRF_RANGE.get(target.codec, 51))
+    context.options = _ENCODERS[target.codec][1] | ({} if target.codec == "ffv1" else {"crf": str(crf)})
+    context.width, context.height, context.pix_fmt = target.width, target.height, "yuv420p"
+    context.time_base, context.framerate = film.time_base, film.rate
+    context.sample_aspect_ratio = film.aspect
+    context.color_range, context.colorspace = film.range, film.matrix
+    context.color_primaries, context.color_trc = film.primaries, film.transfer
+    context.flags |= _GLOBAL_HEADER
+
+
+def _describe(stream: Any, original: Any) -> None:
+    stream.metadata.update({name: text for name, text in original.metadata.items() if name not in _OF_THE_FILE})
+    stream.disposition = original.disposition
+
+
+def _copy_chapters(source: Any, out: Any, shift: Fraction, end: float | None) -> None:
+    chapters = []
+    for chapter in source.chapters():
+        base = chapter["time_base"]
+        first, last = (chapter[edge] - round(shift / base) for edge in ("start", "end"))
+        if last > 0:
+            chapters.append(chapter | {"start": max(0, first), "end": last})
+    out.set_chapters(chapters)
+
+
+def _pictures(
+    segments: list[Path], load: Callable[[Path], Packets], film: Film, stream: Any, shift: Fraction
+) -> Iterator[Any]:
+    """The packets of all segments. The times of decoding are those of showing in order, shifted as far as reordering needs."""
+    times = np.concatenate([load(path).times for path in segments])
+    ordered = np.sort(times)
+    delay = int((np.arange(len(times)) - np.searchsorted(ordered, times)).max(initial=0))
+    early = ordered[:delay] - (ordered[min(delay, len(ordered) - 1)] - ordered[0])
+    decoding = iter(np.concatenate([early, ordered]).tolist())
+    moved = round(shift / film.time_base)
+    for path in segments:
+        packets = load(path)
+        ends = packets.sizes.cumsum().tolist()
+        for number, (size, end) in enumerate(zip(packets.sizes.tolist(), ends, strict=True)):
+            packet = av.Packet(packets.content[end - size : end].tobytes())
+            packet.stream, packet.time_base = stream, film.time_base
+            packet.pts, packet.dts = int(packets.times[number]) - moved, next(decoding) - moved
+            packet.duration = int(packets.durations[number])
+            packet.is_keyframe = bool(packets.keys[number])
+            yield packet
+
+
+def _copied(source: Any, copies: dict[int, Any], shift: Fraction, last: Fraction | None) -> Iterator[Any]:
+    """The packets of the other streams between the start, which `shift` moves to 0, and the end."""
+    if not copies:
+        return
+    for packet in source.demux([source.streams[index] for index in copies]):
+        time = packet.dts if packet.dts is not None else packet.pts
+        if time is None or not packet.size:
+            continue
+        shown = (packet.pts if packet.pts is not None else time) * packet.time_base
+        if (shift and shown < shift) or (last is not None and shown >= last):
+            continue
+        moved = round(shift / packet.time_base)
+        packet.dts = time - moved
+        if packet.pts is not None:
+            packet.pts -= moved
+        packet.stream = copies[packet.stream.index]
+        yield packet

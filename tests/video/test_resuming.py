@@ -1,0 +1,128 @@
+"""A film that was stopped goes on, with the same result."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import moving, write_film
+from surroundings import ROOT
+
+from recolor.app import films as command
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.plan import plan
+from recolor.video import film
+from recolor.video.film import Settings, colorize_film
+
+# `recolor colorize` in segments of 16 frames, after each of which it waits.
+SLOWED = """
+import sys, time
+from recolor.app.cli import app
+from recolor.video import film
+film.SEGMENT = 16
+save = film._save
+def slow(*arguments):
+    path = save(*arguments)
+    time.sleep(1)
+    return path
+film._save = slow
+app()
+"""
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("frames", [3, 16, 20, 36])
+def test_it_goes_on_after_the_last_whole_segment(
+    run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, frames: int
+) -> None:
+    whole = run(short_film, "whole.mp4").read_bytes()
+    begun: list[int] = []
+
+    def stopping(done: int, total: int) -> None:
+        if done == frames:
+            raise Stopped
+
+    target, settings = tmp_path / "stopped.mp4", Settings(quality=100)
+    with pytest.raises(Stopped):
+        colorize_film(colorizer, short_film, target, settings, progress=stopping)
+    assert not target.exists()
+    colorize_film(colorizer, short_film, target, settings, progress=lambda done, total: begun.append(done))
+    assert begun[0] == frames // 16 * 16 - (16 if frames == 16 else 0)  # stopped before the segment was written
+    assert target.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"film.mp4", "whole.mp4", "stopped.mp4"}
+
+
+def test_other_settings_start_afresh(
+    run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise Stopped
+
+    target = tmp_path / "stopped.mp4"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(film, "assemble", stopped)
+        colorize_film(colorizer, short_film, target, Settings(quality=100))
+    weaker = run(short_film, "weaker.mp4", strength=0.5).read_bytes()
+    assert run(short_film, "stopped.mp4", strength=0.5).read_bytes() == weaker
+
+
+def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    source = write_film(tmp_path / "film.mp4", moving(60), sound=True)
+    arguments = ["colorize", str(source), "--model", str(tiny_model), "-o"]
+    slowed = [sys.executable, "-c", SLOWED, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen([*slowed, str(tmp_path / "killed.mp4")], env=environment, stderr=subprocess.PIPE)
+    segments = tmp_path / ".killed.mp4.unfinished"
+    while len(list(segments.glob("*.npz"))) < 2:
+        assert killed.poll() is None, killed.stderr and killed.stderr.read()
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate()
+    before = {path: path.stat().st_mtime_ns for path in segments.glob("*.npz")}
+    assert not (tmp_path / "killed.mp4").exists()
+
+    interrupted = subprocess.Popen(
+        [*slowed, str(tmp_path / "killed.mp4")], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while len(list(segments.glob("*.npz"))) < 3:
+        assert interrupted.poll() is None
+        time.sleep(0.05)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    interrupted.send_signal(signal.SIGINT)
+    _, words = interrupted.communicate()
+    assert interrupted.returncode == command.INTERRUPTED
+    [line] = words.splitlines()
+    assert "48 of 60 frames" in line
+
+    for name in ("killed", "whole"):
+        subprocess.run([*slowed, str(tmp_path / f"{name}.mp4")], env=environment, check=True)
+    assert (tmp_path / "killed.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_result_that_exists_is_kept_or_skipped(run: Callable, colorizer: Colorizer, short_film: Path) -> None:
+    result = run(short_film)
+    [job] = plan([short_film])
+    assert (job.target, bool(job.problem), job.skipped) == (result, True, False)
+    assert plan([short_film], skip_existing=True)[0].skipped
+    result.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        colorize_film(colorizer, short_film, result, Settings())
+    assert result.read_bytes() == b"mine"
+
+
+def test_colours_are_carried_over_the_border_of_segments(run: Callable, short_film: Path) -> None:
+    from films import read
+
+    chroma = [frame.to_ndarray()[48:].astype(int) for frame in read(run(short_film))]
+    alone = [frame.to_ndarray()[48:].astype(int) for frame in read(run(short_film, "alone.mp4", steady=0))]
+    changes = [np.abs(np.diff(np.stack(frames), axis=0)).mean((1, 2)) for frames in (chroma, alone)]
+    assert changes[0][15] < 2 * np.median(changes[0])
+    assert changes[0][5:].mean() < 0.7 * changes[1][5:].mean()
