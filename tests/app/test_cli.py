@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import Mock
 
 import battery
 import numpy as np
@@ -19,6 +21,7 @@ from typer.testing import CliRunner, Result
 from recolor.app import colorize
 from recolor.app import repository as finding
 from recolor.app.cli import app
+from recolor.inference import colorizer
 from recolor.inference.colorizer import Colorizer
 from recolor.models.folder import WEIGHTS, weights_sha256
 from stages import paths
@@ -135,6 +138,21 @@ def test_a_stopped_run_continues(repository: Path) -> None:
     result = recolor("colorize", "photo.jpg", "other.jpg", "--skip-existing")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "1 coloured, 1 skipped")
     assert Path("photo-recolor.jpg").read_bytes() == before
+
+
+def test_the_bar_moves_within_a_large_photo_and_not_within_a_small_one(repository: Path, monkeypatch) -> None:
+    bar = Mock()
+    monkeypatch.setattr(colorize, "_bar", lambda total: nullcontext(bar))
+    monkeypatch.setattr(colorize, "LARGE", 100 * 100)
+    monkeypatch.setattr(colorizer, "STRIP", 1000)
+    battery.picture(0, (200, 150)).save("large.png")
+    assert recolor("colorize", "photo.jpg", "large.png").exit_code == 0
+    shown = [call.args[0].split(": ") for call in bar.set_postfix_str.call_args_list]
+    assert {name for name, _ in shown} == {"large.png"}
+    shares = [int(state.split()[1].rstrip("%")) for _, state in shown if "%" in state]
+    assert shares == sorted(shares)
+    assert (len(set(shares)) > 10, shares[-1]) == (True, 100)
+    assert bar.update.call_count == 2
 
 
 def test_every_file_that_is_no_photo_is_named_and_results_only_counted(repository: Path, monkeypatch) -> None:
