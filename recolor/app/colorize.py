@@ -41,6 +41,16 @@ def colorize_photos(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _stopping() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped: the same command with --skip-existing continues", err=True)
+        raise typer.Exit(130) from None
+
+
+@_stopping()
 def _print(jobs: Iterable[Any]) -> Counter[str]:
     from tqdm import tqdm
 

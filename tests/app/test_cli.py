@@ -131,6 +131,10 @@ def test_a_stopped_run_continues(repository: Path) -> None:
     battery.picture(1).save("other.jpg")
     assert recolor("colorize", "photo.jpg").exit_code == 0
     before = Path("photo-recolor.jpg").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(colorize, "_advancing", lambda jobs, bar: map(Mock(side_effect=KeyboardInterrupt), jobs))
+        stopped = recolor("colorize", "photo.jpg", "other.jpg")
+    assert (stopped.exit_code, "--skip-existing" in stopped.stderr) == (130, True)
     assert recolor("colorize", "photo.jpg", "other.jpg").exit_code == 1
     result = recolor("colorize", "photo.jpg", "other.jpg", "--skip-existing")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "0 coloured, 2 skipped")
