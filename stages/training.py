@@ -228,7 +228,7 @@ def _write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], 
 
 def _finish(checkpoints: Checkpoints, dataset: str, model: str) -> None:
     """Keeps the last checkpoint, from which more epochs continue, and removes those of finished runs with other settings."""
-    checkpoints.finish(weights_sha256(paths.model(dataset, model)))
+    checkpoints.finish()
     for folder in paths.checkpoints(dataset, model):
         if folder != checkpoints.folder:
             Checkpoints(folder).remove_finished()

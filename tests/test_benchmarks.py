@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from networks import parameter_count
 
 from benchmarks import __main__ as command
 from benchmarks import colorize, gpu, growth, measuring, ours, pipeline, step, textbook
 from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn
 from benchmarks.table import Row
-from recolor.models.layers import parameter_count
 from recolor.models.patchgan import PatchDiscriminator
 from recolor.models.unet import UNetGenerator
 

@@ -1,6 +1,5 @@
-"""What the networks share: the base of generators, initialisation, a concatenation, and facts about a network."""
+"""What the networks share: the base of generators, initialisation, a concatenation."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -49,17 +48,3 @@ def initialise(layer: nn.Module) -> None:
     elif isinstance(layer, nn.BatchNorm2d):
         nn.init.normal_(layer.weight, 1, 0.02)
         nn.init.zeros_(layer.bias)
-
-
-def receptive_field(layers: Iterable[nn.Module]) -> int:
-    """Side, in input pixels, of what one output of a chain of layers sees. Layers other than convolutions see one pixel."""
-    side, step = 1, 1
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            side += (layer.kernel_size[0] - 1) * step
-            step *= layer.stride[0]
-    return side
-
-
-def parameter_count(network: nn.Module) -> int:
-    return sum(weight.numel() for weight in network.parameters())

@@ -74,7 +74,7 @@ def write_gallery(
     for folder in models.values():
         check_evaluated(metrics, folder)
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
-    where = RuntimeContext.find(device).device
+    where = RuntimeContext.find(device, key="--device").device
     generators = {name: load_generator(folder, where) for name, folder in models.items()}
     with atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()

@@ -95,10 +95,12 @@ def check_device(device: Device, key: str = "runtime.device") -> None:
         )
 
 
-def check_gpus(device: Device, processes: int, key: str = "runtime.processes") -> None:
-    """Raises UserError, which names `key`, for more `processes` than GPUs."""
+def check_gpus(device: Device, processes: int) -> None:
+    """Raises UserError for more `processes` than GPUs."""
     if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(f"{key}: got {processes}; takes at most {torch.cuda.device_count()}, the number of GPUs here")
+        raise UserError(
+            f"runtime.processes: got {processes}; takes at most {torch.cuda.device_count()}, the number of GPUs here"
+        )
 
 
 def bf16_in_hardware(device: torch.device) -> bool:

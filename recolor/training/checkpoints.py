@@ -29,7 +29,7 @@ class Checkpoints:
     """
 
     KEPT = 2
-    MADE = "made"  # the digest of the model that the run has ended with
+    MADE = "made"  # an empty file: the run has ended well
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,18 +105,17 @@ class Checkpoints:
         states = {path.with_suffix(".safetensors") for path in self.folder.glob("*.json")}
         return max(states - self.damaged, default=None)
 
-    def finish(self, made: str) -> None:
-        """Notes that the run has ended well with the model `made`. Its last state stays: until the model is recorded, going on
-        from there is the only way back to it that costs seconds."""
+    def finish(self) -> None:
+        """Notes that the run has ended well. Its last state stays: more epochs continue from it."""
         self._remove(sorted(self.folder.glob("*.json"))[:-1])
-        with check_disk_space("a line of text", self.folder), atomic_file(self.folder / self.MADE) as path:
-            path.write_text(made)
+        with check_disk_space("an empty file", self.folder), atomic_file(self.folder / self.MADE):
+            pass
 
-    def remove_finished(self, made: str | None = None) -> None:
-        """Removes the folder of a run that has ended well (with the model `made`, where one is named) and that nobody holds."""
+    def remove_finished(self) -> None:
+        """Removes the folder of a run that has ended well and that nobody holds."""
         note, lock = self.folder / self.MADE, Path(self._lock.lock_file)
         with suppress(Timeout, FileNotFoundError), self._lock:  # held, or just removed by another process
-            if note.exists() and made in (None, note.read_text()):
+            if note.exists():
                 # The note goes after the states: killed in between, this is done again.
                 for path in sorted(set(self.folder.iterdir()) - {lock}, key=lambda path: (path == note, path.name)):
                     path.unlink()

@@ -7,6 +7,7 @@ import pytest
 import skimage
 import timm
 import torch
+from networks import parameter_count
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,7 +17,6 @@ from recolor.models import encoders
 from recolor.models.encoders import EncoderWeightsError, packaged_weights
 from recolor.models.folder import load_generator, save_generator
 from recolor.models.generators import build_generator
-from recolor.models.layers import parameter_count
 from recolor.models.pretrained import PretrainedParams, PretrainedUNet
 
 DEFAULT = PretrainedParams(

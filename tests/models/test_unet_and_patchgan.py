@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from networks import parameter_count, receptive_field
 from torch import nn
 
-from recolor.models.layers import parameter_count, receptive_field
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.models.unet import UNetGenerator, UNetParams
 

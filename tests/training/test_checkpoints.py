@@ -49,15 +49,14 @@ def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_record
     for step in [9, 10, 100]:
         checkpoints.save(step, {"step": step})
     assert sorted(path.stem for path in checkpoints.folder.glob("*.json")) == ["000000010", "000000100"]
-    checkpoints.finish("this model")
+    checkpoints.finish()
     assert [path.stem for path in checkpoints.folder.glob("*.safetensors")] == ["000000100"]
     assert checkpoints.load(warn=never) == {"step": 100}
     other = Checkpoints(checkpoints.folder)
-    other.remove_finished("this model")  # it is still held
-    checkpoints.release()
-    other.remove_finished("another model")
+    other.remove_finished()  # it is still held
     assert checkpoints.load(warn=never) == {"step": 100}
-    other.remove_finished("this model")
+    checkpoints.release()
+    other.remove_finished()
     assert not checkpoints.folder.exists()
 
 
@@ -69,7 +68,7 @@ def test_a_run_that_is_under_way_again_is_not_removed(tmp_path: Path) -> None:
     checkpoints.remove_finished()  # as if killed: it never ended
     assert checkpoints.load(warn=never) == {"step": 1}
     checkpoints.take()
-    checkpoints.finish("a model")
+    checkpoints.finish()
     checkpoints.release()
     checkpoints.take()  # run again, and killed
     checkpoints.release()
