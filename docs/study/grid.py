@@ -31,8 +31,8 @@ ARMS = {
     "grey": Arm("grey", "#9a9a9a", "grey"),
     "l1": Arm("L1", "#009e73", "l1"),
     "gan": Arm("GAN", "#0072b2", "gan"),
-    "wgan-clip": Arm("WGAN, clipped", "#d55e00", "wgan", settings={"constraint": "clip"}),
-    "wgan-gp": Arm("WGAN, gradient penalty", "#cc79a7", "wgan", settings={"constraint": "gradient_penalty"}),
+    "wgan-clip": Arm("clipped WGAN", "#d55e00", "wgan", settings={"constraint": "clip"}),
+    "wgan-gp": Arm("WGAN-GP", "#cc79a7", "wgan", settings={"constraint": "gradient_penalty"}),
     "paper-gan": Arm("paper's GAN", "#56b4e9", "gan", "paper", "paper-gan"),
     "paper-wgan": Arm("paper's WGAN", "#e69f00", "wgan", "paper", "paper-gan", {"constraint": "clip"}),
 }
