@@ -1,17 +1,100 @@
-"""`recolor colorize`: its progress, its lines, its exit status."""
+"""`recolor colorize`: its options, its progress, its lines, its exit status."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
+
+from recolor.app.films import colorize_films, seconds
+from recolor.app.options import Device, Force, Model
+from recolor.app.repository import need_model
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
 FILM_SETTINGS = ("size", "upsampling", "strength", "side_by_side", "quality")  # those that photos and films have
 SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
+
+
+def colorize(
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photos, films, and folders with them in it or in its subfolders.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="A folder, or one result's file. Default: NAME-recolor.SUFFIX, next to the photo."
+        ),
+    ] = None,
+    model: Model = None,
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Photo left, result right.")] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4096,
+            help="Side of the square that the network sees, in pixels; memory and time grow with its square. "
+            "Default: the size that the model was trained on.",
+        ),
+    ] = None,
+    upsampling: Annotated[
+        Literal["guided", "bicubic"],
+        typer.Option(help="How colour is brought to the photo's size: guided by the photo's edges, or smooth."),
+    ] = "guided",
+    strength: Annotated[
+        float, typer.Option(min=0, help="Strength of the colours: 0 is grey, 1 as predicted, more is stronger.")
+    ] = 1.0,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and films. Default: 95, WebP lossless, 90, 64."),
+    ] = None,
+    all_pages: Annotated[
+        bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
+    ] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Colour what there is of a cut JPEG.")] = False,
+    steady: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of films: how much colour stays from frame to frame. 0: none. Default: 0.9."),
+    ] = None,
+    codec: Annotated[
+        Literal["h264", "h265", "av1", "vp9", "ffv1"], typer.Option(help="Of films: how their pictures are encoded.")
+    ] = "h264",
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Of films: where to begin, in seconds or H:MM:SS.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")] = None,
+    device: Device = "auto",
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Pass over photos whose result exists: continues a stopped run.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Colours photos and films of any size and format. Those that have colours lose them first.
+
+    Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. SUFFIX is the photo's own; .jpg,
+    .png and so on where its content is in another format; .png for formats that are not written, such as GIF and HEIC.
+    Results have 8 bits a channel. Of several pages or frames the first is coloured, or the largest where the first is its
+    thumbnail.
+
+    A film keeps its luma, sound, subtitles, chapters and frame times. SUFFIX is its own where it is mp4, m4v, mov or mkv, else
+    .mkv. After Ctrl-C the same command goes on with a film. Needs recolor[video].
+
+    Without --model, it is the newest model trained on photos of your own, then the one that comes with recolor, then the one of
+    the sample. The exit status is 1 if a photo or film failed.
+    """
+    from recolor.inference.colorizer import Colorizer
+    from recolor.models.export import describe
+
+    folder, reason = need_model(model)
+    colorizer = Colorizer.load(folder, device)
+    typer.echo(f"model: {folder} ({describe(colorizer.card)}): {reason}")
+    plan = {"force": force, "skip_existing": skip_existing, "all_pages": all_pages}
+    how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality, "damaged": damaged}
+    film = {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
+    film |= {} if steady is None else {"steady": steady}
+    colorize_photos(colorizer, photos, out, plan, film, side_by_side=side_by_side, **how)
 
 
 def colorize_photos(
@@ -21,7 +104,6 @@ def colorize_photos(
 
     `plan` and `how`: the settings of `plan` and of `colorize_files`; `film`: those that only films have.
     """
-    from recolor.app.films import colorize_films
     from recolor.inference.files import colorize_files
     from recolor.inference.plan import plan as make_plan
 
