@@ -14,7 +14,7 @@ import timm
 import torch
 from distributed_runs import CPU, EVALUATION, OBJECTIVES, SCORED, STILL, after_batch_norm, train_in
 from surroundings import ROOT
-from training_runs import AUGMENT, DISCRIMINATOR, GAN, PRETRAIN, settings
+from training_runs import AUGMENT, DISCRIMINATOR, GAN, PRETRAIN, settings, stopped_in_step
 
 from benchmarks.ours import make_photos
 from recolor.core.errors import UserError
@@ -25,7 +25,7 @@ from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.loop import derived_seed
+from recolor.training.loop import Interrupted, derived_seed
 from stages import evaluate as evaluate_stage
 from stages import paths
 from stages.launching import launch
@@ -62,6 +62,8 @@ def seen(work: Path) -> list[dict[str, Any]]:
     """What each of two processes tells (distributed_worker.py)."""
     for rank in (0, 1):
         write_node(work / f"node{rank}", work / "cache")
+    with pytest.raises(Interrupted):
+        train_in(work / "one", OBJECTIVES["gan"], wrap=lambda method: stopped_in_step(3, method))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     script = Path(__file__).parents[1] / "helpers" / "distributed_worker.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
@@ -70,15 +72,19 @@ def seen(work: Path) -> list[dict[str, Any]]:
     return [json.loads((work / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
+def same_losses(history: list[dict[str, Any]], reference: list[dict[str, Any]]) -> None:
+    for row, expected in zip(history, reference, strict=True):
+        assert row.keys() == expected.keys()
+        for piece, value in expected.items():
+            assert row[piece] == (value and pytest.approx(value, rel=1e-4, abs=1e-6)), piece
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_processes_have_the_losses_of_one_with_the_whole_batch(
     name: str, seen: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     alone = train_in(tmp_path, OBJECTIVES[name])
-    for row, reference in zip(seen[0][name]["history"], alone.history, strict=True):
-        assert row.keys() == reference.keys()
-        for piece, value in reference.items():
-            assert row[piece] == (value and pytest.approx(value, rel=1e-4, abs=1e-6)), piece
+    same_losses(seen[0][name]["history"], alone.history)
     norms = [tensor.float().norm().item() for tensor in alone.generator.state_dict().values()]
     assert seen[0][name]["norms"] == pytest.approx(norms, rel=1e-3, abs=1e-4)
     assert seen[0][name]["machine"] == "cpu, fp32, 2 processes"
@@ -115,6 +121,11 @@ def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(see
     assert seen[0]["interrupted"].startswith("stopped by a signal to another process at step 3, in epoch 1")
     assert seen[1]["interrupted"].startswith("stopped by SIGTERM at step 3, in epoch 1")
     assert seen[0]["resumed"] == seen[1]["resumed"] == seen[0]["gan"]["history"]
+
+
+def test_two_processes_go_on_where_one_was_stopped(seen: list[dict[str, Any]]) -> None:
+    assert "step 3," in seen[0]["log"][0]
+    same_losses(seen[0]["from one"], seen[0]["gan"]["history"])
 
 
 def test_one_process_writes_the_checkpoints(seen: list[dict[str, Any]]) -> None:
