@@ -31,6 +31,8 @@ WGAN = WGANParams(
 PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty", "lr": 4e-3})
 OBJECTIVES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}
 PRETRAIN = PretrainParams(epochs=2, start="none", lr=1e-3, warmup_steps=2, weight_decay=0.01, clip_norm=1)
+METHODS: dict[str, ObjectiveParams | PretrainParams] = {**OBJECTIVES, "l1": PRETRAIN}
+CONTEXT = RuntimeContext.find("cpu", "fp32")
 AUGMENT = AugmentParams(flip=True, crop=1, tone=0)
 RUNTIME = RuntimeParams(device="cpu", precision="fp32", compile=False, data_on_device=False)
 
@@ -113,7 +115,7 @@ def run(
 
 def state_for(params: ObjectiveParams) -> TrainState:
     torch.manual_seed(0)
-    return method_for(params).start(build_generator(GENERATOR), RuntimeContext.find("cpu", "fp32"), 0)
+    return method_for(params).start(build_generator(GENERATOR), CONTEXT, 0)
 
 
 def weights(trained: Trained) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -102,30 +103,14 @@ def scores(made: Path) -> pd.DataFrame:
     table = pd.read_csv(made / paths.metrics("tiny") / "photos.csv")
     table = table[table["split"] == "test"]
     gan, wgan, grey = (table[table["model"] == name].set_index("path") for name in ("gan", "wgan", "grey"))
-    truth = gan["colourfulness_true"]
-    return pd.DataFrame(
-        {
-            "Order of the split": gan["row"],
-            "PSNR: GAN": gan["psnr"],
-            "PSNR: WGAN": wgan["psnr"],
-            "PSNR: Input": grey["psnr"],
-            "PSNR: GAN - WGAN": gan["psnr"] - wgan["psnr"],
-            "PSNR: GAN - Input": gan["psnr"] - grey["psnr"],
-            "PSNR: WGAN - Input": wgan["psnr"] - grey["psnr"],
-            "SSIM: GAN": gan["ssim"],
-            "SSIM: WGAN": wgan["ssim"],
-            "SSIM: Input": grey["ssim"],
-            "SSIM: GAN - WGAN": gan["ssim"] - wgan["ssim"],
-            "SSIM: GAN - Input": gan["ssim"] - grey["ssim"],
-            "SSIM: WGAN - Input": wgan["ssim"] - grey["ssim"],
-            "colourfulness: GAN": gan["colourfulness"],
-            "colourfulness: WGAN": wgan["colourfulness"],
-            "colourfulness: Truth": truth,
-            "colourfulness: GAN - WGAN": gan["colourfulness"] - wgan["colourfulness"],
-            "colourfulness: GAN - Truth": gan["colourfulness"] - truth,
-            "colourfulness: WGAN - Truth": wgan["colourfulness"] - truth,
-        }
-    )
+    keys = {"Order of the split": gan["row"]}
+    for label, name in (("PSNR", "psnr"), ("SSIM", "ssim"), ("colourfulness", "colourfulness")):
+        columns = {"GAN": gan[name], "WGAN": wgan[name]}
+        columns |= {"Truth": gan[f"{name}_true"]} if name == "colourfulness" else {"Input": grey[name]}
+        keys |= {f"{label}: {column}": values for column, values in columns.items()}
+        for one, other in combinations(columns, 2):
+            keys[f"{label}: {one} - {other}"] = columns[one] - columns[other]
+    return pd.DataFrame(keys)
 
 
 def test_every_key_sorts_both_ways(page: Page, gallery: Path, made: Path) -> None:

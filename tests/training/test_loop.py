@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from training_runs import (
     AUGMENT,
+    CONTEXT,
     GAN,
     OBJECTIVES,
     PENALISED,
-    PRETRAIN,
     RUNTIME,
     WGAN,
     MadePhotos,
@@ -25,14 +25,8 @@ from training_runs import (
 
 from recolor.core.errors import UserError
 from recolor.models.objectives import ObjectiveParams
-from recolor.runtime.devices import RuntimeContext
 from recolor.training.methods import Method
-from recolor.training.pretrain import PretrainParams
 from recolor.training.state import Diverged, TrainState
-
-CONTEXT = RuntimeContext.find("cpu", "fp32")
-METHODS: dict[str, ObjectiveParams | PretrainParams] = {**OBJECTIVES, "l1": PRETRAIN}
-
 
 pytestmark = pytest.mark.usefixtures("checkpoint_each_epoch")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_runs import (
     GAN,
-    OBJECTIVES,
+    METHODS,
     PENALISED,
     PRETRAIN,
     RUNTIME,
@@ -21,15 +21,11 @@ from training_runs import (
 
 from recolor.core.errors import UserError
 from recolor.models.objectives import ObjectiveParams
-from recolor.runtime.devices import RuntimeContext
 from recolor.training import state as training_state
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted
 from recolor.training.pretrain import PretrainParams
 from recolor.training.state import Diverged
-
-CONTEXT = RuntimeContext.find("cpu", "fp32")
-METHODS: dict[str, ObjectiveParams | PretrainParams] = {**OBJECTIVES, "l1": PRETRAIN}
 
 pytestmark = pytest.mark.usefixtures("checkpoint_each_epoch")
 
