@@ -51,11 +51,14 @@ def train_model(model: str, params: Params) -> None:
     augment = params.section("augment", AugmentParams)
     method, train_params, start = _method(model, params)
     context = RuntimeContext.find(runtime.device, runtime.precision)
+    photos = CachedPhotos(paths.cache(dataset), "train")
     manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
     made_of = [_key(params.read), manifest, start and weights_sha256(start), encoder_sha256]
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{model}", made_of))
+    parts = {"params.yaml": params.read, str(paths.cache(dataset)): manifest, "the weights to start from": made_of[2:]}
+    parts |= {"device and precision": str(context), "the code or its packages": checkpoints.folder.name}
+    _check_same_everywhere(parts, context.distributed)
     _lock(checkpoints, context.distributed)
-    photos = CachedPhotos(paths.cache(dataset), "train")
     generator = _starting_generator(generator_params, start, train_params.seed)
     if train_params.epochs:
         photos.verify(context.distributed.rank, context.distributed.world_size)
@@ -171,6 +174,14 @@ def _checkpoint_folder(run: str, made_of: list[Any]) -> Path:
     sources = [hashlib.sha256(Path(sys.modules[name].__file__ or "").read_bytes()).hexdigest() for name in modules]
     key = hashlib.sha256(json.dumps([made_of, torch.__version__, version("timm"), sources]).encode()).hexdigest()[:16]
     return paths.CHECKPOINTS / f"{run}-{key}"
+
+
+def _check_same_everywhere(parts: dict[str, Any], distributed: DistributedContext) -> None:
+    """Raises UserError where the machines have copies of their own that differ: each would train another model."""
+    for name, values in zip(parts, zip(*distributed.all_gather(list(parts.values())), strict=True), strict=True):
+        if different := [rank for rank, value in enumerate(values) if value != values[0]]:
+            where = f"process {different[0]} differs from process 0"
+            raise UserError(f"{name}: not the same on all machines ({where}); copy what process 0 has to the others")
 
 
 def _lock(checkpoints: Checkpoints, distributed: DistributedContext) -> None:

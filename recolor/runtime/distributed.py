@@ -75,11 +75,11 @@ class DistributedContext:
             for array in arrays:
                 dist.all_reduce(torch.from_numpy(array), group=self.control)
 
-    def broadcast(self, value: T) -> T:
-        """The main process's `value`, in every process. It is pickled."""
+    def broadcast(self, value: T, source: int = 0) -> T:
+        """The `value` of process `source`, the main one by default, in every process. It is pickled."""
         values = [value]
         if self.world_size > 1:
-            dist.broadcast_object_list(values, src=0, group=self.control)
+            dist.broadcast_object_list(values, src=source, group=self.control)
         return values[0]
 
     def all_gather(self, value: T) -> list[T]:

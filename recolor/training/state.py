@@ -134,7 +134,10 @@ class TrainState:
             _restore_memory_format(optimizer)
 
     def resume(self, checkpoints: Checkpoints, distributed: DistributedContext, log: Callable[[str], None]) -> None:
-        """Continues from the newest checkpoint that is complete, if there is one."""
+        """Continues from the newest checkpoint that is complete, if there is one.
+
+        Machines without a shared disk have checkpoints from when they had the main process. The newest of them all is used.
+        """
         fresh = deepcopy(self.state_dict()) if checkpoints.newest() else {}
 
         def use(state: dict[str, Any]) -> None:
@@ -145,8 +148,10 @@ class TrainState:
                 self.load_state_dict(fresh)  # never parts of two states
                 raise
 
-        state = distributed.broadcast(checkpoints.load(log, use) if distributed.is_main else None)
-        checkpoints.damaged = distributed.broadcast(checkpoints.damaged)
+        steps = distributed.all_gather(newest.stem if (newest := checkpoints.newest()) else "")
+        source = steps.index(max(steps))
+        state = distributed.broadcast(checkpoints.load(log, use) if distributed.rank == source else None, source)
+        checkpoints.damaged = distributed.broadcast(checkpoints.damaged, source)
         if state is not None:
             use(state)
             log(f"going on from step {self.progress.step}, in epoch {self.progress.epoch + 1}")

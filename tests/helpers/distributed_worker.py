@@ -40,6 +40,10 @@ def main(folder: Path) -> None:
     seen["resumed"] = train_in(folder / "stopped", OBJECTIVES["gan"]).history
     seen["log"] = []
     seen["from one"] = train_in(folder / "one", OBJECTIVES["gan"], log=seen["log"].append).history
+    try:
+        train_in(folder / f"disk{rank}", OBJECTIVES["gan"], **wrap)
+    except Interrupted:
+        seen["moved"] = train_in(folder / f"disk{1 - rank}", OBJECTIVES["gan"]).history
     seen["checkpoints"] = len(list((folder / "gan").glob("*.safetensors")))
     try:
         train_in(folder / "odd", OBJECTIVES["gan"], batch_size=3)
@@ -48,11 +52,24 @@ def main(folder: Path) -> None:
     os.chdir(folder / f"node{rank}")
     evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, CPU, 1)
     seen["missing"] = without_weights(rank, folder)
+    seen["differs"] = with_other_settings(rank)
     train_model("gan", Params(Path("params.yaml"), "mine"))
     seen["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
     torch.manual_seed(derived_seed(1, 0, rank))
     seen["noise"] = torch.rand(3).tolist()
     (folder / f"{rank}.json").write_text(json.dumps(seen))
+
+
+def with_other_settings(rank: int) -> str:
+    """Why a training is refused where the second process reads another learning rate."""
+    settings = json.loads(Path("params.yaml").read_text())
+    settings["paper"]["gan"]["lr"] *= 1 + rank
+    Path("other.yaml").write_text(json.dumps(settings))
+    try:
+        train_model("gan", Params(Path("other.yaml"), "mine"))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def without_weights(rank: int, folder: Path) -> str:

@@ -31,8 +31,8 @@ from stages import paths
 from stages.launching import launch
 
 
-def write_node(folder: Path, cache: Path) -> None:
-    """What a stage needs: settings and a cache, on a disk of its own."""
+def write_node(folder: Path, work: Path) -> None:
+    """What a stage needs: settings, a cache and a model to start from, on a disk of its own."""
     sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "augment": AUGMENT, "train": settings(), "gan": GAN}
     sections["pretrain"] = PRETRAIN.model_copy(update={"epochs": 0})
     params = {
@@ -42,8 +42,8 @@ def write_node(folder: Path, cache: Path) -> None:
         "paper": {name: section.model_dump() for name, section in sections.items()},
         "runtime": CPU.model_dump() | {"processes": 2},
     }
-    shutil.copytree(cache, folder / "data" / "cache" / "mine")
-    save_generator(folder / "data" / "models" / "mine" / "l1", UNetGenerator(STILL), {})
+    shutil.copytree(work / "cache", folder / "data" / "cache" / "mine")
+    shutil.copytree(work / "model", folder / "data" / "models" / "mine" / "l1")
     (folder / "params.yaml").write_text(json.dumps(params))
 
 
@@ -61,7 +61,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(work: Path) -> list[dict[str, Any]]:
     """What each of two processes tells (distributed_worker.py)."""
     for rank in (0, 1):
-        write_node(work / f"node{rank}", work / "cache")
+        write_node(work / f"node{rank}", work)
     with pytest.raises(Interrupted):
         train_in(work / "one", OBJECTIVES["gan"], wrap=lambda method: stopped_in_step(3, method))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -126,6 +126,16 @@ def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(see
 def test_two_processes_go_on_where_one_was_stopped(seen: list[dict[str, Any]]) -> None:
     assert "step 3," in seen[0]["log"][0]
     same_losses(seen[0]["from one"], seen[0]["gan"]["history"])
+
+
+def test_the_newest_checkpoint_is_found_on_whichever_machine_it_is(seen: list[dict[str, Any]]) -> None:
+    """The main process had the first disk when it was stopped, and has the second one, which is empty, when it goes on."""
+    assert seen[0]["moved"] == seen[1]["moved"] == seen[0]["gan"]["history"]
+
+
+def test_other_settings_on_one_machine_are_refused(seen: list[dict[str, Any]]) -> None:
+    assert seen[0]["differs"] == seen[1]["differs"]
+    assert seen[0]["differs"].startswith("params.yaml: ")
 
 
 def test_one_process_writes_the_checkpoints(seen: list[dict[str, Any]]) -> None:
@@ -211,7 +221,7 @@ def test_there_are_no_more_processes_than_gpus_but_on_cpus(
 
 def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
     folder = work / "launched"
-    write_node(folder, work / "cache")
+    write_node(folder, work)
     environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "OMP_NUM_THREADS")}
     done = subprocess.run(
         [sys.executable, "-m", "stages.train", "mine", "gan"],
