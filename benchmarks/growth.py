@@ -47,8 +47,8 @@ def _measure(count: int) -> dict[str, tuple[float | None, str]]:
         source = FolderParams(source="folder", path=str(folder / "photos"), limit=None)
         listing = fetch(source, 1, folder)
         done()
-        params = CacheParams(size=16, train_fraction=0.85, min_chroma=0)
-        build(listing, folder / "photos", folder / "cache", params, 1)
+        params = CacheParams(seed=1, size=16, train_fraction=0.85, min_chroma=0)
+        build(listing, folder / "photos", folder / "cache", params)
         done()
         photos = CachedPhotos(folder / "cache", "train")
         for batch in np.array_split(np.random.default_rng(1).permutation(len(photos)), -(-len(photos) // 16)):

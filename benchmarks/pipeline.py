@@ -39,12 +39,12 @@ def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
         yield from _preprocess(sizes, folder, listing, budget.share())
         yield from _batches(sizes, folder, CachedPhotos(folder / "cache", "train"), budget.share())
         yield from _loop(sizes, folder, budget.share())
-        build(listing[: sizes.scored], folder / "photos", folder / "scored", _cache(sizes), 1)
+        build(listing[: sizes.scored], folder / "photos", folder / "scored", _cache(sizes))
         yield from _evaluate(sizes, folder, budget.left())
 
 
 def _cache(sizes: Sizes) -> CacheParams:
-    return CacheParams(size=sizes.size, train_fraction=0.5, min_chroma=0)
+    return CacheParams(seed=1, size=sizes.size, train_fraction=0.5, min_chroma=0)
 
 
 def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: float) -> Iterator[Row]:
@@ -53,7 +53,7 @@ def _preprocess(sizes: Sizes, folder: Path, listing: pd.DataFrame, seconds: floa
     some, quarter = range(min(64, sizes.photos)), listing[: sizes.photos // 4]
 
     def own(photos: pd.DataFrame, processes: int) -> Callable[[], Any]:
-        return lambda: build(photos, folder / "photos", folder / "cache", _cache(sizes), 1, processes)
+        return lambda: build(photos, folder / "photos", folder / "cache", _cache(sizes), processes)
 
     sides: dict[str, tuple[int, Callable[[], Any]]] = {
         "textbook, opening photos": (len(some), lambda: [photos[index] for index in some]),

@@ -93,7 +93,8 @@ def _end_with_dvc() -> None:
     import psutil  # installed with DVC
 
     # Some shells (dash) and torchrun stay between DVC and the stage. Their command lines name the stage; DVC's does not.
-    stage, highest = _stage_module(), psutil.Process()
+    spec = sys.modules["__main__"].__spec__  # of the module that `python -m` runs, such as stages.train
+    stage, highest = spec.name if spec else sys.argv[0], psutil.Process()
     for ancestor in highest.parents():
         if stage not in " ".join(ancestor.cmdline()):
             break
@@ -109,12 +110,6 @@ def _end_with_dvc() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _stage_module() -> str:
-    """The module that `python -m` runs, such as stages.train."""
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else sys.argv[0]
 
 
 def _modules() -> dict[Path, str]:

@@ -13,7 +13,7 @@ def main() -> None:
     text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 
     from recolor.core.errors import UserError
-    from recolor.core.storage import atomic_file, check_disk_space
+    from recolor.core.storage import atomic_file
     from stages.settings import check, check_machine
 
     def unchanged() -> None:
@@ -22,9 +22,9 @@ def main() -> None:
             raise UserError(f"{paths.PARAMS} was changed while it was checked; run it again")
 
     for dataset in check(paths.PARAMS):
-        check_machine(paths.PARAMS, dataset, paths.HOME)
+        check_machine(paths.PARAMS, dataset)
     at_end(unchanged)
-    with check_disk_space("a line of text", paths.CHECKED.parent), atomic_file(paths.CHECKED) as path:
+    with atomic_file(paths.CHECKED, "a line of text") as path:
         path.write_text("every setting is valid\n")
 
 

@@ -14,7 +14,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     """
     from pydantic import PositiveInt
 
-    from recolor.core.storage import atomic_file, check_disk_space
+    from recolor.core.storage import atomic_file
     from recolor.dataset.shards import read_table
     from recolor.models.objectives import ADVERSARIAL
 
@@ -33,8 +33,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
                 f"{batches} batches, so the generator would never be trained; lower n_critic or train.batch_size, "
                 "or raise train.epochs"
             )
-    output = paths.batch_checked(dataset)
-    with check_disk_space("a line of text", output.parent), atomic_file(output) as path:
+    with atomic_file(paths.batch_checked(dataset), "a line of text") as path:
         path.write_text("the dataset holds a batch\n")
 
 

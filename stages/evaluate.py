@@ -22,17 +22,12 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     from recolor.runtime.devices import RuntimeParams
 
     params = read_params(dataset)
-    settings = params.section("evaluate", EvaluateParams)
+    settings = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "evaluate", dataset)
     models = scored_models(model_folders(paths.model(dataset, "")))
-    if settings.inception_weights is not None:
-        settings = settings.model_copy(
-            update={"inception_weights": paths.HOME / settings.inception_weights.expanduser()}
-        )
-    scores = evaluate(
-        paths.cache(dataset), models, paths.metrics(dataset), settings, runtime, params.value("data.seed", Seed)
-    )
+    seed = params.value("data.seed", Seed)
+    scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, runtime, seed)
     if PartialState().is_main_process:
         shown = ["split", "model", "photos", *METRICS]
         typer.echo(scores[shown].to_string(index=False, na_rep="-", float_format="{:.4g}".format))

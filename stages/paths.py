@@ -20,11 +20,10 @@ REPORTS = Path("reports")
 CHECKED = Path("data/checked/settings.txt")  # exists where params.yaml is valid
 
 
-def at_home(source: Any) -> Any:
-    """`source` (see `recolor.sources.fetch`) with its path, where it has one, relative to the repository itself."""
-    if not hasattr(source, "path"):
-        return source
-    return source.model_copy(update={"path": str(HOME / Path(source.path).expanduser())})
+def at_home(section: Any, key: str = "path") -> Any:
+    """`section` with the path `key`, where it has one, relative to the repository itself."""
+    path = getattr(section, key, None)
+    return section if path is None else section.model_copy(update={key: type(path)(HOME / Path(path).expanduser())})
 
 
 def raw(dataset: str) -> Path:

@@ -20,7 +20,7 @@ def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as s
     source = paths.at_home(params.source(SourceParams))
     listing = read_table(paths.raw(dataset) / "listing.csv")
     photos = root(source, paths.DOWNLOADS, dataset)
-    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, settings.seed, dataset=dataset)}")
+    typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, dataset=dataset)}")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ def main() -> None:
     results = []
     for dataset in params.value("datasets", Datasets):
         own = read_params(dataset)
-        data = own.value("data", dict) | {dataset: own.source(dict)}
-        settings = {"data": data, "evaluate": own.value("evaluate", dict)}
+        data = own.section("data", dict) | {dataset: own.source(dict)}
+        settings = {"data": data, "evaluate": own.section("evaluate", dict)}
         models = model_folders(paths.model(dataset, ""))
         timings = {name: paths.timings(dataset, name) for name in models}
         results.append(read(dataset, settings, paths.metrics(dataset), paths.cache(dataset), models, timings))

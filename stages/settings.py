@@ -15,6 +15,7 @@ from recolor.runtime.devices import RuntimeParams, check_device, check_gpus
 from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
 from recolor.training.loop import TrainParams
 from recolor.training.pretrain import PretrainParams
+from stages import paths
 
 SECTIONS: dict[str, Any] = {  # of a recipe
     "generator": GeneratorParams,
@@ -50,20 +51,21 @@ def check(path: Path) -> list[str]:
     return datasets
 
 
-def check_machine(path: Path, dataset: str, home: Path) -> None:
+def check_machine(path: Path, dataset: str) -> None:
     """Raises UserError where this machine lacks what `path` asks for `dataset`: devices, photos, Inception's weights.
 
-    Relative paths start from `home`. Photos and weights that are downloaded are not looked for.
+    Photos and weights that are downloaded are not looked for.
     """
     params = Params(path, dataset)
-    runtime, evaluate = params.section("runtime", RuntimeParams), params.section("evaluate", EvaluateParams)
+    runtime = params.section("runtime", RuntimeParams)
+    evaluate = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")
     check_device(runtime.device)
     check_gpus(runtime.device, runtime.processes)
-    source = params.source(SourceParams)
+    source = paths.at_home(params.source(SourceParams))
     if isinstance(source, FolderParams | ImageNetParams):
-        check_at_hand(source.model_copy(update={"path": str(home / Path(source.path).expanduser())}), dataset)
+        check_at_hand(source, dataset)
     if evaluate.inception != "off" and evaluate.inception_weights is not None:
-        find_weights(home / evaluate.inception_weights.expanduser())
+        find_weights(evaluate.inception_weights)
 
 
 def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimeParams) -> None:

@@ -16,8 +16,8 @@ from accelerate import PartialState
 from PIL import Image
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Params, Seed
-from recolor.core.storage import atomic_file, atomic_folder, check_disk_space
+from recolor.core.params import Params, Seed
+from recolor.core.storage import atomic_file, atomic_folder
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.folder import default_shipped_model, load_generator, read_card, save_generator, weights_sha256
@@ -119,7 +119,7 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
             epochs=pretrain.epochs,
             batch_size=params.value("train.batch_size", int),
             decay_epochs=0,
-            ema=params.value("train.ema", Number),
+            ema=params.value("train.ema", float),
             sample_epochs=params.value("train.sample_epochs", int),
         )
         return Pretraining(pretrain), train_params, _pretrain_start(pretrain.start)
@@ -216,10 +216,7 @@ class _Watch:
         epoch = len(history)
         if epoch % self.params.sample_epochs == 0 or epoch == self.params.epochs:
             picture = Image.fromarray(sample_grid(generator, self.photos))
-            with (
-                check_disk_space("a picture", self.samples),
-                atomic_file(self.samples / f"epoch-{epoch:03d}.png") as path,
-            ):
+            with atomic_file(self.samples / f"epoch-{epoch:03d}.png", "a picture") as path:
                 picture.save(path, "PNG")
 
 
@@ -231,7 +228,7 @@ def _write(model: str, dataset: str, card: dict[str, Any], trained: Trained) -> 
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:
-    with check_disk_space(what, file.parent), atomic_file(file) as path, path.open("w", newline="") as opened:
+    with atomic_file(file, what) as path, path.open("w", newline="") as opened:
         writer = csv.DictWriter(opened, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,10 +1,7 @@
-"""Downloads a file, resumes after interruptions, and verifies its hash.
-
-Pooch checks the hash and puts the file in place only if it is right. This module adds what Pooch lacks: resuming within a run
-and across runs, and early detection of a web page or of another file.
-"""
+"""Downloads a file, resumes within a run and across runs, and verifies its hash."""
 
 import contextlib
+import hashlib
 import re
 import sys
 import time
@@ -13,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
 import requests
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -76,37 +72,21 @@ def download(file: RemoteFile, folder: Path, patience: Patience = PATIENT) -> Pa
     kept. If another process is downloading the same file, this one waits. Raises DiskFull, and DownloadError if the server
     cannot be reached, refuses, or has another file.
     """
+    path, part = folder / file.name, folder / f"{file.name}.part"
+    algorithm, _, expected = file.hash.partition(":")
     with _locked(file, folder):
-        return _fetch(file, folder, patience)
-
-
-def _fetch(file: RemoteFile, folder: Path, patience: Patience) -> Path:
-    pooch.get_logger().setLevel("WARNING")  # the progress bar shows the rest
-    store = pooch.create(
-        path=folder.resolve(), base_url="", registry={file.name: file.hash}, urls={file.name: file.url}
-    )
-    part = folder / f"{file.name}.part"
-
-    def fetch(url: str, output: str, _: object) -> None:
-        _transfer(file, part, patience)
-        _announce_hashing(part)
-        part.replace(output)
-
-    _announce_hashing(folder / file.name)
-    try:
-        # Twice: a .part of an earlier version of the file gives one wrong hash.
-        for last in (False, True):
-            try:
-                return Path(store.fetch(file.name, downloader=fetch))
-            except ValueError as error:
-                if last:
-                    algorithm = file.hash.partition(":")[0].upper()
-                    raise DownloadError(
-                        _advice(file, folder, f"the downloaded file has another {algorithm} hash")
-                    ) from error
-    except (_Failed, _Refused) as error:
-        raise DownloadError(_advice(file, folder, str(error))) from error
-    raise AssertionError
+        if _digest(path, algorithm) == expected:
+            return path
+        try:
+            for _ in range(2):  # a .part of an earlier version of the file gives one wrong hash
+                _transfer(file, part, patience)
+                if _digest(part, algorithm) == expected:
+                    return part.replace(path)
+                part.unlink()
+            raise _Refused(f"the downloaded file has another {algorithm.upper()} hash")
+        except (_Failed, _Refused) as error:
+            advice = f"run it again (it resumes), or put the file into {folder} yourself"
+            raise DownloadError(f"cannot download {file.url}: {error}; {advice}") from error
 
 
 @contextlib.contextmanager
@@ -127,14 +107,13 @@ def _locked(file: RemoteFile, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _announce_hashing(path: Path) -> None:
+def _digest(path: Path, algorithm: str) -> str | None:
+    if not path.exists():
+        return None
     if _size(path) >= LONG:
         tqdm.write(f"{path.name}: checking {_size(path) / 1e9:,.1f} GB", file=sys.stderr)
-
-
-def _advice(file: RemoteFile, folder: Path, why: str) -> str:
-    advice = f"run it again (it resumes), or put the file into {folder} yourself"
-    return f"cannot download {file.url}: {why}; {advice}"
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, algorithm).hexdigest()
 
 
 def _transfer(file: RemoteFile, part: Path, patience: Patience) -> None:
@@ -147,7 +126,8 @@ def _transfer(file: RemoteFile, part: Path, patience: Patience) -> None:
             offline = offline and _is_offline(error)
             failures = 1 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
-            why = str(error) if isinstance(error, _Failed) else _no_connection(file)
+            host = urllib.parse.urlsplit(file.url).netloc
+            why = str(error) if isinstance(error, _Failed) else f"no stable connection to {host} (is the network up?)"
             if failures >= patience.attempts or (offline and failures >= patience.offline):
                 raise _Failed(why) from error
             wait = patience.wait * 2 ** (failures - 1)
@@ -211,10 +191,6 @@ def _receive(response: requests.Response, part: Path, start: int, total: int | N
 def _is_offline(error: Exception) -> bool:
     """Whether no connection could be made: unknown host, no route, refused, or no response."""
     return isinstance(error, requests.ConnectionError) and isinstance(next(iter(error.args), None), MaxRetryError)
-
-
-def _no_connection(file: RemoteFile) -> str:
-    return f"no stable connection to {urllib.parse.urlsplit(file.url).netloc} (is the network up?)"
 
 
 def _size(part: Path) -> int:

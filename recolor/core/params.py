@@ -9,25 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from recolor.core.errors import UserError
 
-T = TypeVar("T")
 P = TypeVar("P", str, Path)
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value  # pydantic's error names the type
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]  # also from the string that YAML 1.1 makes of 3e-05
 
 
 class Section(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan=False):
@@ -60,37 +47,40 @@ class Params:
 
     `paper.train` is called `train` here where the recipe is paper. `recipe` replaces the one that the file names. Every method
     raises ParamsError with one line that names the key, the value found and what is allowed.
+
+    `read` holds all values read so far by name, for the model's card and the report. `runtime` is left out: no result depends
+    on the machine.
     """
 
     def __init__(self, path: Path, dataset: str | None = None, recipe: Recipe | None = None) -> None:
         self.path = path
         self.dataset = dataset
-        self._read: dict[str, Any] = {}
         self._tree = _load(path)
-        self.recipe: Recipe = recipe or self.value("recipe", Recipe)
-        self._read.clear()  # recorded where a section of the recipe is read
+        self.read: dict[str, Any] = {}
+        self.recipe: Recipe = recipe or self.section("recipe", Recipe)
+        self.read = {}  # the recipe is recorded where one of its sections is read
         if dataset is not None:
             self._override()
 
     def section(self, name: str, kind: Any) -> Any:
-        """The section `name`, validated as `kind`, a type or a union. `data` leaves out the entries of the datasets."""
-        return self._validate(name, kind)
+        """The section or value `name`, validated as `kind`, a type or a union. `data` is without the datasets' entries."""
+        content = self._lookup(name)
+        full = self._full(name)
+        try:
+            value = TypeAdapter(kind).validate_python(content)
+        except ValidationError as error:
+            raise ParamsError("; ".join(_line(self.path, full, content, e) for e in error.errors())) from None
+        if full != name:
+            self.read["recipe"] = self.recipe
+        if name != "runtime":
+            self.read[name] = content
+        return value
+
+    value = section  # such as `data.seed`
 
     def source(self, kind: Any) -> Any:
         """The dataset's own entry, `data.<dataset>`."""
-        return self._validate(f"data.{self.dataset}", kind)
-
-    def value(self, name: str, kind: Any) -> Any:
-        """A single value, such as `data.seed` or `train.batch_size`."""
-        return self._validate(name, kind)
-
-    @property
-    def read(self) -> dict[str, Any]:
-        """All values read so far by name, overrides applied, for the model's card and the report.
-
-        `runtime` is left out: no result depends on the machine.
-        """
-        return self._read
+        return self.section(f"data.{self.dataset}", kind)
 
     def check_unchanged(self) -> None:
         """Raises ParamsError where the file no longer holds what has been read.
@@ -98,92 +88,69 @@ class Params:
         DVC records a stage's params when its command ends, so an edit made meanwhile would be recorded as what ran.
         """
         now = Params(self.path, self.dataset)
-        for name, content in self._read.items():
+        for name, content in self.read.items():
             if now._lookup(name) != content:
-                raise ParamsError(f"{self.path}: {self._full(name)} was changed while this ran; run it again")
+                raise self._error(f"{self._full(name)} was changed while this ran; run it again")
 
     @property
     def datasets(self) -> list[str]:
         """The names of all entries of `data`."""
-        entries = self._get("data")
+        entries = self._find("data")
         if not isinstance(entries, Mapping):
-            raise ParamsError(f"{self.path}: data: got {entries!r}; takes settings and datasets")
+            raise self._error(f"data: got {entries!r}; takes settings and datasets")
         return [name for name, entry in entries.items() if isinstance(entry, Mapping)]
 
     def check_names(self, sections: Mapping[str, Any]) -> None:
         """Raises ParamsError for an unknown key at the top level, or in a recipe one that is not among `sections`."""
-        levels: dict[str, tuple[Any, tuple[str, ...]]] = {"": (self._tree, (*COMMON, *RECIPES))}
-        levels |= {f"{recipe}.": (self._get(recipe), tuple(sections)) for recipe in RECIPES}
-        for prefix, (tree, known) in levels.items():
-            for name in tree:
-                if name not in known:
-                    raise ParamsError(f"{self.path}: {prefix}{name}: no such setting; known are {', '.join(known)}")
-        for dataset in self._get("overrides") or {}:
-            if dataset not in self.datasets:
-                raise ParamsError(
-                    f"{self.path}: overrides.{dataset}: no such dataset; known are {', '.join(self.datasets)}"
-                )
+        self._check_known("", self._tree, [*COMMON, *RECIPES], "setting")
+        for recipe in RECIPES:
+            self._check_known(f"{recipe}.", self._find(recipe), list(sections), "setting")
+        self._check_known("overrides.", self._find("overrides") or {}, self.datasets, "dataset")
+
+    def _check_known(self, prefix: str, names: Mapping[str, Any], known: list[str], kind: str) -> None:
+        for name in names:
+            if name not in known:
+                raise self._error(f"{prefix}{name}: no such {kind}; known are {', '.join(known)}")
+
+    def _error(self, problem: str) -> ParamsError:
+        return ParamsError(f"{self.path}: {problem}")
 
     def _full(self, name: str) -> str:
         """The name as the file has it: a section of the recipe in use stands below the recipe's name."""
         first = name.partition(".")[0]
         return name if first in (*COMMON, *RECIPES) else f"{self.recipe}.{name}"
 
-    def _get(self, name: str) -> Any:
+    def _find(self, name: str) -> Any:
         found: Any = self._tree
         for key in self._full(name).split("."):
             if not isinstance(found, Mapping) or key not in found:
-                raise ParamsError(f"{self.path}: {self._full(name)} is missing")
+                raise self._error(f"{self._full(name)} is missing")
             found = found[key]
         return found
 
-    def _source(self) -> Mapping[str, Any]:
-        if self.dataset not in self.datasets:
-            known = ", ".join(map(str, self.datasets))
-            raise ParamsError(f"{self.path}: data.{self.dataset} is missing: the datasets are {known}")
-        entry: Mapping[str, Any] = self._tree["data"][self.dataset]
-        return entry
+    def _lookup(self, name: str) -> Any:
+        content = self._find(name)
+        if name == "data" and isinstance(content, Mapping):
+            return {key: value for key, value in content.items() if not isinstance(value, Mapping)}
+        return content
 
     def _override(self) -> None:
-        self._source()  # an unknown dataset is an error of its own
+        if self.dataset not in self.datasets:
+            raise self._error(f"data.{self.dataset} is missing: the datasets are {', '.join(self.datasets)}")
         where = f"overrides.{self.dataset}"
-        overrides = self._get(where)
+        overrides = self._find(where)
         if not isinstance(overrides, Mapping | None):
-            raise ParamsError(f"{self.path}: {where}: got {overrides!r}; takes section.key: value, or {{}}")
+            raise self._error(f"{where}: got {overrides!r}; takes section.key: value, or {{}}")
         for name, value in (overrides or {}).items():
             *sections, key = str(name).split(".")
             target: Any = self._tree
             for section in sections:
                 target = target.get(section) if isinstance(target, Mapping) else None
-            if (
-                sections[:1] not in (["paper"], ["modern"], ["evaluate"])
-                or not isinstance(target, dict)
-                or key not in target
-            ):
+            allowed = sections[:1] in (["paper"], ["modern"], ["evaluate"])
+            if not allowed or not isinstance(target, dict) or key not in target:
                 example = f"{self.recipe}.train.epochs"
-                raise ParamsError(f"{self.path}: {where}.{name}: no such setting; name it in full, like {example}")
+                raise self._error(f"{where}.{name}: no such setting; name it in full, like {example}")
             target[key] = value
-
-    def _lookup(self, name: str) -> Any:
-        if name == f"data.{self.dataset}":
-            return self._source()
-        content = self._get(name)
-        if name == "data" and isinstance(content, Mapping):
-            return {key: value for key, value in content.items() if not isinstance(value, Mapping)}
-        return content
-
-    def _validate(self, name: str, kind: Any) -> Any:
-        content = self._lookup(name)
-        try:
-            value = TypeAdapter(kind).validate_python(content)
-        except ValidationError as error:
-            full = self._full(name)
-            raise ParamsError("; ".join(_line(self.path, full, content, e) for e in error.errors())) from None
-        if self._full(name) != name:
-            self._read["recipe"] = self.recipe
-        if name != "runtime":
-            self._read[name] = content
-        return value
 
 
 def _load(path: Path) -> dict[str, Any]:

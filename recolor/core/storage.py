@@ -20,48 +20,37 @@ class DiskFull(UserError):
 def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iterator[None]:
     """Context manager for writing `what` into `folder`, which is created. `needed`: bytes, None if unknown.
 
-    Raises DiskFull before anything is written if the free space is too small, and if the disk fills up in the block.
+    Raises DiskFull before anything is written if the free space is too small, and if the disk fills up in the block. Partial
+    files are removed after this block, not in it: their removal would hide what was missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if needed is not None and needed > free:
-        raise _full(what, folder, f"needs {_megabytes(needed)}", free)
-    try:
-        with _check_inodes(what, folder):
-            yield
-    except OSError as error:
-        if error.errno == errno.EFBIG:
-            limit = "file size limit exceeded (ulimit -f, or a FAT32 disk)"
-            raise DiskFull(f"{what}: {limit} in {folder.resolve()}: write to another disk") from error
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        begun = f"does not fit into the {_megabytes(free)} that were free"
-        needs = f"needs {_megabytes(needed)}" if needed is not None else begun
-        raise _full(what, folder, needs, shutil.disk_usage(folder).free) from error
-
-
-@contextlib.contextmanager
-def _check_inodes(what: str, folder: Path) -> Iterator[None]:
-    """Raises DiskFull if the disk has free bytes but no inode for another file.
-
-    Must be the inner context of one that removes files after a failure: removal frees inodes.
-    """
+    needs = f"does not fit into the {_megabytes(free)} that were free"
+    if needed is not None:
+        needs = f"needs {_megabytes(needed)}"
+        if needed > free:
+            raise _full(what, folder, needs)
     try:
         yield
     except OSError as error:
         disk = os.statvfs(folder)
-        limited = disk.f_files > 0
-        if error.errno != errno.ENOSPC or not limited or disk.f_favail:
-            raise
-        raise DiskFull(
-            f"disk full: {what} needs another file, and {folder.resolve()} has no inode left, "
-            f"with {_megabytes(disk.f_bavail * disk.f_frsize)} free: delete some files and run it again"
-        ) from error
+        if error.errno == errno.EFBIG:
+            limit = "file size limit exceeded (ulimit -f, or a FAT32 disk)"
+            raise DiskFull(f"{what}: {limit} in {folder.resolve()}: write to another disk") from error
+        if error.errno == errno.ENOSPC and disk.f_files and not disk.f_favail:
+            raise DiskFull(
+                f"disk full: {what} needs another file, and {folder.resolve()} has no inode left, "
+                f"with {_megabytes(disk.f_bavail * disk.f_frsize)} free: delete some files and run it again"
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(what, folder, needs) from error
+        raise
 
 
-def _full(what: str, folder: Path, needs: str, free: int) -> DiskFull:
+def _full(what: str, folder: Path, needs: str) -> DiskFull:
+    left = _megabytes(shutil.disk_usage(folder).free)
     return DiskFull(
-        f"disk full: {what} {needs}, and {folder.resolve()} has {_megabytes(free)} left: free some space and run it again"
+        f"disk full: {what} {needs}, and {folder.resolve()} has {left} left: free some space and run it again"
     )
 
 
@@ -71,22 +60,23 @@ def _megabytes(count: int) -> str:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block succeeds and is removed otherwise.
+def atomic_file(path: Path, what: str, needed: int | None = None) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block succeeds and is removed otherwise. Creates the folder.
 
     An existing file is replaced, not overwritten: files that DVC has linked into its cache stay unchanged. The permissions
-    follow the umask, whatever the writer sets (safetensors: 0600).
+    follow the umask, whatever the writer sets (safetensors: 0600). Raises DiskFull (see `check_disk_space`).
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        if os.path.lexists(temporary):  # left by a killed run
-            temporary.unlink()
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        synchronise(temporary)
-        temporary.replace(path)
+        with check_disk_space(what, path.parent, needed):
+            if os.path.lexists(temporary):  # left by a killed run
+                temporary.unlink()
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)
+            synchronise(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -113,18 +103,18 @@ def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[P
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (out.with_name(f".{out.name}.{state}") for state in ("unfinished", "old"))
     try:
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0), check_disk_space(what, out.parent, needed):
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
             _remove(unfinished, old)  # left by a killed run
             try:
-                unfinished.mkdir()
-                with _check_inodes(what, unfinished):
+                with check_disk_space(what, out.parent, needed):
+                    unfinished.mkdir()
                     yield unfinished
-                for file in filter(Path.is_file, unfinished.rglob("*")):
-                    file.chmod(unfinished.stat().st_mode & 0o666)
-                synchronise(unfinished)
-                if out.exists():
-                    out.rename(old)
-                unfinished.rename(out)
+                    for file in filter(Path.is_file, unfinished.rglob("*")):
+                        file.chmod(unfinished.stat().st_mode & 0o666)
+                    synchronise(unfinished)
+                    if out.exists():
+                        out.rename(old)
+                    unfinished.rename(out)
                 _remove(old)
             finally:
                 _remove(unfinished)

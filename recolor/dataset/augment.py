@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from recolor.core.params import Number, Section
+from recolor.core.params import Section
 
 GAMMA = 0.5  # of L in [0, 1]: the exponent lies between exp(-GAMMA) and exp(GAMMA)
 CONTRAST = 0.3  # around middle grey: a factor between 1 - CONTRAST and 1 + CONTRAST
@@ -23,8 +23,8 @@ class AugmentParams(Section, frozen=True):
     """
 
     flip: bool
-    crop: Number = Field(gt=0, le=1)
-    tone: Number = Field(ge=0, le=1)
+    crop: float = Field(gt=0, le=1)
+    tone: float = Field(ge=0, le=1)
 
 
 def augment(lab: Tensor, params: AugmentParams, key: tuple[int, ...]) -> Tensor:
@@ -84,9 +84,9 @@ def _borders(rng: np.random.Generator, count: int, shape: torch.Size) -> NDArray
     masks = np.ones((count, 1, height, width), bool)
     for mask in masks:
         left, right, top, bottom = rng.uniform(0, BORDER, 4) * (rng.random() < 0.25)
-        mask[
-            0, round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)
-        ] = 0
+        rows = slice(round(top * height), height - round(bottom * height))
+        columns = slice(round(left * width), width - round(right * width))
+        mask[0, rows, columns] = False
     return masks
 
 

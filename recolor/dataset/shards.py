@@ -10,10 +10,13 @@ import hashlib
 import io
 import os
 import weakref
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -52,8 +55,7 @@ def read_table(file: Path) -> pd.DataFrame:
     Raises CacheError if it is missing or damaged.
     """
     try:
-        header = pd.read_csv(file, nrows=0).columns
-        return pd.read_csv(file, dtype={name: NUMBERS.get(name, str) for name in header}, keep_default_na=False)
+        return pd.read_csv(file, dtype=defaultdict(lambda: str, NUMBERS), keep_default_na=False)
     except FileNotFoundError:
         raise CacheError(f"{file} is missing: run the stage that makes it again") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
@@ -64,9 +66,34 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     table.to_csv(file, index=False, lineterminator="\n")
 
 
-def kind(reason: str) -> str:
-    """The category of a rejection: its text before the colon."""
-    return "duplicate" if reason.startswith("duplicate of ") else reason.partition(":")[0]
+def count_reasons(rejected: pd.DataFrame) -> dict[str, int]:
+    """The rows of `rejected.csv` by category, which is the reason's text before the colon; the most frequent first."""
+    categories = ("duplicate" if r.startswith("duplicate of ") else r.partition(":")[0] for r in rejected["reason"])
+    return dict(Counter(categories).most_common())
+
+
+@dataclass(frozen=True)
+class CacheCounts:
+    """How many photos a cache has. Groups are the photos that crops were cut from; without crops, the photos themselves."""
+
+    used: int
+    groups: int
+    test_groups: int
+    train: int
+    test: int
+    rejected: dict[str, int]  # by category
+
+    @classmethod
+    def of(cls, manifest: pd.DataFrame, rejected: pd.DataFrame) -> Self:
+        test = manifest["split"] == "test"
+        groups, test_groups = manifest["group"].nunique(), manifest.loc[test, "group"].nunique()
+        return cls(len(test), groups, test_groups, int((~test).sum()), int(test.sum()), count_reasons(rejected))
+
+    def __str__(self) -> str:
+        left_out = sum(self.rejected.values())
+        reasons = ", ".join(f"{number} {name}" for name, number in self.rejected.items())
+        listed = f"{self.used + left_out} listed, {self.used} used: {self.train} train, {self.test} test"
+        return f"{listed}; left out {left_out}: {reasons}" if reasons else listed
 
 
 def write_shards(directory: Path, tensors: Iterable[bytes], shape: Shape) -> None:
@@ -181,10 +208,7 @@ class CachedPhotos:
             self.verified(rows[start : start + CHUNK])
 
     def _open(self, name: str) -> io.FileIO:
-        return io.FileIO(name, opener=self._within)
-
-    def _within(self, name: str, flags: int) -> int:
-        return os.open(name, flags, dir_fd=self._folder)
+        return io.FileIO(name, opener=partial(os.open, dir_fd=self._folder))
 
     def _inspect(self, name: str) -> Shard:
         try:

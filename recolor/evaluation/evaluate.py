@@ -4,9 +4,7 @@
 """
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +18,7 @@ from recolor.core.errors import UserError
 from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder
+from recolor.dataset.batches import read_ahead
 from recolor.dataset.shards import CachedPhotos, write_table
 from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
@@ -34,6 +33,7 @@ from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, 
 from recolor.runtime.distributed import DistributedContext
 
 AHEAD = 2  # batches that threads read while one is measured
+OFF = "evaluate.inception is off for this dataset, in params.yaml or in the dataset's overrides; auto or required fills them"
 KEPT = 16  # batches whose results stay on the device: every copy to the host waits for the device
 
 
@@ -62,7 +62,8 @@ def evaluate(
     Raises UserError where the cache does not match its manifest, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
     """
-    context, distributed = RuntimeContext.find(runtime.device), DistributedContext.find()
+    context = RuntimeContext.find(runtime.device)
+    distributed = context.distributed
     inception, why_not = _load_inception(params, context.device, distributed)
     networks = [Lite0(context.device), *inception]
     generators = {
@@ -77,15 +78,10 @@ def evaluate(
     with determinism(runtime.deterministic, strict=False):
         for photos in splits.values():
             measured = _Measured(photos, generators, networks)
-            starts = range(0, len(photos), params.batch_size)[distributed.rank :: distributed.world_size]
-            for start, lab in _batches(
-                photos, starts, params.batch_size, context.device, quiet=not distributed.is_main
-            ):
+            for start, lab in _batches(photos, params.batch_size, context):
                 measured.add(start, lab)
             measured.flush()
-            distributed.all_reduce_sum(
-                measured.arrays
-            )  # each process has filled its own rows and left 0 in the others'
+            distributed.all_reduce_sum(measured.arrays)  # each process has filled its rows and left 0 in the others'
             if distributed.is_main:
                 tables.append(measured.table())
                 by_model = tables[-1].groupby("model", sort=False)
@@ -107,49 +103,37 @@ def _load_inception(
     params: EvaluateParams, device: torch.device, distributed: DistributedContext
 ) -> tuple[list[FeatureNetwork], str | None]:
     """[Inception], or [] and the reason. Where one process has no weights, none uses them."""
-    weights, why_not = _find_inception(params)
+    weights: dict[str, Path] | None = None
+    why_not: str | None = OFF
+    if params.inception != "off":
+        try:
+            weights, why_not = find_weights(params.inception_weights), None
+        except WeightsUnavailableError as error:
+            if params.inception == "required":
+                raise
+            why_not = str(error)
     missing = [reason for reason in distributed.all_gather(why_not) if reason]
     if weights is None or missing:
         return [], missing[0]
     return [Inception(weights, device)], None
 
 
-def _find_inception(params: EvaluateParams) -> tuple[dict[str, Path] | None, str | None]:
-    if params.inception == "off":
-        where = "in params.yaml or in the dataset's overrides"
-        return None, f"evaluate.inception is off for this dataset, {where}; auto or required fills them"
-    try:
-        return find_weights(params.inception_weights), None
-    except WeightsUnavailableError as error:
-        if params.inception == "required":
-            raise
-        return None, str(error)
+def _batches(photos: CachedPhotos, size: int, context: RuntimeContext) -> Iterator[tuple[int, Tensor]]:
+    """This process's batches: their first row and (B, 3, H, W) float32 on the device.
 
-
-def _batches(
-    photos: CachedPhotos, starts: Iterable[int], size: int, device: torch.device, quiet: bool
-) -> Iterator[tuple[int, Tensor]]:
-    """(start, (B, 3, H, W) float32 on `device`) for each start. Threads read ahead and compare each tensor with the manifest.
-
-    float16 goes to the device, out of pinned memory for a GPU, and is widened there. Raises CacheError.
+    Threads read ahead and compare each tensor with the manifest. float16 goes to the device, out of pinned memory for a GPU,
+    and is widened there. Raises CacheError.
     """
+    distributed, on_gpu = context.distributed, context.device.type == "cuda"
+    starts = range(0, len(photos), size)[distributed.rank :: distributed.world_size]
 
     def read(start: int) -> Tensor:
         half = photos.verified(range(start, min(start + size, len(photos))))
-        return half.pin_memory() if device.type == "cuda" else half
+        return half.pin_memory() if on_gpu else half
 
-    def ready(waiting: tuple[int, Future[Tensor]]) -> tuple[int, Tensor]:
-        start, reading = waiting
-        return start, reading.result().to(device, non_blocking=device.type == "cuda").float()
-
-    with ThreadPoolExecutor(AHEAD) as readers:
-        queue: deque[tuple[int, Future[Tensor]]] = deque()
-        for start in starts if quiet else progress(starts, desc=f"evaluate {photos.split}"):
-            queue.append((start, readers.submit(read, start)))
-            if len(queue) > AHEAD:
-                yield ready(queue.popleft())
-        while queue:
-            yield ready(queue.popleft())
+    shown = progress(starts, desc=f"evaluate {photos.split}") if distributed.is_main else starts
+    for start, half in zip(starts, read_ahead(read, shown, AHEAD), strict=True):
+        yield start, half.to(context.device, non_blocking=on_gpu).float()
 
 
 class _Measured:
@@ -242,9 +226,9 @@ def _score(
         score |= {f"{metric.name}_low": low_end, f"{metric.name}_high": high_end}
     score["psnr_pooled"] = pooled_psnr(rows["psnr"])
     for of_set in set_metrics_in_use():
-        value, deviation = np.nan, None
+        value, deviation = np.nan, np.nan
         if of_set.features in features[model] and len(rows) >= of_set.minimum:
             output, truth = (features[name][of_set.features] for name in (model, TRUTH))
             value, deviation = of_set.compute(output, truth, seed)
-        score |= {of_set.name: value, f"{of_set.name}_std": np.nan if deviation is None else deviation}
+        score |= {of_set.name: value, f"{of_set.name}_std": deviation}
     return score

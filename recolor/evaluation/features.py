@@ -30,9 +30,8 @@ class Lite0:
 
     def __init__(self, device: torch.device) -> None:
         network = timm.create_model("tf_efficientnet_lite0")
-        network.load_state_dict(
-            packaged_weights("tf_efficientnet_lite0"), strict=False
-        )  # without batch norm's counters
+        # Not strict: batch norm's counters are not among the weights.
+        network.load_state_dict(packaged_weights("tf_efficientnet_lite0"), strict=False)
         self.network: Any = network.to(device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()

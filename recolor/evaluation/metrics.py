@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from recolor.evaluation import image_metrics
+from recolor.evaluation.image_metrics import colourfulness, colourfulness_distance, psnr, ssim
 from recolor.evaluation.set_metrics import (
     IS_SPLITS,
     Features,
@@ -40,9 +40,13 @@ class Metric:
     headline: bool = False  # in the table at the top of the report, and in `recolor models`
 
     @property
+    def label_with_unit(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
     def heading(self) -> str:
         """Of a table's column: label, unit and direction."""
-        return self.label + (f" ({self.unit})" if self.unit else "") + ARROWS[self.better]
+        return self.label_with_unit + ARROWS[self.better]
 
     def shown(self, value: float | None) -> str:
         """A stored value as text, "" where it was not measured."""
@@ -57,7 +61,7 @@ class Metric:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ImageMetric(Metric):
     """A score of each picture; the set's score is the mean, with a 95% interval in NAME_low and NAME_high.
 
@@ -80,7 +84,7 @@ class ImageMetric(Metric):
         return row[f"{self.name}_low"] * self.scale, row[f"{self.name}_high"] * self.scale
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SetMetric(Metric):
     """A score of a whole set of pictures, from the features of a network; with a standard deviation in NAME_std, or none.
 
@@ -88,8 +92,8 @@ class SetMetric(Metric):
     pictures.
     """
 
-    features: str  # a name that a network of `features.py` provides
     compute: Callable[[Features, Features, int], Score]
+    features: str  # a name that a network of `features.py` provides
     minimum: int = 2  # a covariance needs two
 
     def cell(self, row: Row) -> str:
@@ -105,36 +109,17 @@ class SetMetric(Metric):
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        ImageMetric("psnr", "PSNR", "higher", ".2f", unit="dB", headline=True, compute=image_metrics.psnr),
-        ImageMetric("ssim", "SSIM", "higher", ".3f", headline=True, compute=image_metrics.ssim),
-        ImageMetric(
-            "colourfulness", "colourfulness", "truth", ".1f", headline=True, compute=image_metrics.colourfulness
-        ),
-        ImageMetric(
-            "colourfulness_distance",
-            "colourfulness distance",
-            "lower",
-            ".1f",
-            compute=image_metrics.colourfulness_distance,
-        ),
-        SetMetric("fd_lite0", "FD-Lite0", "lower", ".1f", features="lite0", compute=frechet_distance),
-        SetMetric(
-            "kid_lite0",
-            "KID-Lite0 x1000",
-            "lower",
-            ".2f",
-            scale=1000,
-            headline=True,
-            features="lite0",
-            compute=kernel_distance,
-        ),
-        SetMetric("fid", "FID", "lower", ".2f", headline=True, features="inception", compute=frechet_distance),
-        SetMetric("fid64", "FID-64", "lower", ".3f", features="inception_early", compute=frechet_distance),
-        SetMetric("kid", "KID x1000", "lower", ".2f", scale=1000, features="inception", compute=kernel_distance),
+        ImageMetric("psnr", "PSNR", "higher", ".2f", psnr, unit="dB", headline=True),
+        ImageMetric("ssim", "SSIM", "higher", ".3f", ssim, headline=True),
+        ImageMetric("colourfulness", "colourfulness", "truth", ".1f", colourfulness, headline=True),
+        ImageMetric("colourfulness_distance", "colourfulness distance", "lower", ".1f", colourfulness_distance),
+        SetMetric("fd_lite0", "FD-Lite0", "lower", ".1f", frechet_distance, "lite0"),
+        SetMetric("kid_lite0", "KID-Lite0 x1000", "lower", ".2f", kernel_distance, "lite0", scale=1000, headline=True),
+        SetMetric("fid", "FID", "lower", ".2f", frechet_distance, "inception", headline=True),
+        SetMetric("fid64", "FID-64", "lower", ".3f", frechet_distance, "inception_early"),
+        SetMetric("kid", "KID x1000", "lower", ".2f", kernel_distance, "inception", scale=1000),
         # Of one picture the Inception score is 1, whatever the picture.
-        SetMetric(
-            "is", "IS", "higher", ".2f", minimum=2 * IS_SPLITS, features="inception_logits", compute=inception_score
-        ),
+        SetMetric("is", "IS", "higher", ".2f", inception_score, "inception_logits", minimum=2 * IS_SPLITS),
     )
 }
 

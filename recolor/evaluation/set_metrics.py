@@ -1,7 +1,7 @@
 """Scores of a set of pictures from the features of a network: Frechet distance, kernel distance and Inception score.
 
 Features are (N, D) float32. Every function has the signature that `metrics.SetMetric` needs: (output, truth, seed) to the value
-and its standard deviation, None where there is none. The same functions serve every network: FID and KID are those of
+and its standard deviation, NaN where there is none. The same functions serve every network: FID and KID are those of
 Inception's features, FD-Lite0 and KID-Lite0 those of EfficientNet-Lite0's.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Features = NDArray[np.float32]
-Score = tuple[float, float | None]
+Score = tuple[float, float]
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
@@ -27,7 +27,7 @@ def frechet_distance(output: Features, truth: Features, seed: int = 0) -> Score:
     root, other_root = _root(output), _root(truth)
     overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
     offset = output.mean(axis=0, dtype=np.float64) - truth.mean(axis=0, dtype=np.float64)
-    return float((offset**2).sum() + (root**2).sum() + (other_root**2).sum() - 2 * overlap), None
+    return float((offset**2).sum() + (root**2).sum() + (other_root**2).sum() - 2 * overlap), np.nan
 
 
 def _root(features: Features) -> NDArray[np.float64]:
@@ -55,7 +55,7 @@ def kernel_distance(output: Features, truth: Features, seed: int) -> Score:
     """
     size = min(len(output), len(truth), KID_SUBSET_SIZE)
     if size == len(output) == len(truth):
-        return _squared_mmd(output, truth), None
+        return _squared_mmd(output, truth), np.nan
     rng = np.random.default_rng(seed)
     values = [
         _squared_mmd(*(features[rng.choice(len(features), size, replace=False)] for features in (output, truth)))

@@ -66,7 +66,5 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     )
     assert program is not None  # only without dynamo
     program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(file) as path:
-            program.save(path, external_data=False)
+    with writing(file), atomic_file(file, "the model") as path:
+        program.save(path, external_data=False)

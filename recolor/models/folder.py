@@ -6,16 +6,16 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.core.storage import atomic_file, check_disk_space
+from recolor.core.storage import atomic_file
 from recolor.images.color import AB_SCALE, L_CENTRE
 from recolor.models.generators import GENERATORS, GeneratorParams, build_generator
 from recolor.models.layers import Generator
@@ -31,10 +31,17 @@ class ModelError(UserError):
     """A model folder that is missing, damaged, or not one of recolor's."""
 
 
+def _params(architecture: Any) -> Any:
+    """Cards of older versions name no kind but the U-Net."""
+    if not isinstance(architecture, dict):
+        return architecture
+    return {"kind": "unet"} | {key: value for key, value in architecture.items() if key != "name"}
+
+
 class _Card(BaseModel, strict=True):
     """The keys of a card that are read, beside format and normalisation; it may hold more."""
 
-    architecture: dict[str, Any]
+    architecture: Annotated[GeneratorParams, BeforeValidator(_params)]
     size: int = Field(256, ge=1)
     data: dict[str, Any] = {}
     params: dict[str, Any] = {}
@@ -52,7 +59,7 @@ def save_generator(
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in generator.state_dict().items()
     }
-    with check_disk_space("the model", directory, tensor_bytes(weights)), atomic_file(directory / WEIGHTS) as path:
+    with atomic_file(directory / WEIGHTS, "the model", tensor_bytes(weights)) as path:
         save_tensors(weights, path)
     content = {
         "format": FORMAT,
@@ -60,7 +67,7 @@ def save_generator(
         "normalisation": NORMALISATION,
         **card,
     }
-    with check_disk_space("the model", directory), atomic_file(directory / CARD) as path:
+    with atomic_file(directory / CARD, "the model") as path:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -77,14 +84,11 @@ def read_card(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
     if card.get("normalisation") != NORMALISATION:
         raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
-    part = ""
     try:
-        _Card.model_validate(card)
-        part = "architecture."
         params = architecture(card)
     except ValidationError as error:
         wrong = error.errors()[0]
-        key = part + ".".join(map(str, wrong["loc"]))
+        key = ".".join(map(str, wrong["loc"]))
         raise ModelError(f"{path}: {key}: {wrong['msg']}; got {str(wrong['input'])[:80]}") from None
     name, expected = card["architecture"].get("name"), GENERATORS[params.kind].__name__
     if name != expected:
@@ -93,9 +97,8 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 
 def architecture(card: Mapping[str, Any]) -> Any:
-    """The generator's params (GeneratorParams) that a card names; cards of older versions name no kind but the U-Net."""
-    named = {key: value for key, value in card["architecture"].items() if key != "name"}
-    return TypeAdapter(GeneratorParams).validate_python({"kind": "unet", **named})
+    """The generator's params (GeneratorParams) that a card names."""
+    return _Card.model_validate(card).architecture
 
 
 def load_generator(directory: Path, device: torch.device | str = "cpu") -> Generator:

@@ -6,9 +6,10 @@ scalar, averaged over photos and patches, and comes with its pieces. The L1 term
 every objective.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from recolor.core.params import Number, Section
+from recolor.core.params import Section
 
 
 class CriticLoss(NamedTuple):
@@ -29,24 +30,23 @@ class CriticLoss(NamedTuple):
     estimate: Tensor
 
 
-class Objective(Protocol):
-    """What training asks of an objective."""
+class Objective(ABC):
+    """Base of all objectives."""
 
+    @abstractmethod
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
         """Loss that the critic minimises; `fake` carries no graph."""
-        ...
 
+    @abstractmethod
     def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
         """Adversarial loss that the generator minimises through `fake`."""
-        ...
 
-    def after_critic_step(self, critic: nn.Module) -> None:
+    def after_critic_step(self, critic: nn.Module) -> None:  # noqa: B027
         """Puts the critic back where the objective needs it, after its optimiser has stepped."""
-        ...
 
 
 @dataclass(frozen=True)
-class VanillaGAN:
+class VanillaGAN(Objective):
     """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3; pix2pix, Isola et al. 2017, eq. 1).
 
     The paper's pix2pix half. The critic's loss is halved as in pix2pix (section 3.3), which means to slow it against the
@@ -64,12 +64,9 @@ class VanillaGAN:
         scores = critic(fake)
         return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
 
-    def after_critic_step(self, critic: nn.Module) -> None:
-        pass
-
 
 @dataclass(frozen=True)
-class ClippedWGAN:
+class ClippedWGAN(Objective):
     """Wasserstein GAN with weight clipping (Arjovsky et al. 2017, algorithm 1), as in the paper.
 
     `clip` bounds every weight, batch norm's included: exempting those lets the critic grow without bound.
@@ -91,7 +88,7 @@ class ClippedWGAN:
 
 
 @dataclass(frozen=True)
-class PenalisedWGAN:
+class PenalisedWGAN(Objective):
     """Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, eq. 3), the paper's future work.
 
     The penalty is on each photo's own gradient, so the critic must not mix photos: no batch norm.
@@ -107,9 +104,6 @@ class PenalisedWGAN:
     def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
         return -critic(fake).mean()
 
-    def after_critic_step(self, critic: nn.Module) -> None:
-        pass
-
     def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """Mean of (||gradient|| - 1)^2 at one random point between each real photo and its fake."""
         mix = torch.rand(real.shape[0], 1, 1, 1, device=real.device)
@@ -121,51 +115,38 @@ class PenalisedWGAN:
         return ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
-class ObjectiveParams(Protocol):
-    """What training requires of an adversarial model's section of params.yaml."""
+class ObjectiveParams(Section, ABC, frozen=True):
+    """Base of the adversarial models' sections. `lr` is that of both networks, `n_critic` the critic steps a generator step.
 
-    @property
-    def lr(self) -> float:
-        """Learning rate of both networks."""
-        ...
+    `balance`: the adversarial gradient at the generator's output as a multiple of L1's; None: adversarial_weight decides.
+    """
 
-    @property
-    def l1_weight(self) -> float: ...
-    @property
-    def adversarial_weight(self) -> float: ...
-    @property
-    def balance(self) -> float | None:
-        """The adversarial gradient at the generator's output as a multiple of L1's; None: adversarial_weight decides."""
-        ...
-
-    @property
-    def n_critic(self) -> int:
-        """Critic steps for one generator step."""
-        ...
+    lr: float = Field(gt=0, le=1)
+    l1_weight: float = Field(ge=0)
+    adversarial_weight: float = Field(ge=0)
+    balance: Annotated[float, Field(gt=0)] | None = None
+    n_critic: int = Field(1, ge=1, le=1000)
 
     @property
     def critic_norm(self) -> bool:
         """Whether the critic may have batch norm."""
-        ...
+        return True
 
+    @abstractmethod
     def objective(self) -> Objective: ...
+
+    @abstractmethod
     def optimizer(self, weights: Iterable[Any]) -> Optimizer:
         """A new optimiser for weights or parameter groups; the generator and the critic get one each."""
-        ...
 
 
-class GANParams(Section, frozen=True):
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class GANParams(ObjectiveParams, frozen=True):
     """Section `gan`: pix2pix's recipe."""
 
-    lr: Number = Field(gt=0, le=1)
-    betas: tuple[Annotated[Number, Field(ge=0, lt=1)], Annotated[Number, Field(ge=0, lt=1)]] = Field(
-        strict=False
-    )  # a list
-    l1_weight: Number = Field(ge=0)
-    adversarial_weight: Number = Field(ge=0)
-    balance: Annotated[Number, Field(gt=0)] | None = None
-    n_critic: ClassVar[int] = 1
-    critic_norm: ClassVar[bool] = True
+    betas: tuple[Beta, Beta] = Field(strict=False)  # a list in YAML
 
     def objective(self) -> Objective:
         return VanillaGAN()
@@ -174,26 +155,20 @@ class GANParams(Section, frozen=True):
         return Adam(weights, self.lr, self.betas, fused=True)
 
 
-class WGANParams(Section, frozen=True):
+class WGANParams(ObjectiveParams, frozen=True):
     """Section `wgan`: clipped as in the paper, or with a gradient penalty."""
 
-    constraint: Literal["clip", "gradient_penalty"]
-    clip: Number = Field(gt=0)
-    penalty_weight: Number = Field(gt=0)
-    lr: Number = Field(gt=0, le=1)
     n_critic: int = Field(ge=1, le=1000)
-    l1_weight: Number = Field(ge=0)
-    adversarial_weight: Number = Field(ge=0)
-    balance: Annotated[Number, Field(gt=0)] | None = None
+    constraint: Literal["clip", "gradient_penalty"]
+    clip: float = Field(gt=0)
+    penalty_weight: float = Field(gt=0)
 
     @property
     def critic_norm(self) -> bool:
         return self.constraint == "clip"
 
     def objective(self) -> Objective:
-        if self.constraint == "clip":
-            return ClippedWGAN(self.clip)
-        return PenalisedWGAN(self.penalty_weight)
+        return ClippedWGAN(self.clip) if self.constraint == "clip" else PenalisedWGAN(self.penalty_weight)
 
     def optimizer(self, weights: Iterable[Any]) -> Optimizer:
         # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
@@ -209,7 +184,7 @@ class Model:
 
     label: str
     color: str  # Okabe and Ito's, which colour-blind readers can tell apart
-    params: type[Section] | None = None
+    params: type[ObjectiveParams] | None = None
 
 
 MODELS: dict[str, Model] = {
@@ -218,4 +193,4 @@ MODELS: dict[str, Model] = {
     "gan": Model("GAN", "#0072b2", GANParams),
     "wgan": Model("WGAN", "#d55e00", WGANParams),
 }
-ADVERSARIAL: dict[str, Any] = {name: model.params for name, model in MODELS.items() if model.params}
+ADVERSARIAL = {name: model.params for name, model in MODELS.items() if model.params}

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Section
+from recolor.core.params import Section
 from recolor.models.encoders import imagenet_weights
 from recolor.models.layers import Generator
 
@@ -31,17 +31,18 @@ def _scale(value: float) -> float:
 
 
 class PretrainedParams(Section, frozen=True):
-    """Section `generator` with `kind: pretrained`. As in params.yaml it has 6.8 M parameters."""
+    """Section `generator` with `kind: pretrained`. As in params.yaml it has 6.8 M parameters.
+
+    `widths` are those of the decoder at 1/16, 1/8, 1/4 and 1/2 of the size, and of the head.
+    """
 
     kind: Literal["pretrained"]
     encoder: Annotated[str, AfterValidator(_known)]
     encoder_weights: str  # auto, none or a file
-    widths: tuple[int, int, int, int, int] = Field(
-        strict=False
-    )  # of the decoder at 1/16, 1/8, 1/4, 1/2, and of the head
-    ab_scale: Annotated[Number, AfterValidator(_scale)]
+    widths: tuple[int, int, int, int, int] = Field(strict=False)  # a list in YAML
+    ab_scale: Annotated[float, AfterValidator(_scale)]
     freeze_encoder: bool
-    encoder_lr: Number = Field(gt=0, le=1)
+    encoder_lr: float = Field(gt=0, le=1)
 
     @property
     def weights_file(self) -> Path | None:

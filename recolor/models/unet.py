@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from recolor.core.params import Number, Section
+from recolor.core.params import Section
 from recolor.models.layers import ConcatDenseGrad, Generator, initialise
 
 
@@ -15,7 +15,7 @@ class UNetParams(Section, frozen=True):
     kind: Literal["unet"] = "unet"  # a default, because models of older versions do not name it
     filters: int = Field(ge=1, le=1024)
     downs: int = Field(ge=2, le=12)
-    dropout: Number = Field(ge=0, lt=1)
+    dropout: float = Field(ge=0, lt=1)
 
     @property
     def multiple(self) -> int:

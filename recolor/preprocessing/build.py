@@ -8,10 +8,8 @@ decoded in order of rank in several processes, and the accepted ones are written
 
 import hashlib
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +18,10 @@ import pandas as pd
 from pydantic import Field
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Section, Seed
+from recolor.core.params import Section, Seed
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder
-from recolor.dataset.shards import kind, tensor_bytes, write_shards, write_table
+from recolor.dataset.shards import CacheCounts, count_reasons, tensor_bytes, write_shards, write_table
 from recolor.preprocessing.conversion import Converted, ListedPhoto, Rejected, convert, lost
 from recolor.preprocessing.workers import ordered_map
 
@@ -31,30 +29,8 @@ from recolor.preprocessing.workers import ordered_map
 class CacheParams(Section, frozen=True):
     seed: Seed = 42
     size: int = Field(ge=16, le=4096, multiple_of=16)
-    train_fraction: Number = Field(gt=0, lt=1)
-    min_chroma: Number = Field(ge=0)
-
-
-@dataclass(frozen=True)
-class CacheCounts:
-    """Numbers of the listed photos: in train, in test, and rejected by category."""
-
-    train: int
-    test: int
-    rejected: Mapping[str, int]
-
-    @property
-    def used(self) -> int:
-        return self.train + self.test
-
-    @property
-    def listed(self) -> int:
-        return self.used + sum(self.rejected.values())
-
-    def __str__(self) -> str:
-        reasons = ", ".join(f"{number} {name}" for name, number in self.rejected.items())
-        left_out = f"; left out {self.listed - self.used}: {reasons}" if reasons else ""
-        return f"{self.listed} listed, {self.used} used: {self.train} train, {self.test} test{left_out}"
+    train_fraction: float = Field(gt=0, lt=1)
+    min_chroma: float = Field(ge=0)
 
 
 def build(
@@ -62,7 +38,6 @@ def build(
     root: Path,
     out: Path,
     params: CacheParams,
-    seed: int,
     processes: int | None = None,
     dataset: str = "DATASET",
 ) -> CacheCounts:
@@ -72,13 +47,41 @@ def build(
     crashes its decoder, or that needs minutes, is rejected.
     Raises UserError: fewer than two groups with a usable photo, a full disk (DiskFull), another process writing `out`.
     """
-    photos, copies = _ranked(listing, seed)
+    photos, copies = _ranked(listing, params.seed)
     if processes is None:
-        processes = max(2, min(_processors(), len(photos) // 64))
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        processes = max(2, min(processors, len(photos) // 64))
     row_bytes = 1000  # in the tables, at most
     needed = int((photos["sha256"] != "").sum()) * (tensor_bytes(params.size) + row_bytes)
-    with atomic_folder(out, f"the cache {out}", needed) as unfinished:
-        return _write(photos, copies, root, unfinished, params, processes, dataset)
+    work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
+    listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
+    measured: list[tuple[object, ...]] = []
+    reasons: dict[int, str] = {}
+
+    def tensors(results: Iterable[Converted | Rejected]) -> Iterator[bytes]:
+        for place, result in enumerate(progress(results, len(photos), "preprocess")):
+            if isinstance(result, Rejected):
+                reasons[place] = result.reason
+            else:
+                measured.append(result[:-1])
+                yield result.tensor
+
+    with atomic_folder(out, f"the cache {out}", needed) as folder:
+        with closing(ordered_map(work, listed, processes, lost)) as results:
+            write_shards(folder, tensors(results), (3, params.size, params.size))
+        rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
+        rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
+        used = photos.loc[~photos.index.isin(list(reasons)), ["path", "crop", "sha256", "group"]].reset_index(drop=True)
+        group, names = pd.factorize(used["group"])  # numbered in order of rank
+        if len(names) < 2:
+            raise _too_few(dataset, len(names), rejected, len(listing))
+        is_train = group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)
+        manifest = used.join(pd.DataFrame(measured, columns=Converted._fields[:-1]))
+        manifest.insert(0, "split", np.where(is_train, "train", "test"))
+        manifest.insert(1, "row", range(len(used)))
+        write_table(manifest, folder / "manifest.csv")
+        write_table(rejected, folder / "rejected.csv")
+    return CacheCounts.of(manifest, rejected)
 
 
 def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -93,60 +96,12 @@ def _ranked(listing: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFram
     return photos.drop(columns="rank"), copies
 
 
-def _write(
-    photos: pd.DataFrame,
-    copies: pd.DataFrame,
-    root: Path,
-    folder: Path,
-    params: CacheParams,
-    processes: int,
-    dataset: str,
-) -> CacheCounts:
-    work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
-    listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
-    used: list[int] = []
-    measured: list[tuple[object, ...]] = []
-    reasons: dict[int, str] = {}
-
-    def tensors(results: Iterable[Converted | Rejected]) -> Iterator[bytes]:
-        for place, result in enumerate(progress(results, len(photos), "preprocess")):
-            if isinstance(result, Rejected):
-                reasons[place] = result.reason
-            else:
-                used.append(place)
-                measured.append(result[:-1])
-                yield result.tensor
-
-    with closing(ordered_map(work, listed, processes, lost)) as results:
-        write_shards(folder, tensors(results), (3, params.size, params.size))
-    rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
-    rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
-    group, names = pd.factorize(photos.loc[used, "group"])  # numbered in order of rank
-    _check_groups(dataset, len(names), rejected, len(photos) + len(copies))
-    is_train = group < min(max(round(params.train_fraction * len(names)), 1), len(names) - 1)
-    manifest = photos.loc[used, ["path", "crop", "sha256", "group"]].reset_index(drop=True)
-    columns = ["width", "height", "chroma", "tensor_sha256"]
-    manifest = pd.concat([manifest, pd.DataFrame(measured, columns=columns)], axis=1)
-    manifest.insert(0, "split", np.where(is_train, "train", "test"))
-    manifest.insert(1, "row", range(len(used)))
-    write_table(manifest, folder / "manifest.csv")
-    write_table(rejected, folder / "rejected.csv")
-    train = int(is_train.sum())
-    return CacheCounts(train, len(used) - train, dict(Counter(map(kind, rejected["reason"])).most_common()))
-
-
-def _check_groups(dataset: str, groups: int, rejected: pd.DataFrame, listed: int) -> None:
-    if groups >= 2:
-        return
-    kinds = Counter(map(kind, rejected["reason"])).most_common()
-    why = ", ".join(f"{number} {name}" for name, number in kinds) or "none was rejected"
-    lower = ": a lower data.min_chroma accepts paler photos" if any(name == "grey" for name, _ in kinds) else ""
+def _too_few(dataset: str, groups: int, rejected: pd.DataFrame, listed: int) -> UserError:
+    reasons = count_reasons(rejected)
+    why = ", ".join(f"{number} {name}" for name, number in reasons.items()) or "none was rejected"
+    lower = ": a lower data.min_chroma accepts paler photos" if "grey" in reasons else ""
     example = "" if rejected.empty else f", such as {rejected['path'].iloc[0]} ({rejected['reason'].iloc[0]})"
-    raise UserError(
+    return UserError(
         f"data.{dataset}: {groups} usable photos of {listed} listed ({why}{example}); at least two different ones are needed, "
         f"to train and to test{lower}"
     )
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

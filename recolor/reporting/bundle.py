@@ -46,7 +46,8 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     check_evaluated(metrics, model)
     with table.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["model"] in (model.name, GREY)]
-    return [{key: _number(value) for key, value in row.items() if value} for row in rows]
+    kinds: dict[str, type] = {"split": str, "model": str, "photos": int}
+    return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
 
 
 def score_line(score: Mapping[str, Any]) -> str:
@@ -72,13 +73,14 @@ def export(
     card |= {"scores": list(scores) or card.get("scores", [])}
     with writing(out):
         save_generator(out, generator, card, torch.float16 if half else torch.float32)
-        with atomic_file(out / "README.md") as path:
+        with atomic_file(out / "README.md", "the model card") as path:
             path.write_text(model_card(card))
 
 
 def model_card(card: Mapping[str, Any]) -> str:
     """A model's README.md, from its `model.json`."""
     description, size = architecture(card).description, card.get("size", "?")
+    versions = ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()) or "unknown versions"
     training = "\n".join(f"    {line}" for line in json.dumps(card.get("params", {}), indent=2).splitlines())
     return f"""---
 library_name: recolor
@@ -124,14 +126,10 @@ kept, so only colour is added.
 
 ## How it was made
 
-Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {_versions(card)}. Settings:
+Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {versions}. Settings:
 
 {training}
 """
-
-
-def _versions(card: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()) or "unknown versions"
 
 
 def _score_table(scores: Iterable[Mapping[str, Any]], model: str) -> str:
@@ -155,10 +153,3 @@ def _score_table(scores: Iterable[Mapping[str, Any]], model: str) -> str:
 `{GREY}` is doing nothing: the grey photo itself. PSNR and SSIM reward it, because its lightness is right; colourfulness beside
 the true photos' and the distances of sets (FD-Lite0, KID-Lite0, FID, KID) show what it lacks. `test` holds photos that no
 training used. Scores of few photos (N) mean little."""
-
-
-def _number(text: str) -> Any:
-    try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
-    except ValueError:
-        return text

@@ -39,11 +39,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.color", "ytick.color"), INK),
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
@@ -65,9 +61,7 @@ def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Imag
     """
     first = next(iter(rows.values()))
     count, height, width = first.shape[:3]
-    if any(photos.shape != first.shape for photos in rows.values()) or len(captions) not in (0, count):
-        raise ValueError("image_grid: rows of one shape, and one caption for each column or none")
-    font = _font(max(9, height // 13))
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", max(9, height // 13))
     line = sum(font.getmetrics()) + 6
     gap = max(2, height // 64)
     left = line
@@ -98,10 +92,9 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
     figure = Figure(figsize=(3.2 * count, 2.8), layout="constrained")
     l1, *panels = figure.subplots(1, count, squeeze=False).ravel()
     for name, history in histories.items():
-        shift = len(history) if name == "l1" else 0
-        _line(
-            l1, history.assign(epoch=history["epoch"] - shift), "generator_l1", MODELS[name].label, MODELS[name].color
-        )
+        if name == "l1":
+            history = history.assign(epoch=history["epoch"] - len(history))
+        _line(l1, history, "generator_l1", MODELS[name].label, MODELS[name].color)
     _finish(l1, "L1 (ab / 110)")
     for panel, (name, history) in zip(panels, adversarial.items(), strict=False):
         _losses(panel, name, history)
@@ -164,8 +157,7 @@ def _bar_panel(panel: Axes, scores: pd.DataFrame, metric: Metric) -> None:
             middle = splits.index(row["split"])
             true = row[f"{metric.name}_true"] * metric.scale
             panel.plot([middle - 0.42, middle + 0.42], [true, true], color="black", linewidth=1.5)
-    unit = f" ({metric.unit})" if metric.unit else ""
-    panel.set_title(f"{metric.label}{unit}\n{BETTER[metric.better]}")
+    panel.set_title(f"{metric.label_with_unit}\n{BETTER[metric.better]}")
     panel.set_xticks(range(len(splits)), splits)
     panel.tick_params(axis="x", length=0)
     panel.margins(x=0.02, y=0.12)
@@ -179,17 +171,15 @@ def tradeoff(scores: pd.DataFrame) -> Image.Image:
     test = scores.replace(np.inf, np.nan)[scores["split"] == SPLITS[0]]
     x, y = METRICS["colourfulness"], METRICS["psnr"]
     for _, row in test.iterrows():
-        point, name = (row[x.name], row[y.name]), MODELS[row["model"]].label
-        for metric, axis in ((x, 0), (y, 1)):
-            low, high = metric.interval(row)
-            ends = [(low, point[1]), (high, point[1])] if axis == 0 else [(point[0], low), (point[0], high)]
-            panel.plot(*zip(*ends, strict=True), color=MODELS[row["model"]].color, linewidth=1)
-        panel.plot(*point, "o", color=MODELS[row["model"]].color, markersize=5)
-        panel.annotate(name, point, (5, 5), textcoords="offset points", color=MODELS[row["model"]].color, weight="bold")
+        model, point = MODELS[row["model"]], (row[x.name], row[y.name])
+        panel.plot(x.interval(row), [point[1]] * 2, color=model.color, linewidth=1)
+        panel.plot([point[0]] * 2, y.interval(row), color=model.color, linewidth=1)
+        panel.plot(*point, "o", color=model.color, markersize=5)
+        panel.annotate(model.label, point, (5, 5), textcoords="offset points", color=model.color, weight="bold")
     panel.axvline(test[f"{x.name}_true"].iloc[0], color="black", linewidth=1.5, label="true photos")
     panel.set_title(f"{y.label} against {x.label}, test split", pad=18)
     panel.set_xlabel(x.label)
-    panel.set_ylabel(f"{y.label} ({y.unit})")
+    panel.set_ylabel(y.label_with_unit)
     panel.margins(0.1)
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1))
     return _render(figure)
@@ -212,11 +202,6 @@ def _render(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of the charts, from matplotlib's package."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _sideways(label: str, font: ImageFont.FreeTypeFont, size: tuple[int, int]) -> Image.Image:

@@ -3,7 +3,6 @@
 One HTML file with its pictures in a folder. It opens from disk and loads nothing else.
 """
 
-import importlib.resources
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -146,8 +145,7 @@ def _keys(metric: ImageMetric, values: Mapping[str, float]) -> dict[str, float |
 
 
 def _page(dataset: str, photos: Sequence[Photo], total: int, size: int) -> str:
-    template = (importlib.resources.files("recolor.reporting") / "templates" / "gallery.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(
-        dataset=dataset, photos=photos, total=total, size=size, keys=list(photos[0].keys)
-    )
+    loader = jinja2.PackageLoader("recolor.reporting")  # its folder templates
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.get_template("gallery.html")
+    return template.render(dataset=dataset, photos=photos, total=total, size=size, keys=list(photos[0].keys))

@@ -55,10 +55,8 @@ def _write(results: Sequence[Results], loss: str, new: Path) -> None:
     (new / "timings.md").write_text(timings_markdown(results), encoding="utf-8")
     _write_json(new / "results.json", _machine_readable(results, loss, versions))
     _write_json(new / "metrics.json", headline(results, loss))
-    scores = [_labelled(result.scores, result.dataset) for result in results]
-    history = [_labelled(result.history, result.dataset) for result in results]
-    pd.concat(scores).to_csv(new / "results.csv", index=False, lineterminator="\n")
-    pd.concat(history).to_csv(new / "history.csv", index=False, lineterminator="\n")
+    _write_csv(new / "results.csv", {result.dataset: result.scores for result in results})
+    _write_csv(new / "history.csv", {result.dataset: result.history for result in results})
     for result in results:
         for name, picture in figures(result).items():
             picture.save(new / "figures" / f"{result.dataset}-{name}.png")
@@ -138,10 +136,10 @@ def _machine_readable(results: Sequence[Results], loss: str, versions: Mapping[s
     }
 
 
-def _labelled(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """`table` with the columns dataset and model in front."""
-    rest = table.drop(columns="model")
-    return pd.concat([pd.DataFrame({"dataset": dataset, "model": table["model"]}), rest], axis=1)
+def _write_csv(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """One table of the datasets' `tables`, with the columns dataset and model in front."""
+    labelled = [table.assign(dataset=dataset).set_index(["dataset", "model"]) for dataset, table in tables.items()]
+    pd.concat(labelled).to_csv(path, lineterminator="\n")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """What the stages wrote for one dataset, read for the report. Computes nothing but counts."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recolor.core.errors import UserError
-from recolor.dataset.shards import kind, read_table
+from recolor.dataset.shards import CacheCounts, read_table
 from recolor.evaluation.metrics import SPLITS
 from recolor.models.objectives import MODELS
 from recolor.reporting.figures import Photos
@@ -21,25 +20,13 @@ HIDDEN = {"data": {"path"}, "evaluate": {"batch_size", "inception_weights", "exa
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How many photos a dataset has. Groups are the photos that crops were cut from; without crops, the photos themselves."""
-
-    used: int
-    groups: int
-    test_groups: int
-    train: int
-    test: int
-    rejected: dict[str, int]  # by category, most frequent first
-
-
-@dataclass(frozen=True)
 class Results:
     """One dataset's. Tables have the columns of the files that they were read from; `history` and `timings` also `model`."""
 
     dataset: str
     settings: dict[str, Any]
     machines: dict[str, str]  # of each trained model that was scored
-    counts: Counts
+    counts: CacheCounts
     scores: pd.DataFrame
     photos: pd.DataFrame
     notes: dict[str, Any]
@@ -88,7 +75,7 @@ def read(
         dataset=dataset,
         settings=shown_settings(dataset, trained | dict(settings)),
         machines={name: card["machine"] for name, card in cards.items()},
-        counts=_count(read_table(cache / "manifest.csv"), read_table(cache / "rejected.csv")),
+        counts=CacheCounts.of(read_table(cache / "manifest.csv"), read_table(cache / "rejected.csv")),
         scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
         photos=_table(metrics / "photos.csv"),
         notes=_without({"models"}, notes),
@@ -115,19 +102,6 @@ def shown_settings(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without(keys: set[str], section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in keys}
-
-
-def _count(manifest: pd.DataFrame, rejected: pd.DataFrame) -> Counts:
-    splits = manifest["split"].value_counts()
-    reasons = Counter(map(kind, rejected["reason"])).most_common()
-    return Counts(
-        used=len(manifest),
-        groups=manifest["group"].nunique(),
-        test_groups=manifest.loc[manifest["split"] == "test", "group"].nunique(),
-        train=int(splits.get("train", 0)),
-        test=int(splits.get("test", 0)),
-        rejected=dict(reasons),
-    )
 
 
 def _by_model(paths: Mapping[str, Path]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Section
+from recolor.core.params import Section
 from recolor.runtime.distributed import DistributedContext
 
 M = TypeVar("M", bound=nn.Module)
@@ -36,7 +36,7 @@ class RuntimeParams(Section, frozen=True):
     precision: Precision = "auto"
     compile: Literal["auto", True, False] = "auto"
     processes: int = Field(1, ge=1, le=1024)
-    checkpoint_minutes: Number = Field(10, gt=0)
+    checkpoint_minutes: float = Field(10, gt=0)
     data_on_device: Literal["auto", True, False] = "auto"
     deterministic: bool = False
 

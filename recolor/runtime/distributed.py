@@ -100,10 +100,8 @@ class DistributedContext:
             for layer in network.modules():
                 if isinstance(layer, nn.SyncBatchNorm) and layer.weight.device.type == "cpu":
                     kind = type(layer)
-                    plain = kind is nn.SyncBatchNorm
-                    layer.__class__ = (
-                        _SyncBatchNormOnCPU if plain else type(kind.__name__, (kind, _SyncBatchNormOnCPU), {})
-                    )
+                    timms = () if kind is nn.SyncBatchNorm else (kind,)  # with an activation
+                    layer.__class__ = type(kind.__name__, (*timms, _SyncBatchNormOnCPU), {})
 
     def __str__(self) -> str:
         return "1 process" if self.world_size == 1 else f"{self.world_size} processes"

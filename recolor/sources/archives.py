@@ -7,14 +7,14 @@ not limit sizes, and strips an absolute path instead of refusing it.
 
 import contextlib
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self, cast
 
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
@@ -31,11 +31,6 @@ METADATA = {  # types of tar headers whose data describes the next one
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 }
-CHUNK = 2**20
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class ArchiveError(UserError):
@@ -57,9 +52,8 @@ def members(archive: Path) -> Iterator[Member]:
 
     Raises ArchiveError if the archive is damaged or contains anything but files and folders inside it.
     """
-    with _translate_errors(archive):
-        tar = _open_tar(archive)
-        yield from _in_zip(archive) if tar is None else _in_tar(archive, tar)
+    with _translate_errors(archive), _open(archive) as opened:
+        yield from _in_zip(archive, opened) if isinstance(opened, zipfile.ZipFile) else _in_tar(archive, opened)
 
 
 def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
@@ -71,15 +65,15 @@ def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
     with (
         _translate_errors(archive),
         check_disk_space(f"unpacking {archive.name}", folder, sum(member.size for member in missing)),
-        _reading(archive) as read,
+        _open(archive) as opened,
     ):
         for member in progress(missing, desc=f"unpacking {archive.name}"):
             target = folder / member.name
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.parent / f".part-{os.getpid()}"
             try:
-                with read(member) as source, part.open("wb") as out:
-                    _copy(source, out, member)
+                with _content(opened, member) as source, part.open("wb") as out:
+                    shutil.copyfileobj(source, out)
                 if member.modified is not None:
                     os.utime(part, (member.modified, member.modified))
                 part.replace(target)
@@ -100,17 +94,16 @@ def _check_ratio(archive: Path, unpacked: int, limit: int) -> None:
         raise ArchiveError(f"{archive}: unpacks to more than {MAX_RATIO} times its size: refused")
 
 
-def _in_zip(archive: Path) -> Iterator[Member]:
+def _in_zip(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Member]:
     limit, total = MAX_RATIO * archive.stat().st_size, 0
-    with zipfile.ZipFile(archive) as zipped:
-        for info in zipped.infolist():
-            if info.is_dir():
-                continue
-            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: made on a system without file types
-                raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device: refused")
-            total += info.file_size
-            _check_ratio(archive, total, limit)
-            yield Member(_checked(archive, info.filename), info.file_size, info)
+    for info in zipped.infolist():
+        if info.is_dir():
+            continue
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: made on a system without file types
+            raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device: refused")
+        total += info.file_size
+        _check_ratio(archive, total, limit)
+        yield Member(_checked(archive, info.filename), info.file_size, info)
 
 
 class _Header(tarfile.TarInfo):
@@ -129,25 +122,31 @@ class _Header(tarfile.TarInfo):
         raise ValueError(f"{self.name[:99]!r} is sparse")
 
 
-def _open_tar(archive: Path) -> tarfile.TarFile | None:
-    """None if it is not a tar."""
+def _open(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
     try:
         return tarfile.open(archive, tarinfo=_Header)
     except tarfile.TarError:
-        return None
+        return zipfile.ZipFile(archive)
+
+
+def _content(opened: tarfile.TarFile | zipfile.ZipFile, member: Member) -> IO[bytes]:
+    if isinstance(opened, zipfile.ZipFile):
+        return opened.open(member.place)
+    info = tarfile.TarInfo(member.name)
+    info.size, info.offset_data = member.size, member.place
+    return cast("IO[bytes]", opened.extractfile(info))
 
 
 def _in_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
-    with tar:
-        for info in _files(archive, tar):
-            name = _checked(archive, info.name)
-            if not name.endswith(".tar"):
-                yield Member(name, info.size, info.offset_data, _time(info))
-                continue
-            with tarfile.open(fileobj=tar.extractfile(info), mode="r:", tarinfo=_Header) as inner:
-                for file in _files(archive, inner):
-                    inside = _checked(archive, f"{name.removesuffix('.tar')}/{_checked(archive, file.name)}")
-                    yield Member(inside, file.size, info.offset_data + file.offset_data, _time(file))
+    for info in _files(archive, tar):
+        name = _checked(archive, info.name)
+        if not name.endswith(".tar"):
+            yield Member(name, info.size, info.offset_data, int(info.mtime))
+            continue
+        with tarfile.open(fileobj=tar.extractfile(info), mode="r:", tarinfo=_Header) as inner:
+            for file in _files(archive, inner):
+                inside = _checked(archive, f"{name.removesuffix('.tar')}/{_checked(archive, file.name)}")
+                yield Member(inside, file.size, info.offset_data + file.offset_data, int(file.mtime))
 
 
 def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -166,44 +165,12 @@ def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield info
 
 
-def _time(info: tarfile.TarInfo) -> int:
-    return min(max(int(info.mtime), 0), 2**31 - 1)
-
-
 def _checked(archive: Path, name: str) -> str:
     """`name`, normalised. Parsed as a Windows path, which has the most separators and drives, on every system."""
     path = PureWindowsPath(name)
     if path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name:
         raise ArchiveError(f"{archive}: {name!r} is outside the archive's folder: refused")
     return str(PurePosixPath(name))
-
-
-@contextlib.contextmanager
-def _reading(archive: Path) -> Iterator[Callable[[Member], AbstractContextManager[Readable]]]:
-    """A function that opens a member. Of a tar, the decompressed stream is read at the member's offset."""
-    if (tar := _open_tar(archive)) is not None:
-        with tar:
-            stream = tar.fileobj
-            assert stream is not None
-
-            def at_place(member: Member) -> AbstractContextManager[Readable]:
-                stream.seek(member.place)
-                return contextlib.nullcontext(stream)
-
-            yield at_place
-    else:
-        with zipfile.ZipFile(archive) as zipped:
-            yield lambda member: zipped.open(member.place)
-
-
-def _copy(source: Readable, out: IO[bytes], member: Member) -> None:
-    left = member.size
-    while left:
-        chunk = source.read(min(left, CHUNK))
-        if not chunk:
-            raise EOFError(f"{member.name} is incomplete")
-        out.write(chunk)
-        left -= len(chunk)
 
 
 @contextlib.contextmanager

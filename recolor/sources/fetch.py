@@ -3,8 +3,8 @@
 import hashlib
 import heapq
 import importlib.resources
+import os
 import random
-import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -92,17 +92,15 @@ def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
         return downloads / "coco"
     path = Path(params.path).expanduser()
     try:
-        mode = path.stat().st_mode
+        if isinstance(params, ImageNetParams) and path.is_file():
+            return downloads / "imagenet" / path.name.partition(".tar")[0]
+        os.scandir(path).close()
     except FileNotFoundError:
         found = f"there is nothing at {path.absolute()}"
-    except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in it
-        found = f"{str(path.absolute())!r:.200} cannot be read ({getattr(error, 'strerror', error)})"
+    except (OSError, ValueError) as error:  # a file, no permission, a name too long, a null byte in it
+        found = f"{str(path.absolute())!r:.200} is no folder that can be read ({getattr(error, 'strerror', error)})"
     else:
-        if stat.S_ISDIR(mode):
-            return path
-        if stat.S_ISREG(mode) and isinstance(params, ImageNetParams):
-            return downloads / "imagenet" / path.name.partition(".tar")[0]
-        found = f"{path.absolute()} is {'a file' if stat.S_ISREG(mode) else 'a device or the like'}, not a folder"
+        return path
     raise SourceError(
         f"data.{dataset}.path: {found}; set it to the folder of the photos: "
         f"dvc exp run -S 'datasets=[{dataset}]' -S data.{dataset}.path=/absolute/path"

@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from recolor.core.progress import progress
-from recolor.core.storage import atomic_file, check_disk_space
+from recolor.core.storage import atomic_file
 from recolor.images.opening import PhotoError, is_photo_file, locate, open_file
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
@@ -43,7 +43,7 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
     """Writes `listing` as CSV, atomically."""
     text = listing.to_csv(index=False, lineterminator="\n").encode()
-    with check_disk_space("the listing", file.parent, len(text)), atomic_file(file) as part:
+    with atomic_file(file, "the listing", len(text)) as part:
         part.write_bytes(text)
 
 

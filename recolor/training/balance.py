@@ -12,33 +12,20 @@ from torch import Tensor
 SMALLEST = 1e-12  # a critic without any gradient at the photo leaves L1 alone
 
 
-def _unchanged(values: Tensor) -> Tensor:
-    return values
+def balanced_gradient(
+    l1: Tensor, adversarial: Tensor, ab: Tensor, balance: float | None, mean: Callable[[Tensor], Tensor] = lambda x: x
+) -> tuple[Tensor, Tensor]:
+    """The gradient of both weighted losses at the generator's output `ab` (B, 2, H, W), and a scalar: the norm of the
+    adversarial part as a multiple of L1's.
 
-
-def output_gradients(l1: Tensor, adversarial: Tensor, ab: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of both weighted losses at the generator's output `ab` (B, 2, H, W). The graphs are kept."""
+    With a `balance` the adversarial part is scaled to that multiple: an adaptive weight as in VQGAN (Esser et al. 2021, eq. 7),
+    taken at the output instead of the last layer, so that `ab.backward(gradient)` is the only backward pass through the
+    generator. `mean` averages a tensor over processes that share the batch.
+    """
     (of_l1,) = torch.autograd.grad(l1, ab, retain_graph=True)
     (of_adversarial,) = torch.autograd.grad(adversarial, ab, retain_graph=True)
-    return of_l1, of_adversarial
-
-
-def gradient_ratio(of_l1: Tensor, of_adversarial: Tensor, mean: Callable[[Tensor], Tensor] = _unchanged) -> Tensor:
-    """Scalar: the norm of the adversarial gradient as a multiple of L1's.
-
-    `mean` averages a tensor over processes that share the batch.
-    """
     squares = mean(torch.stack([of_adversarial.square().sum(), of_l1.square().sum()]))
-    return (squares[0] / squares[1].clamp(min=SMALLEST**2)).sqrt()
-
-
-def balanced_gradient(
-    of_l1: Tensor, of_adversarial: Tensor, balance: float, mean: Callable[[Tensor], Tensor] = _unchanged
-) -> Tensor:
-    """The gradient to go back into the generator with: L1's, plus the adversarial one at `balance` times its norm.
-
-    An adaptive weight as in VQGAN (Esser et al. 2021, eq. 7), taken at the output instead of the last layer, so that
-    `ab.backward(balanced_gradient(...))` is the only backward pass through the generator.
-    """
-    ratio = gradient_ratio(of_l1, of_adversarial, mean)
-    return of_l1 + of_adversarial * (balance / ratio.clamp(min=SMALLEST))
+    ratio = (squares[0] / squares[1].clamp(min=SMALLEST**2)).sqrt()
+    if balance is None:
+        return of_l1 + of_adversarial, ratio
+    return of_l1 + of_adversarial * (balance / ratio.clamp(min=SMALLEST)), torch.full_like(ratio, balance)

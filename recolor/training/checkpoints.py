@@ -62,12 +62,11 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         tree = _split(state, "", tensors)
         path = self.folder / f"{number:09d}.safetensors"
-        with check_disk_space("a checkpoint", self.folder, tensor_bytes(tensors)):
-            with atomic_file(path) as temporary:
-                save_tensors(tensors, temporary)
-                digest = _digest(temporary, tree)
-            with atomic_file(path.with_suffix(".json")) as temporary:
-                temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
+        with atomic_file(path, "a checkpoint", tensor_bytes(tensors)) as temporary:
+            save_tensors(tensors, temporary)
+            digest = _digest(temporary, tree)
+        with atomic_file(path.with_suffix(".json"), "a checkpoint") as temporary:
+            temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
         states = sorted(self.folder.glob("*.json"))
         kept = [state for state in states if state.stem <= path.stem][-self.KEPT :]  # any later one was found damaged
         self._remove(set(states) - set(kept))
@@ -108,7 +107,7 @@ class Checkpoints:
     def finish(self) -> None:
         """Notes that the run has ended well. Its last state stays: more epochs continue from it."""
         self._remove(sorted(self.folder.glob("*.json"))[:-1])
-        with check_disk_space("an empty file", self.folder), atomic_file(self.folder / self.MADE):
+        with atomic_file(self.folder / self.MADE, "an empty file"):
             pass
 
     def remove_finished(self) -> None:

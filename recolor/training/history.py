@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,18 @@ TIMINGS = ("epoch", "seconds", "photos", "photos_per_second", "data_wait", "chec
 READ_EVERY = 16  # steps; reading a loss waits for the device
 
 
+@dataclass
 class MetricLogger:
     """Adds an epoch's losses and times to a TrainProgress.
 
     `checkpoint` returns the newest one, for the message of Diverged.
     """
 
-    def __init__(
-        self, progress: TrainProgress, distributed: DistributedContext, checkpoint: Callable[[], Path | None]
-    ) -> None:
-        self.progress = progress
-        self.distributed = distributed
-        self.checkpoint = checkpoint
+    progress: TrainProgress
+    distributed: DistributedContext
+    checkpoint: Callable[[], Path | None]
+
+    def __post_init__(self) -> None:
         self.unread: list[dict[str, Tensor]] = []
         self.start()
 

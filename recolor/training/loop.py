@@ -14,11 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.core.params import Number, Section, Seed
+from recolor.core.params import Section, Seed
 from recolor.core.progress import progress as progress_bar
 from recolor.core.signals import stop_flag
 from recolor.dataset.augment import AugmentParams, augment
-from recolor.dataset.batches import BatchLoader, Photos
+from recolor.dataset.batches import BatchLoader
+from recolor.dataset.shards import CachedPhotos
 from recolor.models.layers import Generator
 from recolor.runtime.compiling import compile_networks
 from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
@@ -36,7 +37,7 @@ class TrainParams(Section, frozen=True):
     epochs: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(ge=1)
     decay_epochs: int = Field(ge=0)
-    ema: Number = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.0, ge=0, lt=1)
     sample_epochs: int = Field(10, ge=1)
 
 
@@ -58,7 +59,7 @@ class Trained:
 def train(
     method: Method,
     generator: Generator,
-    photos: Photos,
+    photos: CachedPhotos,
     params: TrainParams,
     augment_params: AugmentParams,
     runtime: RuntimeParams,
@@ -76,7 +77,7 @@ def train(
     weight that is not finite, and Interrupted after Ctrl-C, SIGTERM or SIGHUP.
     """
     distributed = context.distributed
-    log = log if distributed.is_main else _no_log
+    log = log if distributed.is_main else lambda line: None
     steps = _steps_per_epoch(photos, params, distributed)
     torch.manual_seed(derived_seed(params.seed))
     state = method.start(generator, context, params.ema)
@@ -132,7 +133,7 @@ def train(
     return Trained(state.result.cpu().eval(), progress.history, progress.timings, f"{context}, {distributed}")
 
 
-def _steps_per_epoch(photos: Photos, params: TrainParams, distributed: DistributedContext) -> int:
+def _steps_per_epoch(photos: CachedPhotos, params: TrainParams, distributed: DistributedContext) -> int:
     size, processes = params.batch_size, distributed.world_size
     if size > len(photos):
         raise UserError(f"train.batch_size: got {size}; takes at most {len(photos)}, the number of photos to train on")
@@ -144,7 +145,3 @@ def _steps_per_epoch(photos: Photos, params: TrainParams, distributed: Distribut
 def derived_seed(*key: int) -> int:
     """One seed from several numbers; a sum would repeat seeds."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _no_log(line: str) -> None:
-    """Only the main process logs."""

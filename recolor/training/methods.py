@@ -1,7 +1,7 @@
 """What a training step does: L1 alone, or L1 and an adversary. The loop (loop.py) is the same for both."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,49 +11,31 @@ from recolor.models.layers import Generator
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.runtime.devices import RuntimeContext
-from recolor.training.balance import balanced_gradient, gradient_ratio, output_gradients
+from recolor.training.balance import balanced_gradient
 from recolor.training.pretrain import PretrainParams
 from recolor.training.state import TrainState
 
 CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
 
 
-class Method(Protocol):
-    """What the loop requires of a method."""
-
-    @property
-    def name(self) -> str:
-        """For the model's card."""
-        ...
-
-    def start(self, generator: Generator, context: RuntimeContext, ema: float) -> TrainState:
-        """The state before the first step."""
-        ...
-
-    def rate_factor(self, step: int, epoch: int, epochs: int, steps: int) -> float:
-        """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each."""
-        ...
-
-    def step(self, state: TrainState, real: Tensor, context: RuntimeContext) -> dict[str, Tensor]:
-        """Trains on a batch (B, 3, H, W) of normalised Lab and returns the loss terms, scalars without a graph."""
-        ...
-
-
 @dataclass(frozen=True)
 class Pretraining:
-    """L1 alone."""
+    """L1 alone. `name` is for the model's card."""
 
     params: PretrainParams
     name: ClassVar[str] = "L1"
 
     def start(self, generator: Generator, context: RuntimeContext, ema: float) -> TrainState:
+        """The state before the first step."""
         generator = context.place(generator)
-        return TrainState(generator, self.params.optimizer(generator), ema=ema)
+        return TrainState({"generator": generator}, {"generator": self.params.optimizer(generator)}, ema)
 
     def rate_factor(self, step: int, epoch: int, epochs: int, steps: int) -> float:
+        """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each."""
         return self.params.rate_factor(step, epochs * steps)
 
     def step(self, state: TrainState, real: Tensor, context: RuntimeContext) -> dict[str, Tensor]:
+        """Trains on a batch (B, 3, H, W) of normalised Lab and returns the loss terms, scalars without a graph."""
         with context.autocast():
             ab = state.generator(context.layout(real[:, :1]))
         loss = F.l1_loss(ab, real[:, 1:])
@@ -61,7 +43,7 @@ class Pretraining:
         loss.backward()
         context.distributed.average_gradients(state.generator)
         torch.nn.utils.clip_grad_norm_(state.generator.parameters(), self.params.clip_norm)
-        state.generator_optimizer.step()
+        state.optimizers["generator"].step()
         return {"generator_loss": loss.detach(), "generator_l1": loss.detach()}
 
 
@@ -80,8 +62,11 @@ class Adversarial:
     def start(self, generator: Generator, context: RuntimeContext, ema: float) -> TrainState:
         critic = context.place(PatchDiscriminator(self.discriminator, self.params.critic_norm))
         generator = context.place(generator)
-        optimizer = self.params.optimizer(generator.parameter_groups(self.params.lr))
-        return TrainState(generator, optimizer, critic, self.params.optimizer(critic.parameters()), ema)
+        optimizers = {
+            "generator": self.params.optimizer(generator.parameter_groups(self.params.lr)),
+            "critic": self.params.optimizer(critic.parameters()),
+        }
+        return TrainState({"generator": generator, "critic": critic}, optimizers, ema)
 
     def rate_factor(self, step: int, epoch: int, epochs: int, steps: int) -> float:
         """1, then down in equal steps that would reach 0 just after the last epoch."""
@@ -114,7 +99,7 @@ class Adversarial:
         state.critic.zero_grad()
         loss.total.backward()
         context.distributed.average_gradients(state.critic)
-        state.critic_optimizer.step()
+        state.optimizers["critic"].step()
         objective.after_critic_step(state.critic)
         return dict(zip(CRITIC_TERMS, (term.detach() for term in loss), strict=True))
 
@@ -129,20 +114,19 @@ class Adversarial:
             state.critic.requires_grad_(False)  # no gradients of its weights
             with context.autocast():
                 adversarial = params.objective().generator_loss(state.critic, fake)
-            of_l1, of_adversarial = output_gradients(total, params.adversarial_weight * adversarial, fake_ab)
+            weighted = params.adversarial_weight * adversarial
+            average = context.distributed.all_reduce_mean
+            gradient, ratio = balanced_gradient(total, weighted, fake_ab, params.balance, average)
             state.critic.requires_grad_(True)
-            if params.balance is None:
-                gradient = of_l1 + of_adversarial
-                ratio = gradient_ratio(of_l1, of_adversarial, context.distributed.all_reduce_mean)
-            else:
-                gradient = balanced_gradient(of_l1, of_adversarial, params.balance, context.distributed.all_reduce_mean)
-                ratio = torch.full((), params.balance, device=gradient.device)
-            total = total + params.adversarial_weight * adversarial
+            total = total + weighted
             loss_terms = {"generator_adversarial": adversarial.detach(), "gradient_ratio": ratio}
         else:
             (gradient,) = torch.autograd.grad(total, fake_ab)
         state.generator.zero_grad()
         fake_ab.backward(gradient)
         context.distributed.average_gradients(state.generator)
-        state.generator_optimizer.step()
+        state.optimizers["generator"].step()
         return loss_terms | {"generator_loss": total.detach(), "generator_l1": l1.detach()}
+
+
+Method = Pretraining | Adversarial

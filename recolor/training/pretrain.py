@@ -5,7 +5,7 @@ import math
 from pydantic import Field
 from torch.optim import AdamW, Optimizer
 
-from recolor.core.params import Number, Section
+from recolor.core.params import Section
 from recolor.models.layers import Generator
 
 
@@ -17,10 +17,10 @@ class PretrainParams(Section, frozen=True):
 
     epochs: int = Field(ge=0, le=1_000_000)
     start: str
-    lr: Number = Field(gt=0, le=1)
+    lr: float = Field(gt=0, le=1)
     warmup_steps: int = Field(ge=0)
-    weight_decay: Number = Field(ge=0)
-    clip_norm: Number = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(gt=0)
 
     def optimizer(self, generator: Generator) -> Optimizer:
         """AdamW (Loshchilov and Hutter 2019) on the generator's parameter groups."""

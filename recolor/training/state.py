@@ -5,7 +5,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,59 +46,33 @@ class TrainProgress:
     history: list[dict[str, Any]] = field(default_factory=list)  # a row for each epoch
     timings: list[dict[str, Any]] = field(default_factory=list)
 
-    def end_step(self, loss_terms: dict[str, Tensor]) -> None:
-        """Counts a batch. A step of a network is counted where its loss is among the terms."""
-        self.step += 1
-        self.batch += 1
-        self.critic_steps += "critic_loss" in loss_terms
-        self.generator_steps += "generator_loss" in loss_terms
-
 
 class TrainState:
-    """Generator, critic, their optimisers, the averaged generator and the progress.
+    """Networks and their optimisers, both by name (generator and critic; pretraining has no critic), and the progress.
 
-    Pretraining has no critic. `ema` is the decay of the averaged weights; 0: no average.
+    `ema` is the decay of the averaged weights; 0: no average.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        generator_optimizer: Optimizer,
-        critic: nn.Module | None = None,
-        critic_optimizer: Optimizer | None = None,
-        ema: float = 0.0,
-    ) -> None:
-        self.generator = generator
-        self.generator_optimizer = generator_optimizer
-        self._critic = critic
-        self._critic_optimizer = critic_optimizer
-        self.averaged = AveragedGenerator(generator, ema) if ema else None
+    def __init__(self, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer], ema: float = 0.0) -> None:
+        self.networks = networks
+        self.optimizers = optimizers
+        self.averaged = AveragedGenerator(self.generator, ema) if ema else None
         self.progress = TrainProgress()
-        for optimizer in self._optimizers:
+        for optimizer in optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
 
     @property
+    def generator(self) -> Generator:
+        return cast("Generator", self.networks["generator"])
+
+    @property
     def critic(self) -> nn.Module:
-        assert self._critic is not None, "pretraining has no critic"
-        return self._critic
-
-    @property
-    def critic_optimizer(self) -> Optimizer:
-        assert self._critic_optimizer is not None, "pretraining has no critic"
-        return self._critic_optimizer
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator} | ({"critic": self._critic} if self._critic else {})
-
-    @property
-    def _optimizers(self) -> list[Optimizer]:
-        return [self.generator_optimizer] + ([self._critic_optimizer] if self._critic_optimizer else [])
+        return self.networks["critic"]
 
     @property
     def _parts(self) -> dict[str, Any]:
-        optimizers = dict(zip(("generator_optimizer", "critic_optimizer"), self._optimizers, strict=False))
+        optimizers = {f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()}
         return self.networks | optimizers | ({"averaged": self.averaged} if self.averaged else {})
 
     @property
@@ -107,20 +81,23 @@ class TrainState:
         return self.averaged.network if self.averaged else self.generator
 
     def end_step(self, loss_terms: dict[str, Tensor]) -> None:
-        """Counts the step, and averages the weights if the generator was updated."""
-        steps = self.progress.generator_steps
-        self.progress.end_step(loss_terms)
-        if self.averaged and self.progress.generator_steps > steps:
-            self.averaged.update(self.generator)
+        """Counts a batch, and a step of each network whose loss is among the terms. Averages the generator's weights."""
+        self.progress.step += 1
+        self.progress.batch += 1
+        self.progress.critic_steps += "critic_loss" in loss_terms
+        if "generator_loss" in loss_terms:
+            self.progress.generator_steps += 1
+            if self.averaged:
+                self.averaged.update(self.generator)
 
     @property
     def learning_rate(self) -> float:
         """Of the generator's first group."""
-        return float(self.generator_optimizer.param_groups[0]["lr"])
+        return float(self.optimizers["generator"].param_groups[0]["lr"])
 
     def scale_learning_rates(self, factor: float) -> None:
         """Sets each group's learning rate to `factor` times its first one."""
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
@@ -130,7 +107,7 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers.values():
             _restore_memory_format(optimizer)
 
     def resume(self, checkpoints: Checkpoints, distributed: DistributedContext, log: Callable[[str], None]) -> None:
@@ -165,17 +142,15 @@ def _restore_memory_format(optimizer: Optimizer) -> None:
                 values[name] = torch.empty_like(weight).copy_(value)
 
 
+@dataclass
 class CheckpointSaver:
     """Saves a state when it is due, and never one that is not finite."""
 
-    def __init__(
-        self, state: TrainState, checkpoints: Checkpoints, distributed: DistributedContext, minutes: float
-    ) -> None:
-        self.state = state
-        self.checkpoints = checkpoints
-        self.distributed = distributed
-        self.minutes = minutes
-        self._saved = time.monotonic()
+    state: TrainState
+    checkpoints: Checkpoints
+    distributed: DistributedContext
+    minutes: float
+    _saved: float = field(default_factory=time.monotonic, init=False)
 
     def due_within_epoch(self) -> bool:
         return time.monotonic() - self._saved > self.minutes * 60

@@ -188,7 +188,7 @@ def _is_last(segments: list[Path]) -> bool:
 
 def _save(folder: Path, number: int, packets: Packets, state: State | None) -> Path:
     path = folder / f"{number:06}.npz"
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path, "a part of the film") as temporary, temporary.open("wb") as file:
         np.savez(file, **packets._asdict(), **(state._asdict() if state else {}))
     return path
 

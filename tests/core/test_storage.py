@@ -95,7 +95,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(kind: str, tmp_path: Path, mo
     for function, what in (("fsync", "synchronised"), ("rename", "named"), ("replace", "named")):
         monkeypatch.setattr(os, function, noted(what, getattr(os, function)))
     if kind == "file":
-        with atomic_file(tmp_path / kind) as file:
+        with atomic_file(tmp_path / kind, "a file") as file:
             file.write_text("text")
         files = [tmp_path / kind]
     else:
@@ -140,7 +140,7 @@ def test_a_file_larger_than_the_system_allows_is_a_line_too(tmp_path: Path) -> N
 
 def test_a_failure_leaves_the_file_and_the_folder_that_were_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "file") as path:
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "file", "a file") as path:
         path.write_text("half")
         1 / 0  # noqa: B018
     (tmp_path / "folder").mkdir()
@@ -159,7 +159,7 @@ def test_what_is_linked_elsewhere_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("file", "folder/file"):
         os.link(tmp_path / "cached", tmp_path / name)
-    with atomic_file(tmp_path / "file") as path:
+    with atomic_file(tmp_path / "file", "a file") as path:
         path.write_text("new")
     with atomic_folder(tmp_path / "folder", "a folder") as folder:
         (folder / "file").write_text("new")
@@ -181,7 +181,7 @@ def test_permissions_follow_the_umask(umask: int, mode: int, tmp_path: Path) -> 
     weights = {"weights": torch.ones(3)}
     before = os.umask(umask)
     try:
-        with atomic_file(tmp_path / "file.safetensors") as path:
+        with atomic_file(tmp_path / "file.safetensors", "a file") as path:
             save_file(weights, path)
         with atomic_folder(tmp_path / "folder", "a folder") as folder:
             (folder / "below").mkdir()

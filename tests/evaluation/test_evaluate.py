@@ -49,7 +49,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
             digest = hashlib.sha256(content).hexdigest()
             rows.append({"path": path, "size": len(content), "sha256": digest, "crop": "", "group": f"place {place}"})
     out = root / "cache"
-    build(pd.DataFrame(rows), root, out, CacheParams(size=SIZE, train_fraction=0.7, min_chroma=0), seed=1, processes=1)
+    params = CacheParams(seed=1, size=SIZE, train_fraction=0.7, min_chroma=0)
+    build(pd.DataFrame(rows), root, out, params, processes=1)
     return out
 
 

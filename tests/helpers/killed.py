@@ -43,8 +43,8 @@ def preprocess(folder: Path) -> Job:
     folder.mkdir()
     photos = write_photos(folder)
     listing = listing_of(photos, walk(photos))
-    params = CacheParams(size=32, train_fraction=0.7, min_chroma=2)
-    new, old = (lambda out, seed=seed: build(listing, photos, out, params, seed, processes=1) for seed in (1, 2))
+    one, two = (CacheParams(seed=seed, size=32, train_fraction=0.7, min_chroma=2) for seed in (1, 2))
+    new, old = (lambda out, params=params: build(listing, photos, out, params, processes=1) for params in (one, two))
     return Job(new, old, folder_at_once=True)
 
 
@@ -78,7 +78,7 @@ def evaluate(folder: Path) -> Job:
     (folder / "photos").mkdir(parents=True)
     photos = write_photos(folder / "photos")
     cache = CacheParams(size=32, train_fraction=0.7, min_chroma=2)
-    build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, 42, processes=1)
+    build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, processes=1)
     torch.manual_seed(1)
     save_generator(folder / "gan", UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)), {})
     params = evaluation.EvaluateParams(batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2)

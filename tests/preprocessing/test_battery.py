@@ -43,11 +43,11 @@ def preprocess_battery(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("beside the photos")
     listing = listing_of(folder, walk(folder))
     battery.vanish(folder, cases)
-    counts = build(listing, folder, tmp_path / "out", PARAMS, 42, processes=2)
+    counts = build(listing, folder, tmp_path / "out", PARAMS, processes=2)
     battery.unlock(folder)
     manifest, rejected = (shards.read_table(tmp_path / "out" / name) for name in ("manifest.csv", "rejected.csv"))
     assert sorted([*manifest["path"], *rejected["path"]]) == sorted([*cases, "notes.txt"])
-    assert counts.listed == len(cases) + 1
+    assert counts.used + sum(counts.rejected.values()) == len(cases) + 1
     reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
     assert reasons["notes.txt"].startswith("not a photo by its name")
     for name, case in cases.items():

@@ -23,10 +23,10 @@ from surroundings import mounted
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.dataset import shards
-from recolor.dataset.shards import CachedPhotos
+from recolor.dataset.shards import CacheCounts, CachedPhotos
 from recolor.images.color import lab_to_rgb
 from recolor.preprocessing import build as cache
-from recolor.preprocessing.build import CacheCounts, CacheParams, build
+from recolor.preprocessing.build import CacheParams, build
 
 PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
 PHOTOS = 20  # good ones, of different content
@@ -70,7 +70,7 @@ def listing(photos: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def built(photos: Path, listing: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CacheCounts]:
     out = tmp_path_factory.mktemp("cache") / "built"
-    return out, build(listing, photos, out, PARAMS, 42, processes=1)
+    return out, build(listing, photos, out, PARAMS, processes=1)
 
 
 @pytest.fixture
@@ -96,7 +96,6 @@ def test_every_photo_listed_is_used_or_rejected_with_its_reason(
         "text.jpg": "not a photo, or in a format that is not supported",
         "vanished.jpg": "no such file",
     }
-    assert counts.listed == len(listing)
     assert counts.used == counts.train + counts.test == len(manifest) == PHOTOS + 1
     assert counts.train == round(0.7 * (PHOTOS + 1)) == (manifest["split"] == "train").sum()
     assert sum(counts.rejected.values()) == len(rejected)
@@ -122,7 +121,7 @@ def test_real_photos_come_back_to_the_last_level(tmp_path: Path) -> None:
         truth[f"{name}.png"] = Image.fromarray(getattr(data, name)())
         truth[f"{name}.png"].save(tmp_path / f"{name}.png")
     params = CacheParams(size=256, train_fraction=0.5, min_chroma=2)
-    build(list_photos(tmp_path), tmp_path, tmp_path / "out", params, 1, processes=1)
+    build(list_photos(tmp_path), tmp_path, tmp_path / "out", params, processes=1)
     for split in ("train", "test"):
         cached = CachedPhotos(tmp_path / "out", split)
         photo = truth[cached.manifest["path"][0]].resize((256, 256), Image.Resampling.BICUBIC)
@@ -134,7 +133,7 @@ def test_bit_identical_for_any_processes_and_order(
     processes: int, built: tuple[Path, CacheCounts], photos: Path, listing: pd.DataFrame, tmp_path: Path
 ) -> None:
     shuffled = listing.sample(frac=1, random_state=processes)
-    counts = build(shuffled, photos, tmp_path / "out", PARAMS, 42, processes)
+    counts = build(shuffled, photos, tmp_path / "out", PARAMS, processes)
     assert contents(tmp_path / "out") == contents(built[0])
     assert counts == built[1]
 
@@ -147,8 +146,8 @@ def test_the_split_depends_on_content_and_seed_not_on_names(
     for number, path in enumerate(reversed(listing["path"])):
         if (photos / path).exists():
             shutil.copy(photos / path, renamed / f"{number}.jpg")
-    build(list_photos(renamed), renamed, tmp_path / "out", PARAMS, 42, processes=1)
-    build(listing, photos, tmp_path / "other seed", PARAMS, 43, processes=1)
+    build(list_photos(renamed), renamed, tmp_path / "out", PARAMS, processes=1)
+    build(listing, photos, tmp_path / "other seed", PARAMS.model_copy(update={"seed": 43}), processes=1)
     # `changed.jpg` is a photo of its own in the new listing; all the others stay in order.
     found = list(CachedPhotos(built[0], "train").manifest["sha256"])
     assert [sha for sha in CachedPhotos(tmp_path / "out", "train").manifest["sha256"] if sha in found] == found
@@ -159,8 +158,8 @@ def test_copies_of_a_photo_are_used_once(tmp_path: Path) -> None:
     for number in range(12):
         for name in ("a", "b", "c"):
             (tmp_path / f"{name}{number}.jpg").write_bytes(encoded(picture(number)))
-    counts = build(list_photos(tmp_path), tmp_path, tmp_path / "out", PARAMS, 42, processes=1)
-    assert counts == CacheCounts(8, 4, {"duplicate": 24})
+    counts = build(list_photos(tmp_path), tmp_path, tmp_path / "out", PARAMS, processes=1)
+    assert counts == CacheCounts(12, 12, 4, 8, 4, {"duplicate": 24})
     kept = shards.read_table(tmp_path / "out" / "manifest.csv")
     assert kept["sha256"].is_unique
     assert set(kept["path"]) == {f"a{number}.jpg" for number in range(12)}
@@ -172,7 +171,7 @@ def test_groups_are_never_split_and_the_fraction_is_of_groups(tmp_path: Path) ->
     listing = list_photos(tmp_path)
     crops = [f"{left},0,{left + 20},{left + 30}" for left in range(7)]
     listing = pd.concat([listing.assign(crop=crop) for crop in crops])
-    counts = build(listing, tmp_path, tmp_path / "out", PARAMS, 42, processes=1)
+    counts = build(listing, tmp_path, tmp_path / "out", PARAMS, processes=1)
     assert (counts.train, counts.test) == (49, 21)
     train, test = (CachedPhotos(tmp_path / "out", split) for split in ("train", "test"))
     assert not set(train.manifest["group"]) & set(test.manifest["group"])
@@ -193,7 +192,7 @@ def test_the_fraction_is_exact_and_leaves_no_side_empty(
 ) -> None:
     params = CacheParams(size=16, train_fraction=fraction, min_chroma=0)
     some = listing[listing["path"].str.match(r"\d\d.jpg")][:number]
-    counts = build(some, photos, tmp_path / "out", params, 42, processes=1)
+    counts = build(some, photos, tmp_path / "out", params, processes=1)
     assert (counts.train, counts.test) == (train, number - train)
 
 
@@ -207,7 +206,7 @@ def test_the_split_does_not_depend_on_the_shards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shards, "SHARD", shard)
-    build(listing, photos, tmp_path / "out", PARAMS, 42, processes=1)
+    build(listing, photos, tmp_path / "out", PARAMS, processes=1)
     for split in ("train", "test"):
         cached, expected = (CachedPhotos(folder, split) for folder in (tmp_path / "out", built[0]))
         cached.verify()
@@ -227,16 +226,16 @@ class TestFailures:
         with pytest.raises(
             UserError, match=r"^data.mine: 1 .*4 listed .*1 grey.*grey\.png.*data\.min_chroma"
         ) as refusal:
-            build(bad, photos, copy, PARAMS, 42, processes=1, dataset="mine")
+            build(bad, photos, copy, PARAMS, processes=1, dataset="mine")
         assert "\n" not in str(refusal.value)
         with pytest.raises(UserError, match="0 listed"):
-            build(listing[:0], photos, copy, PARAMS, 42, processes=1)
+            build(listing[:0], photos, copy, PARAMS, processes=1)
         assert contents(copy) == before
         assert {file.name for file in copy.parent.iterdir()} <= {"copy", ".copy.lock"}
 
     def test_two_at_once_do_not_mix(self, photos: Path, listing: pd.DataFrame, copy: Path) -> None:
         with FileLock(copy.with_name(".copy.lock")), pytest.raises(UserError, match="another process"):
-            build(listing, photos, copy, PARAMS, 42, processes=1)
+            build(listing, photos, copy, PARAMS, processes=1)
 
 
 @pytest.fixture
@@ -258,7 +257,7 @@ def test_a_full_disk_leaves_no_cache(
     if not foreseen:
         monkeypatch.setattr(cache, "tensor_bytes", lambda size: 0)  # as if another program used the space meanwhile
     with pytest.raises(DiskFull, match="the cache"):
-        build(listing, photos, small_disk / "out", params, 42, processes=1)
+        build(listing, photos, small_disk / "out", params, processes=1)
     assert {file.name for file in small_disk.iterdir()} <= {".out.lock"}
 
 

@@ -45,9 +45,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in names:
         colours = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(colours).resize((32, 32), Image.Resampling.BICUBIC).save(folder / "photos" / name)
-    params = CacheParams(size=32, train_fraction=0.1, min_chroma=0)
+    params = CacheParams(seed=0, size=32, train_fraction=0.1, min_chroma=0)
     listing = listing_of(folder / "photos", names)
-    build(listing, folder / "photos", folder / paths.cache("tiny"), params, seed=0, processes=1)
+    build(listing, folder / "photos", folder / paths.cache("tiny"), params, processes=1)
     models = {name: folder / paths.model("tiny", name) for name in ADVERSARIAL}
     for seed, model in enumerate(models.values()):
         save(model, seed)

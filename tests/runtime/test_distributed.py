@@ -52,7 +52,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache, and a model that never learnt anything."""
     folder = tmp_path_factory.mktemp("processes")
     listing = make_photos(folder / "photos", 16, (40, 30))
-    build(listing, folder / "photos", folder / "cache", CacheParams(size=32, train_fraction=0.75, min_chroma=0), 1, 1)
+    params = CacheParams(seed=1, size=32, train_fraction=0.75, min_chroma=0)
+    build(listing, folder / "photos", folder / "cache", params, processes=1)
     save_generator(folder / "model", UNetGenerator(STILL), {})
     return folder
 

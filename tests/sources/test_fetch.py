@@ -184,22 +184,14 @@ def test_a_missing_path_says_which_setting_and_which_command(kind: type, tmp_pat
         fetch(params, 42, NOWHERE, dataset="mine")
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("a.jpg", "{path} is a file, not a folder"),
-        ("fifo", "{path} is a device or the like, not a folder"),
-        ("a.jpg/b", "'{path}' cannot be read"),
-        ("n" * 300, "'{path:.199} cannot be read"),
-    ],
-)
-def test_a_path_that_is_no_folder_says_what_it_is(name: str, found: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.jpg", "fifo", "a.jpg/b", "n" * 300, "null\0byte"])
+def test_a_path_that_is_no_folder_is_an_error_that_names_it(name: str, tmp_path: Path) -> None:
     photos_in(tmp_path, ["a.jpg"])
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SourceError) as caught:
         fetch(FolderParams(source="folder", path=str(tmp_path / name)), 42, NOWHERE, dataset="mine")
-    found = found.format(path=str(tmp_path / name))
-    assert str(caught.value).startswith(f"data.mine.path: {found}")
+    path = repr(str(tmp_path / name))
+    assert str(caught.value).startswith(f"data.mine.path: {path:.200} is no folder")
 
 
 def test_what_is_at_hand_is_known_by_its_names(imagenet: dict[str, Path], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from surroundings import ROOT, photos_in
 
 from recolor.core.errors import UserError
 from recolor.core.params import ParamsError
+from stages import paths
 from stages.settings import check, check_machine
 
 WEIGHTS, BOUNDS = ("l1_weight", "adversarial_weight"), ("clip", "penalty_weight")
@@ -121,22 +122,26 @@ def test_every_setting_in_the_documents_does_what_it_says(setting: str, params_f
     assert found | wanted == found if isinstance(wanted, dict) else found == wanted
 
 
-def test_what_this_machine_lacks_is_found_before_any_work(params_file: Path, set_param) -> None:
+def test_what_this_machine_lacks_is_found_before_any_work(
+    params_file: Path, set_param, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "HOME", params_file.parent)
+
     def message(dataset: str) -> str:
         with pytest.raises(UserError) as caught:
-            check_machine(params_file, dataset, params_file.parent)
+            check_machine(params_file, dataset)
         return str(caught.value).replace(str(params_file.parent), "HOME")
 
-    check_machine(params_file, "sample", params_file.parent)
-    for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from `home`, not from where this runs
+    check_machine(params_file, "sample")
+    for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from HOME, not from where this runs
         assert message(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}")
     photos_in(params_file.parent / "photos", ["a.jpg"])
     assert message("mine").startswith("data.mine.path: found only 'a.jpg' in HOME/photos")
     photos_in(params_file.parent / "photos", ["b.jpg"])
-    check_machine(params_file, "mine", params_file.parent)
+    check_machine(params_file, "mine")
 
     set_param("evaluate.inception_weights", "weights")
-    check_machine(params_file, "sample", params_file.parent)  # whose evaluation takes none
+    check_machine(params_file, "sample")  # whose evaluation takes none
     assert message("mine").startswith("HOME/weights/")
     assert "is missing: evaluate.inception_weights takes a folder with " in message("mine")
     set_param("evaluate.inception_weights", None)
