@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks import colorize, gpu, growth, pipeline, startup, step, table
+from benchmarks import colorize, films, gpu, growth, pipeline, startup, step, table
 from benchmarks.measuring import QUICK, Sizes
 from benchmarks.table import Row
 
@@ -18,7 +18,7 @@ PARTS: dict[str, Callable[[Sizes, float], Iterator[Row]]] = {
     "colorize": colorize.rows,
     "startup": startup.rows,
 }
-ON_REQUEST = {"gpu": gpu.rows, "growth": growth.rows}
+ON_REQUEST = {"films": films.rows, "gpu": gpu.rows, "growth": growth.rows}
 SECONDS = 100 if torch.cuda.is_available() else 300  # for each part
 
 

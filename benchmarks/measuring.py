@@ -33,6 +33,7 @@ class Sizes:
     grown: tuple[int, ...] = (1_000, 10_000, 100_000)  # datasets of small photos: what grows how
     megapixels: tuple[float, float] = (12, 60)  # of the photos for colorize
     small_photos: int = 100
+    film_frames: int = 120  # of each film
     run: int = 5_000  # photos of the runs on a GPU
     repeats: int = 5
     matrices: tuple[int, ...] = (512, 1024, 2048)  # sides, for the ceiling; four times as long on a GPU
@@ -41,7 +42,9 @@ class Sizes:
     children: bool = True  # whether each side has its own process, and start-up and peak memory are measured
 
 
-QUICK = Sizes(photos=128, scored=16, batch=4, megapixels=(3, 12), small_photos=32, repeats=2, compiled=False)
+QUICK = Sizes(
+    photos=128, scored=16, batch=4, megapixels=(3, 12), small_photos=32, film_frames=24, repeats=2, compiled=False
+)
 
 
 @dataclass

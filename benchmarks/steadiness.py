@@ -75,7 +75,7 @@ def change(frames: Iterable[np.ndarray], moved: list[tuple[np.ndarray, np.ndarra
     """The mean distance of a frame's ab from the one where its pixels were in the frame before, in CIELAB units."""
     colours = [np.ascontiguousarray(frame[1:].transpose(1, 2, 0)) * AB_SCALE for frame in frames]
     distances = []
-    for before, after, (places, certain) in zip(colours, colours[1:], moved, strict=True):
+    for (before, after), (places, certain) in zip(itertools.pairwise(colours), moved, strict=True):
         there = cv2.remap(before, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
         distances.append(np.linalg.norm(after - there, axis=-1)[certain].mean())
     return float(np.mean(distances))

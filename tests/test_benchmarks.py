@@ -15,7 +15,7 @@ import torch
 from networks import parameter_count
 
 from benchmarks import __main__ as command
-from benchmarks import colorize, gpu, growth, measuring, ours, pipeline, step, textbook
+from benchmarks import colorize, films, gpu, growth, measuring, ours, pipeline, step, textbook
 from benchmarks.measuring import NO_TIME, Budget, Sizes, Worker, in_turn
 from benchmarks.table import Row
 from recolor.models.patchgan import PatchDiscriminator
@@ -31,6 +31,7 @@ TINY = Sizes(
     downs=4,
     megapixels=(0.01, 0.02),
     small_photos=2,
+    film_frames=3,
     repeats=1,
     matrices=(64,),
     compiled=False,
@@ -41,7 +42,7 @@ TINY = Sizes(
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return [*step.rows(TINY, 60), *pipeline.rows(TINY, 60), *colorize.rows(TINY, 60)]
+    return [*step.rows(TINY, 60), *pipeline.rows(TINY, 60), *colorize.rows(TINY, 60), *films.rows(TINY, 60)]
 
 
 def test_every_row_has_a_value_or_a_reason(rows: list[Row]) -> None:
@@ -55,6 +56,7 @@ def test_every_row_has_a_value_or_a_reason(rows: list[Row]) -> None:
         "training",
         "evaluate",
         "colorize",
+        "films",
     }
     assert all(row.note if row.value is None else math.isfinite(row.value) and row.value >= 0 for row in rows)
 

@@ -21,7 +21,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recolor.app import demo_films as films
+from recolor.app import demo_films, films
 from recolor.core.errors import UserError
 from recolor.images.decoding import decode, to_srgb
 from recolor.images.opening import opened
@@ -111,7 +111,7 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
                     ]
         gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=EXAMPLES_LABEL)
         if films.available():
-            films.add(model, strength, load)
+            demo_films.add(model, strength, load)
         asked, made = (
             gr.Number(0, visible=False),
             gr.Number(0, visible=False),

@@ -3,7 +3,6 @@
 import html
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,6 @@ from recolor.core.errors import UserError
 from recolor.inference.colorizer import Colorizer
 
 SECONDS = 30  # of the longest clip: the page does one at a time
-
-
-def available() -> bool:
-    """Whether the extra `video` is installed."""
-    return find_spec("av") is not None and find_spec("cv2") is not None
 
 
 def add(model: Any, strength: Any, load: Callable[[str], Colorizer]) -> None:

@@ -11,7 +11,12 @@ import typer
 from recolor.core.errors import UserError
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
-NO_PYAV = "PyAV is not installed: pip install 'recolor[video]'"
+NOT_INSTALLED = "films need PyAV and OpenCV: pip install 'recolor[video]'"
+
+
+def available() -> bool:
+    """Whether the extra `video` is installed."""
+    return find_spec("av") is not None and find_spec("cv2") is not None
 
 
 def colorize_films(colorizer: Any, jobs: list[Any], **settings: Any) -> Iterator[Any]:
@@ -20,8 +25,8 @@ def colorize_films(colorizer: Any, jobs: list[Any], **settings: Any) -> Iterator
     `settings`: of `recolor.video.film.Settings`. Ctrl-C ends the command with a line that says how far it came.
     """
     for job in jobs:
-        if not job.problem and find_spec("av") is None:
-            job = job._replace(problem=NO_PYAV)
+        if not job.problem and not available():
+            job = job._replace(problem=NOT_INSTALLED)
         yield job if job.problem else _colorize(colorizer, job, settings)
 
 
@@ -65,12 +70,13 @@ def seconds(option: str, text: str | None) -> float | None:
     if text is None:
         return None
     value = 0.0
-    for part in text.split(":"):
+    parts = text.split(":")
+    for part in parts:
         try:
             number = float(part)
         except ValueError:
             number = -1
-        if not 0 <= number < math.inf:
+        if not 0 <= number < math.inf or len(parts) > 3:
             raise UserError(f"{option}: got {text}; takes seconds or H:MM:SS")
         value = 60 * value + number
     return value

@@ -5,20 +5,20 @@ last of them, with what `Steady` carried there, so that its result is the same a
 """
 
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from recolor.core.storage import atomic_file, check_disk_space
+from recolor.core.storage import check_disk_space
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
@@ -27,7 +27,8 @@ from recolor.inference.upsampling import Upsampling
 from recolor.inference.writing import appearing
 from recolor.video.painting import chroma, grey
 from recolor.video.reading import Film, FilmError, Frame, Plane, frames, probe
-from recolor.video.writing import QUALITY, Codec, Packets, SegmentEncoder, Target, assemble
+from recolor.video.segments import Segments
+from recolor.video.writing import QUALITY, Codec, SegmentEncoder, Target, assemble, can_hold
 
 SEGMENT = 25 * BATCH  # frames; a multiple of BATCH, so that a run that goes on has the same batches
 
@@ -49,15 +50,21 @@ class Settings(NamedTuple):
 
 
 DEFAULT = Settings()
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
-class _Predicted(NamedTuple):
+class Predicted(NamedTuple):
+    """A frame and its colours, normalised Lab (3, h, w). `state`: what is carried on, after the last frame of a segment."""
+
     frame: Frame
     lab: Tensor
-    state: State | None  # after this frame, if it is the last one of a segment
+    state: State | None = None
 
 
-class _Painted(NamedTuple):
+class Painted(NamedTuple):
+    """A frame of the result: its planes, and what is carried on from it."""
+
     frame: Frame
     planes: list[Plane]
     state: State | None
@@ -69,73 +76,81 @@ def colorize_film(
     target: Path,
     settings: Settings = DEFAULT,
     force: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> list[str]:
     """Colours the film `path` into `target` and returns notes. `progress` gets the number of frames done, and of all of them.
 
-    Raises FilmError for what cannot be coloured, DiskFull, and FileExistsError where `target` exists and `force` is false.
+    Raises FilmError for what cannot be coloured, DiskFull, UserError while another process writes `target`, and FileExistsError
+    where it exists and `force` is false.
     """
-    film = probe(path)
-    output = _target(film, settings)
-    folder = target.with_name(f".{target.name}.unfinished")
-    with check_disk_space(target.name, target.parent):
-        segments = _begin(folder, _key(colorizer, film, settings))
-        state, done, after = None, 0, None
-        if segments:
-            with np.load(segments[-1]) as last:
-                state = State(*(last[name] for name in State._fields)) if "age" in last else None
-            after = int(_times(segments[-1]).max())
-            done = sum(len(_times(segment)) for segment in segments)
-        total = _expected(film, settings)
-        progress(done, total)
-        predicted = ahead(_predictions(colorizer, film, settings, after, state), 2 * BATCH)
-        painting = partial(_paint, film, settings)
-        painted = in_order(strip_threads(), painting, predicted, torch.get_num_threads() + 1)
-        try:
-            while not _is_last(segments):
-                encoder, state = SegmentEncoder(film, output), None
-                for item in islice(painted, SEGMENT):
-                    encoder.add(item.frame.time, item.frame.duration, item.planes)
-                    state, done = item.state, done + 1
-                    progress(done, max(done, total))
-                segments.append(_save(folder, len(segments), encoder.finish(), state))
-        finally:
-            painted.close()
-            predicted.close()
-        if not done:
+    film, kind = probe(path), FILM_FORMATS[target.suffix.lower()]
+    if not can_hold(kind, settings.codec):
+        raise FilmError(f"{target.suffix} cannot hold {settings.codec}: choose another file or --codec")
+    output = output_size(film, settings)
+    key = _key(colorizer, film, settings)
+    with check_disk_space(target.name, target.parent), Segments.beside(target, key, SEGMENT) as segments:
+        if not segments.complete:
+            _colour(colorizer, film, output, settings, segments, progress)
+        if not sum(segments.counts):
             raise FilmError("no frames between the start and the end")
         with appearing(target, force) as temporary:
-            kind = FILM_FORMATS[target.suffix.lower()]
-            notes = [*film.notes, *_missing(film, settings, _times(segments[-1]))]
-            notes += assemble(segments, _load, film, output, temporary, kind, settings.start, settings.end)
-        shutil.rmtree(folder)
-    return notes
+            notes = assemble(segments, film, output, temporary, kind, settings.start, settings.end)
+        return [*film.notes, *_missing(film, settings, int(segments.times().max())), *notes]
+
+
+def _colour(
+    colorizer: Colorizer, film: Film, output: Target, settings: Settings, segments: Segments, progress: Progress
+) -> None:
+    """Makes the segments that are missing."""
+    done, total = sum(segments.counts), _expected(film, settings)
+    after = int(segments.times().max()) if done else None
+    progress(done, total)
+    with ExitStack() as stack:
+
+        def in_thread(items: Generator[T, None, None]) -> Iterator[T]:
+            return stack.enter_context(closing(ahead(items, 2 * BATCH)))
+
+        reading = in_thread(frames(film, settings.start, settings.end, after))
+        predicted = in_thread(_predictions(colorizer, film, settings, reading))
+        steadied = in_thread(_steadied(Steady(settings.steady, segments.state()), predicted))
+        painting = partial(paint, film, settings)
+        painted = in_order(strip_threads(), painting, steadied, torch.get_num_threads() + 1)
+        stack.enter_context(closing(painted))
+        while not segments.complete:
+            encoder, state = SegmentEncoder(film, output), None
+            for item in islice(painted, SEGMENT):
+                encoder.add(item.frame.time, item.frame.duration, item.planes)
+                state, done = item.state, done + 1
+                progress(done, max(done, total))
+            segments.add(encoder.finish(), state)
 
 
 def _predictions(
-    colorizer: Colorizer, film: Film, settings: Settings, after: int | None, state: State | None
-) -> Iterator[_Predicted]:
-    steady, count = Steady(settings.steady, state), 0
-    reading = ahead(frames(film, settings.start, settings.end, after), 2 * BATCH)
-    try:
-        for batch in batches(reading, BATCH):
-            pictures = [grey(frame.planes[0], film.range) for frame in batch]
-            for frame, lab in zip(batch, colorizer.predict(pictures, settings.size), strict=True):
-                count += 1
-                steadied = steady(lab)
-                yield _Predicted(frame, steadied, None if count % SEGMENT else steady.state)
-    finally:
-        reading.close()
+    colorizer: Colorizer, film: Film, settings: Settings, reading: Iterable[Frame]
+) -> Generator[Predicted, None, None]:
+    side = settings.size or colorizer.size
+    for batch in batches(reading, BATCH):
+        small = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]
+        small = [picture.resize((side, side), Image.Resampling.BICUBIC) for picture in small]
+        pictures = [grey(np.asarray(picture), film.range) for picture in small]
+        yield from map(Predicted, batch, colorizer.predict(pictures, side))
 
 
-def _paint(film: Film, settings: Settings, item: _Predicted) -> _Painted:
+def _steadied(steady: Steady, predicted: Iterable[Predicted]) -> Generator[Predicted, None, None]:
+    for number, item in enumerate(predicted, 1):
+        lab = steady(item.lab)
+        yield Predicted(item.frame, lab, None if number % SEGMENT else steady.state)
+
+
+def paint(film: Film, settings: Settings, item: Predicted) -> Painted:
+    """The planes of the result: the film's luma, the colours of its prediction."""
     luma = np.ascontiguousarray(item.frame.planes[0])
     uv = chroma(luma, item.lab, film.matrix, film.range, settings.strength, settings.upsampling)
     planes = [_even(luma), *uv]
     if settings.side_by_side:
         before = [_even(luma), *item.frame.planes[1:]]
         planes = [np.hstack(pair) for pair in zip(before, planes, strict=True)]
-    return _Painted(item.frame, planes, item.state)
+    return Painted(item.frame, planes, item.state)
 
 
 def _even(luma: Plane) -> Plane:
@@ -143,7 +158,8 @@ def _even(luma: Plane) -> Plane:
     return np.pad(luma, [(0, side % 2) for side in luma.shape], "edge")
 
 
-def _target(film: Film, settings: Settings) -> Target:
+def output_size(film: Film, settings: Settings) -> Target:
+    """How the film's pictures are encoded."""
     width, height = film.width + film.width % 2, film.height + film.height % 2
     return Target(width * (1 + settings.side_by_side), height, settings.codec, settings.quality or QUALITY)
 
@@ -154,9 +170,9 @@ def _expected(film: Film, settings: Settings) -> int:
     return max(0, round((end - (settings.start or 0)) * film.rate))
 
 
-def _missing(film: Film, settings: Settings, times: NDArray[np.int64]) -> list[str]:
+def _missing(film: Film, settings: Settings, last: int) -> list[str]:
     """A note, where the pictures end before they should."""
-    there = float((times.max(initial=film.start) - film.start) * film.time_base)
+    there = float((last - film.start) * film.time_base)
     if settings.end is not None or film.seconds - there < max(SHORTAGE, float(2 / film.rate)):
         return []
     return [f"cut short: {there:.1f} of {film.seconds:.1f} seconds are there"]
@@ -170,34 +186,3 @@ def _key(colorizer: Colorizer, film: Film, settings: Settings) -> str:
     status = film.path.stat()
     parts = [film, settings, weights.hexdigest(), status.st_size, status.st_mtime_ns, av.__version__, torch.__version__]
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()
-
-
-def _begin(folder: Path, key: str) -> list[Path]:
-    """The segments in `folder` that an earlier run with the same key has left there."""
-    note = folder / "key"
-    if not note.exists() or note.read_text() != key:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        note.write_text(key)
-    return sorted(folder.glob("*.npz"))
-
-
-def _is_last(segments: list[Path]) -> bool:
-    return bool(segments) and len(_times(segments[-1])) < SEGMENT
-
-
-def _save(folder: Path, number: int, packets: Packets, state: State | None) -> Path:
-    path = folder / f"{number:06}.npz"
-    with atomic_file(path, "a part of the film") as temporary, temporary.open("wb") as file:
-        np.savez(file, **packets._asdict(), **(state._asdict() if state else {}))
-    return path
-
-
-def _load(path: Path) -> Packets:
-    with np.load(path) as content:
-        return Packets(*(content[name] for name in Packets._fields))
-
-
-def _times(path: Path) -> NDArray[np.int64]:
-    with np.load(path) as content:
-        return content["times"]

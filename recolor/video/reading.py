@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,9 +68,14 @@ def open_film(path: Path) -> Any:
 def picture_stream(container: Any) -> Any:
     """The first video stream that is no cover picture."""
     for stream in container.streams.video:
-        if not stream.disposition & stream.disposition.__class__.attached_pic:
+        if not is_cover(stream):
             return stream
     raise FilmError("no pictures in this file: it has no video stream")
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is one picture, shown for the file in lists."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def probe(path: Path) -> Film:
@@ -93,8 +98,10 @@ def probe(path: Path) -> Film:
         full = first.format.name.startswith(("yuvj", "gray")) and not first.color_range
         rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         notes = ["in 8 bits, the film has more"] if max(part.bits for part in first.format.components) > 8 else []
-        if len(container.streams.video) > 1:
+        if sum(not is_cover(other) for other in container.streams.video) > 1:
             notes.append("the first of several video streams")
+        if first.interlaced_frame:
+            notes.append("interlaced, written as progressive")
         return Film(
             path,
             width,
@@ -115,7 +122,7 @@ def probe(path: Path) -> Film:
 
 def frames(
     film: Film, start: float | None = None, end: float | None = None, after: int | None = None
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """The frames whose times lie in [`start`, `end`), in seconds from the first one on, and `after` a time."""
     origin = film.start * film.time_base
     first = -math.inf if start is None else math.ceil((origin + exact(start)) / film.time_base)

@@ -1,7 +1,8 @@
 """Films on disk: pictures encoded a segment at a time, then put together with all else that the film's file holds."""
 
 import heapq
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import av
 import numpy as np
 
-from recolor.video.reading import Film, Plane, exact, open_film, picture_stream
+from recolor.video.reading import Film, Plane, exact, is_cover, open_film, picture_stream
+from recolor.video.segments import Packets, Segments
 
 Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
 
@@ -32,16 +34,6 @@ class Target(NamedTuple):
     height: int
     codec: Codec
     quality: int
-
-
-class Packets(NamedTuple):
-    """Encoded pictures in the order of decoding: times of showing, durations, key frames, sizes, and all their bytes."""
-
-    times: np.ndarray
-    durations: np.ndarray
-    keys: np.ndarray
-    sizes: np.ndarray
-    content: np.ndarray
 
 
 class SegmentEncoder:
@@ -78,9 +70,14 @@ class SegmentEncoder:
         )
 
 
+def can_hold(kind: str, codec: Codec) -> bool:
+    """Whether pictures encoded like that fit into a container, by its name in FFmpeg."""
+    with av.open(io.BytesIO(), "w", format=kind) as container:
+        return av.Codec(_ENCODERS[codec][0], "w").canonical_name in container.supported_codecs
+
+
 def assemble(
-    segments: list[Path],
-    load: Callable[[Path], Packets],
+    segments: Segments,
     film: Film,
     target: Target,
     path: Path,
@@ -102,7 +99,7 @@ def assemble(
         _describe(stream, pictures)
         copies = {}
         for other in source.streams:
-            if other is pictures or other.type == "video":
+            if other.type == "video" and (other.index == pictures.index or kind == "matroska" or not is_cover(other)):
                 continue
             if other.type == "attachment" and kind == "matroska":
                 out.add_attachment(other.name or "attachment", other.mimetype or "", other.data)
@@ -115,7 +112,7 @@ def assemble(
         _copy_chapters(source, out, shift, end)
         last = None if end is None else film.start * film.time_base + exact(end)
         merged = heapq.merge(
-            _pictures(segments, load, film, stream, shift),
+            _pictures(segments, film, stream, shift),
             _copied(source, copies, shift, last),
             key=lambda packet: packet.dts * packet.time_base,
         )
@@ -157,18 +154,15 @@ def _copy_chapters(source: Any, out: Any, shift: Fraction, end: float | None) ->
     out.set_chapters(chapters)
 
 
-def _pictures(
-    segments: list[Path], load: Callable[[Path], Packets], film: Film, stream: Any, shift: Fraction
-) -> Iterator[Any]:
+def _pictures(segments: Segments, film: Film, stream: Any, shift: Fraction) -> Iterator[Any]:
     """The packets of all segments. The times of decoding are those of showing in order, shifted as far as reordering needs."""
-    times = np.concatenate([load(path).times for path in segments])
+    times = segments.times()
     ordered = np.sort(times)
     delay = int((np.arange(len(times)) - np.searchsorted(ordered, times)).max(initial=0))
     early = ordered[:delay] - (ordered[min(delay, len(ordered) - 1)] - ordered[0])
     decoding = iter(np.concatenate([early, ordered]).tolist())
     moved = round(shift / film.time_base)
-    for path in segments:
-        packets = load(path)
+    for packets in segments.packets():
         ends = packets.sizes.cumsum().tolist()
         for number, (size, end) in enumerate(zip(packets.sizes.tolist(), ends, strict=True)):
             packet = av.Packet(packets.content[end - size : end].tobytes())
@@ -184,8 +178,15 @@ def _copied(source: Any, copies: dict[int, Any], shift: Fraction, last: Fraction
     if not copies:
         return
     for packet in source.demux([source.streams[index] for index in copies]):
+        if not packet.size:
+            continue
+        if is_cover(packet.stream):  # it has no time
+            packet.pts = packet.dts = 0
+            packet.stream = copies[packet.stream.index]
+            yield packet
+            continue
         time = packet.dts if packet.dts is not None else packet.pts
-        if time is None or not packet.size:
+        if time is None:
             continue
         shown = (packet.pts if packet.pts is not None else time) * packet.time_base
         if (shift and shown < shift) or (last is not None and shown >= last):

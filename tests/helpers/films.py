@@ -56,6 +56,10 @@ def write_film(
             stream.set_display_rotation(rotation)
         audio = out.add_stream("aac", rate=48000, layout="mono") if sound else None
         text = out.add_mux_stream("mov_text" if path.suffix == ".mp4" else "subrip") if subtitles else None
+        small = out.add_stream("mjpeg", rate=1) if cover else None
+        if small is not None:
+            small.width, small.height, small.pix_fmt = 16, 16, "yuvj420p"
+            small.disposition = av.stream.Disposition.attached_pic
         out.metadata["title"] = title
         out.set_chapters(
             [
@@ -75,6 +79,10 @@ def write_film(
             frame.color_range = color_range
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
+        if small is not None:
+            shown = as_frame(np.full((16, 16), 100, np.uint8), "yuvj420p")
+            shown.pts = 0
+            out.mux(small.encode(shown) + small.encode())
         if audio is not None:
             wave = np.sin(np.arange(48000 * len(pictures) // 25) / 20).astype(np.float32)
             for start in range(0, len(wave), 1024):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -37,9 +38,16 @@ def test_times_that_vary_stay(run: Callable, tmp_path: Path) -> None:
 
 def test_sound_subtitles_chapters_and_metadata_are_copied(run: Callable, tmp_path: Path) -> None:
     for suffix in (".mp4", ".mkv"):
-        more = {"subtitles": "words", "chapters": [(0, 0.5, "one"), (0.5, 1.4, "two")], "title": "A film"}
+        more: dict[str, Any] = {
+            "subtitles": "words",
+            "chapters": [(0, 0.5, "one"), (0.5, 1.4, "two")],
+            "title": "A film",
+            "cover": suffix == ".mp4",
+        }
         path = write_film(tmp_path / f"film{suffix}", moving(37), sound=True, **more)
         result = run(path)
+        with av.open(str(result)) as coloured:
+            assert len(coloured.streams.video) == 1 + (suffix == ".mp4")
         for kind in ("audio", "subtitle"):
             assert packets(path, kind)
             assert packets(result, kind) == packets(path, kind)

@@ -25,12 +25,11 @@ import sys, time
 from recolor.app.cli import app
 from recolor.video import film
 film.SEGMENT = 16
-save = film._save
+add = film.Segments.add
 def slow(*arguments):
-    path = save(*arguments)
+    add(*arguments)
     time.sleep(1)
-    return path
-film._save = slow
+film.Segments.add = slow
 app()
 """
 

