@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import battery
+import numpy as np
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 from surroundings import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -62,7 +66,10 @@ def test_every_dependency_is_imported() -> None:
 
 
 BASE_ONLY = """
-import json, sys
+import json, socket, sys
+def offline(*arguments):
+    raise OSError("this test has no network")
+socket.socket.connect = offline
 blocked = set(json.loads(sys.argv.pop(1)))
 class Without:
     # a finder that does not find the blocked packages
@@ -79,18 +86,34 @@ app()
 """
 
 
-def test_the_base_installation_colours_a_photo(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel holds."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    source = wheels / "source"
+    subprocess.run(["git", "clone", "-q", ROOT, source], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, source], check=True)
+    [wheel] = wheels.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(wheels / "installed")
+    return wheels / "installed"
+
+
+def test_the_wheel_colours_a_photo_without_extras_repository_or_network(installed: Path, tmp_path: Path) -> None:
     base = with_dependencies(names(PROJECT["dependencies"])) | {"recolor"}
     blocked = sorted(package for package, owners in DISTRIBUTIONS.items() if not owners & base)
     assert {"dvc", "pandas", "matplotlib", "accelerate", "jinja2"} - set(blocked) <= {"jinja2"}  # torch requires it
     (tmp_path / "photo.png").write_bytes(battery.encoded(battery.picture(1, (40, 50))))
-    command = ["colorize", "photo.png", "-o", "new.png", "--model", str(tiny_model)]
-    done = subprocess.run(
-        [sys.executable, "-c", BASE_ONLY, json.dumps(blocked), *command],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "new.png").is_file()
+    for command in (["models"], ["colorize", "photo.png", "-o", "new.png"]):
+        done = subprocess.run(
+            [sys.executable, "-c", BASE_ONLY, json.dumps(blocked), *command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert str(installed / "recolor/weights") in done.stdout
+    before, after = (np.array(Image.open(tmp_path / name).convert("HSV")) for name in ("photo.png", "new.png"))
+    assert after.shape == before.shape
+    assert after[..., 1].mean() > 5  # saturation

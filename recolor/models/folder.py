@@ -25,6 +25,7 @@ WEIGHTS = "generator.safetensors"
 CARD = "model.json"
 NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
 SHIPPED = Path(__file__).parents[1] / "weights"  # models that come with the package
+DEFAULT = "vivid"  # of these
 
 
 class ModelError(UserError):
@@ -133,7 +134,8 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
 
 def shipped_models() -> list[Path]:
     """The folders of the models that come with the package, the default first."""
-    return sorted(card.parent for card in SHIPPED.glob(f"*/{CARD}"))
+    folders = (card.parent for card in SHIPPED.glob(f"*/{CARD}"))
+    return sorted(folders, key=lambda folder: (folder.name != DEFAULT, folder.name))
 
 
 def default_shipped_model() -> Path:

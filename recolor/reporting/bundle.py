@@ -57,11 +57,17 @@ def score_line(score: Mapping[str, Any]) -> str:
 
 
 def export(
-    model: Path, out: Path, scores: Sequence[Mapping[str, Any]], force: bool = False, half: bool = False
+    model: Path,
+    out: Path,
+    scores: Sequence[Mapping[str, Any]],
+    force: bool = False,
+    half: bool = False,
+    made: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the bundle of the folder `model` into `out`, with float16 weights if `half`.
 
-    Raises UserError where `out` is not empty, unless `force`.
+    `made` says how the model was made, beyond what its card holds: commit, machine, hours. Raises UserError where `out` is not
+    empty, unless `force`.
     """
     generator, card = load_generator(model), read_card(model)
     if out.exists() and not out.is_dir():
@@ -71,6 +77,8 @@ def export(
     if out.resolve() == model.resolve():
         raise UserError(f"{out}: is the model itself; name another folder")
     card |= {"scores": list(scores) or card.get("scores", [])}
+    if made:
+        card["made"] = dict(made)
     with writing(out):
         save_generator(out, generator, card, torch.float16 if half else torch.float32)
         with atomic_file(out / "README.md", "the model card") as path:
@@ -80,6 +88,7 @@ def export(
 def model_card(card: Mapping[str, Any]) -> str:
     """A model's README.md, from its `model.json`."""
     description, size = architecture(card).description, card.get("size", "?")
+    made = "".join(f"{name.capitalize()}: {value}. " for name, value in card.get("made", {}).items())
     versions = ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()) or "unknown versions"
     training = "\n".join(f"    {line}" for line in json.dumps(card.get("params", {}), indent=2).splitlines())
     return f"""---
@@ -126,7 +135,8 @@ kept, so only colour is added.
 
 ## How it was made
 
-Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {versions}. Settings:
+Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {versions}.
+{made}Settings:
 
 {training}
 """
