@@ -39,10 +39,10 @@ def test_a_bundle_is_the_model_with_its_scores_and_its_card(
     tiny_model: Path, tmp_path: Path, scores: list[dict]
 ) -> None:
     out = tmp_path / "bundle"
-    export(tiny_model, out, scores)
+    export(tiny_model, out, scores, made={"commit": "abc1234"})
     assert {path.name for path in out.iterdir()} == {WEIGHTS, CARD, "README.md"}
     assert (out / WEIGHTS).read_bytes() == (tiny_model / WEIGHTS).read_bytes()
-    assert read_card(out) == {**read_card(tiny_model), "scores": scores}
+    assert read_card(out) == {**read_card(tiny_model), "scores": scores, "made": {"commit": "abc1234"}}
     text = (out / "README.md").read_text()
     for said in (
         "2 filters",
@@ -51,7 +51,8 @@ def test_a_bundle_is_the_model_with_its_scores_and_its_card(
         "3 epochs of 40 photos of `mine`",
         "5" * 64,
         '"seed": 42',
-        "Trained with recolor 0.1, torch 2.6. Settings",
+        "recolor 0.1, torch 2.6",
+        "Commit: abc1234",
     ):
         assert said in text
     assert "| test | gan | 6 | 21.00 | 0.875 |  |  |" in text
