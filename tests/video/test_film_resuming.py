@@ -20,16 +20,20 @@ from recolor.video import film
 from recolor.video.film import Settings, colorize_film
 
 # `recolor colorize` in segments of 16 frames, after each of which it waits.
-SLOWED = """
-import sys, time
+# Waits for a signal after WAIT_AFTER segments.
+WAITING = """
+import os, time
 from recolor.app.cli import app
 from recolor.video import film
 film.SEGMENT = 16
-add = film.Segments.add
-def slow(*arguments):
+add, left = film.Segments.add, int(os.environ["WAIT_AFTER"])
+def wait(*arguments):
+    global left
     add(*arguments)
-    time.sleep(1)
-film.Segments.add = slow
+    left -= 1
+    if not left:
+        time.sleep(600)
+film.Segments.add = wait
 app()
 """
 
@@ -76,9 +80,11 @@ def test_other_settings_start_afresh(
 def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     source = write_film(tmp_path / "film.mp4", moving(60), sound=True)
     arguments = ["colorize", str(source), "--model", str(tiny_model), "-o"]
-    slowed = [sys.executable, "-c", SLOWED, *arguments]
+    waiting = [sys.executable, "-c", WAITING, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.Popen([*slowed, str(tmp_path / "killed.mp4")], env=environment, stderr=subprocess.PIPE)
+    killed = subprocess.Popen(
+        [*waiting, str(tmp_path / "killed.mp4")], env={**environment, "WAIT_AFTER": "2"}, stderr=subprocess.PIPE
+    )
     segments = tmp_path / ".killed.mp4.unfinished"
     while len(list(segments.glob("*.npz"))) < 2:
         assert killed.poll() is None, killed.stderr and killed.stderr.read()
@@ -89,7 +95,10 @@ def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "killed.mp4").exists()
 
     interrupted = subprocess.Popen(
-        [*slowed, str(tmp_path / "killed.mp4")], env=environment, stderr=subprocess.PIPE, text=True
+        [*waiting, str(tmp_path / "killed.mp4")],
+        env={**environment, "WAIT_AFTER": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while len(list(segments.glob("*.npz"))) < 3:
         assert interrupted.poll() is None
@@ -102,7 +111,7 @@ def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     assert "48 of 60 frames" in line
 
     for name in ("killed", "whole"):
-        subprocess.run([*slowed, str(tmp_path / f"{name}.mp4")], env=environment, check=True)
+        subprocess.run([*waiting, str(tmp_path / f"{name}.mp4")], env={**environment, "WAIT_AFTER": "0"}, check=True)
     assert (tmp_path / "killed.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
