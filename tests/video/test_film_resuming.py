@@ -22,9 +22,10 @@ from recolor.video.film import Settings, colorize_film
 # `recolor colorize` in segments of 16 frames, after each of which it waits.
 # Waits for a signal after WAIT_AFTER segments.
 WAITING = """
-import os, time
+import os, signal, time
 from recolor.app.cli import app
 from recolor.video import film
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 film.SEGMENT = 16
 add, left = film.Segments.add, int(os.environ["WAIT_AFTER"])
 def wait(*arguments):
