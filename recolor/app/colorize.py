@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from recolor.app.films import colorize_films, seconds
-from recolor.app.options import Device, Force, Model
+from recolor.app.options import INTERRUPTED, Device, Force, Model
 from recolor.app.repository import need_model
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
@@ -129,7 +129,7 @@ def _stopping() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.echo("stopped: the same command with --skip-existing continues", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @_stopping()

@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
+from recolor.app.options import INTERRUPTED
 from recolor.core.errors import UserError
 
-INTERRUPTED = 130  # the exit status after Ctrl-C
 NOT_INSTALLED = "films need PyAV and OpenCV: pip install 'recolor[video]'"
 
 

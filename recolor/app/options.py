@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from recolor.core.errors import UserError
 
+INTERRUPTED = 130  # the exit status after Ctrl-C
+
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="DATASET/MODEL, or a model's folder; see `recolor models`.")
 ]

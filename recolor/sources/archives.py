@@ -141,12 +141,12 @@ def _in_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
     for info in _files(archive, tar):
         name = _checked(archive, info.name)
         if not name.endswith(".tar"):
-            yield Member(name, info.size, info.offset_data, int(info.mtime))
+            yield Member(name, info.size, info.offset_data, _time(info))
             continue
         with tarfile.open(fileobj=tar.extractfile(info), mode="r:", tarinfo=_Header) as inner:
             for file in _files(archive, inner):
                 inside = _checked(archive, f"{name.removesuffix('.tar')}/{_checked(archive, file.name)}")
-                yield Member(inside, file.size, info.offset_data + file.offset_data, int(file.mtime))
+                yield Member(inside, file.size, info.offset_data + file.offset_data, _time(file))
 
 
 def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -163,6 +163,11 @@ def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if not info.isreg() or info.issparse():
             raise ArchiveError(f"{archive}: {info.name!r} is a link, a device or sparse: refused")
         yield info
+
+
+def _time(info: tarfile.TarInfo) -> int:
+    """Within what every file system can store: a header may name any number."""
+    return int(min(max(0, info.mtime), 2**31 - 1))  # also of NaN
 
 
 def _checked(archive: Path, name: str) -> str:

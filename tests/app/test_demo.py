@@ -18,7 +18,7 @@ from PIL import Image
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
 pytest.importorskip("playwright", reason="the extra `dev` is not installed")
 
-from browser import free_port, listen
+from browser import free_port, opened
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from recolor.app import demo
@@ -68,16 +68,8 @@ def address(models: dict[str, Path], connections: list[Any], tmp_path_factory: p
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(WAIT)
-    page = context.new_page()
-    asked, errors = listen(page)
-    page.goto(address)
-    yield page
-    context.close()
-    assert asked
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert errors == []
+    with opened(browser, address, WAIT) as page:
+        yield page
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ pytest.importorskip("av", reason="the extra `video` is not installed")
 pytest.importorskip("cv2", reason="the extra `video` is not installed")
 
 import requests
-from browser import free_port, listen
+from browser import free_port, opened
 from films import moving, packets, read, write_film
 from playwright.sync_api import Browser, Page, expect
 
@@ -36,16 +36,9 @@ def address(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(WAIT)
-    page = context.new_page()
-    asked, errors = listen(page)
-    page.goto(address)
-    page.get_by_text("A film, up to").click()
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert errors == []
+    with opened(browser, address, WAIT) as page:
+        page.get_by_text("A film, up to").click()
+        yield page
 
 
 def test_a_clip_is_coloured_and_both_play(page: Page, tmp_path: Path) -> None:

@@ -27,6 +27,21 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@contextmanager
+def opened(browser: Browser, address: str, wait: float) -> Iterator[Page]:
+    """The page at `address`, waited for `wait` ms. At the end: it asked no other host, and had no error."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(wait)
+    page = context.new_page()
+    asked, errors = listen(page)
+    page.goto(address)
+    yield page
+    context.close()
+    assert asked
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert errors == []
+
+
 def listen(page: Page) -> tuple[list[str], list[str]]:
     """From now on: the addresses that the page asks for, and the errors in its console."""
     requests: list[str] = []

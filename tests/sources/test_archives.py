@@ -281,3 +281,12 @@ def test_any_mutation_of_an_archive_stays_in_its_folder(
         assert all((folder / "out") in (path, *path.parents) for path in tree(folder) - before)
 
     holds()
+
+
+@pytest.mark.parametrize(("written", "date"), [("1e300", 2**31 - 1), ("inf", 2**31 - 1), ("-5", 0), ("nan", 0)])
+def test_a_file_with_an_impossible_date_is_unpacked(written: str, date: int, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.pax_headers = {"mtime": written}
+    archive = tarred(tmp_path, info)
+    extract(archive, list(members(archive)), tmp_path / "out")
+    assert (tmp_path / "out/a.jpg").stat().st_mtime == date
