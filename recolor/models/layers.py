@@ -1,9 +1,19 @@
 """What the networks share: the base of generators, initialisation, a concatenation."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
+
+
+def _scale(value: float) -> float:
+    if value not in (1, 0.5, 0.25):
+        raise ValueError("takes 1, 0.5 or 0.25")
+    return value
+
+
+Scale = Annotated[float, AfterValidator(_scale)]  # a part of the photo's size
 
 
 class Generator(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recolor.core.errors import UserError
 from recolor.core.params import Section
 from recolor.models.encoders import imagenet_weights
-from recolor.models.layers import Generator
+from recolor.models.layers import Generator, Scale
 
 SKIPS = (16, 8, 4, 2)  # parts of the photo's size at which the decoder works, as divisors
 
@@ -24,12 +24,6 @@ def _known(name: str) -> str:
     return name
 
 
-def _scale(value: float) -> float:
-    if value not in (1, 0.5, 0.25):
-        raise ValueError("takes 1, 0.5 or 0.25")
-    return value
-
-
 class PretrainedParams(Section, frozen=True):
     """Section `generator` with `kind: pretrained`. As in params.yaml it has 6.8 M parameters.
 
@@ -40,7 +34,7 @@ class PretrainedParams(Section, frozen=True):
     encoder: Annotated[str, AfterValidator(_known)]
     encoder_weights: str  # auto, none or a file
     widths: tuple[int, int, int, int, int] = Field(strict=False)  # a list in YAML
-    ab_scale: Annotated[float, AfterValidator(_scale)]
+    ab_scale: Scale
     freeze_encoder: bool
     encoder_lr: float = Field(gt=0, le=1)
 
