@@ -36,17 +36,21 @@ def test_the_papers_discriminator_scores_30x30_patches_of_70x70_pixels() -> None
         assert discriminator(torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
 
 
-@pytest.mark.parametrize(("downs", "field"), [(1, 16), (2, 34), (3, 70), (4, 142)])
-def test_receptive_field_is_what_the_gradient_reaches(downs: int, field: int) -> None:
+@pytest.mark.parametrize(
+    ("downs", "scale", "field"), [(1, 1, 16), (2, 1, 34), (3, 1, 70), (4, 1, 142), (3, 0.5, 140), (2, 0.25, 136)]
+)
+def test_receptive_field_is_what_the_gradient_reaches(downs: int, scale: float, field: int) -> None:
     # pix2pix, section 6.1.2, gives 16, 34(-ish), 70 and more for these depths; the gradient decides.
-    discriminator = PatchDiscriminator(DiscriminatorParams(filters=1, downs=downs), norm=False)
+    discriminator = PatchDiscriminator(DiscriminatorParams(filters=1, downs=downs, scale=scale), norm=False)
     for weight in discriminator.parameters():
         nn.init.constant_(weight, 0.1)
     photo = torch.ones(1, 3, 256, 256, requires_grad=True)
     scores = discriminator(photo)
     scores[0, 0, scores.shape[2] // 2, scores.shape[3] // 2].backward()
     assert photo.grad is not None
-    assert (photo.grad[0, 0].abs().sum(dim=0) > 0).sum().item() == field == receptive_field(discriminator.layers)
+    assert (
+        (photo.grad[0, 0].abs().sum(dim=0) > 0).sum().item() == field == receptive_field(discriminator.layers) / scale
+    )
 
 
 def test_a_skip_connection_carries_detail_past_the_bottleneck() -> None:
