@@ -130,7 +130,10 @@ def export(
         bool, typer.Option("--onnx", help="One ONNX file instead: lightness in, ab out, any batch size.")
     ] = False,
     half: Annotated[
-        bool, typer.Option("--float16", help="Weights in half the bytes; a result differs by at most one 8-bit level.")
+        bool,
+        typer.Option(
+            "--float16", help="Weights in half the bytes; few values of a photo differ by more than one level."
+        ),
     ] = False,
     force: Force = False,
 ) -> None:

@@ -127,6 +127,9 @@ def test_half_precision_weights_take_half_the_room_and_colour_the_same(
         save_generator(tmp_path / name, generator, {}, dtype)
     sizes = [(tmp_path / name / WEIGHTS).stat().st_size for name in ("half", "full")]
     assert sizes[0] < 0.65 * sizes[1]
+    stored = load_file(tmp_path / "half" / WEIGHTS)
+    assert {tensor.dtype for tensor in stored.values() if tensor.ndim > 1} == {torch.float16}
+    assert torch.float16 not in {tensor.dtype for tensor in stored.values() if tensor.ndim < 2}
     half = load_generator(tmp_path / "half")
     assert {weight.dtype for weight in half.parameters()} == {torch.float32}
     lightness = torch.linspace(-1, 1, 64 * 64).view(1, 1, 64, 64)
