@@ -91,6 +91,8 @@ def need_model(name: str | None) -> Choice:
 
 
 def _named(name: str) -> Path:
+    from recolor.models.folder import CARD
+
     path = Path(name).expanduser()
     if not path.is_dir():
         for folder in available_models():
@@ -98,6 +100,9 @@ def _named(name: str) -> Path:
                 return folder
     if path.is_file():
         raise UserError(f"--model {name}: is a file; takes a model's folder, with model.json and generator.safetensors")
+    if not (path / CARD).exists():
+        known = ", ".join(map(shown, available_models())) or "none"
+        raise UserError(f"--model {name}: no model here; takes the folder of one, or one of those known here: {known}")
     return path
 
 

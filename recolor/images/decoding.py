@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, ImageChops, ImageCms
 from PIL.Image import Transpose
 
 from recolor.images.depth import load_eight_bit
-from recolor.images.opening import CUT_SHORT, PhotoError, opened
+from recolor.images.opening import CUT_SHORT, CutShortError, PhotoError, opened
 from recolor.images.tiff import is_deep_tiff, load_tiff
 
 Crop = tuple[int, int, int, int]
@@ -24,9 +24,13 @@ _UPRIGHT = {  # the operation that reverses each EXIF orientation
 
 
 _JPEG_END = b"\xff\xd9"
+_SCAN_HEADERS = (b"\xff\xc4", b"\xff\xda")  # Huffman tables, start of a scan
 _TAIL = 2**16  # bytes in which it is looked for: some programs append data
 _NO_END = "its end marker is missing, otherwise complete"
-_FILLER = 2000 * b"\x5a\xa5"  # decodes to noise
+_NOISE = 2000 * b"\x5a\xa5"
+_FILLER = _NOISE + b"".join(
+    bytes((0xFF, 0xD0 + number)) + _NOISE for number in range(8)
+)  # after any restart marker too
 
 
 def decode(file: Path | bytes, crop: Crop | None = None, *, damaged: bool = False) -> Image.Image:
@@ -77,19 +81,32 @@ def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
         if stream is None or "truncated" not in str(error):
             raise
         stream.seek(0)
-        content = stream.read().rstrip(b"\xff")
-        with contextlib.suppress(OSError):
-            completed, compared = (_load_jpeg(content + filler + _JPEG_END) for filler in (b"", _FILLER))
-            if ImageChops.difference(completed, compared).getbbox() is None:  # no pixel depends on what follows
-                return completed, [_NO_END]
-            if damaged:
-                return completed, [f"{CUT_SHORT}: its lower part is missing"]
-        raise
+        completed, whole = _completed(stream.read().rstrip(b"\xff"))
+        if completed is None:
+            raise
+        if whole:
+            return completed, [_NO_END]
+        if damaged:
+            return completed, [f"{CUT_SHORT}: its lower part is missing"]
+        raise CutShortError from error
     if stream is not None and not stream.closed:
         stream.seek(max(0, stream.seek(0, io.SEEK_END) - _TAIL))
         if _JPEG_END not in stream.read():
             notes.append(_NO_END)
     return loaded, notes
+
+
+def _completed(content: bytes) -> tuple[Image.Image | None, bool]:
+    """The picture in a JPEG that is cut short, None without one, and whether it lacks nothing but its end marker."""
+    with contextlib.suppress(OSError):
+        completed, compared = (_load_jpeg(content + filler + _JPEG_END) for filler in (b"", _FILLER))
+        return completed, ImageChops.difference(
+            completed, compared
+        ).getbbox() is None  # no pixel depends on what follows
+    last = max(content.rfind(marker) for marker in _SCAN_HEADERS)  # it is cut within a progressive scan's header
+    with contextlib.suppress(OSError):
+        return _load_jpeg(content[:last] + _JPEG_END), False
+    return None, False
 
 
 def _load_jpeg(content: bytes) -> Image.Image:

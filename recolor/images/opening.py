@@ -29,6 +29,7 @@ with contextlib.suppress(ImportError):  # optional: with it, iPhone photos can b
 MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
 MAX_BYTES = 2**30
 CUT_SHORT = "cut short"  # the category of a rejection
+_CUT_SHORT = f"{CUT_SHORT}: the end of the file is missing"
 SUFFIXES = {  # lower-case suffixes of photos; the content decides the format
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
     *(
@@ -55,9 +56,9 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 # Pillow opens TIFFs of these kinds, decodable or not, for `tiff.load_tiff`. Bits and SampleFormat: unsigned, signed, float.
 DEEP_TIFFS = [(8, 2), *((bits, sample) for bits in (16, 32, 64) for sample in (1, 2, 3))]
 PHOTOMETRICS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}
-for _bits, _sample in DEEP_TIFFS:
+for _bits, _sample in [*DEEP_TIFFS, (8, 1)]:
     for _photometric, _mode in PHOTOMETRICS.items():
-        for _extra in ((), (0,), (1,), (2,)):
+        for _extra in ((), (0,), (1,), (2,), (0, 0), (1, 0), (2, 0)):
             _key = _photometric, (_sample,), 1, (_bits,) * (len(_mode) + len(_extra)), _extra
             for _order in (b"II", b"MM"):
                 TiffImagePlugin.OPEN_INFO.setdefault((_order, *_key), (_mode, _mode))
@@ -66,6 +67,13 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # absent on Windows, which has no fifos
 
 class PhotoError(UserError):
     """Why a file cannot be used as a photo: a few words, the same on every run."""
+
+
+class CutShortError(PhotoError):
+    """A JPEG that is cut short, of which `decode` with `damaged` gives what there is."""
+
+    def __init__(self) -> None:
+        super().__init__(_CUT_SHORT)
 
 
 @contextlib.contextmanager
@@ -241,5 +249,5 @@ def _reason(error: Exception) -> str:
         return known.get(error.errno, os.strerror(error.errno))
     message = " ".join(str(error).split())[:80]
     if any(words in message.lower() for words in ("truncated", "unexpected end", "failed to read")):
-        return f"{CUT_SHORT}: the end of the file is missing"
+        return _CUT_SHORT
     return f"damaged: {message or type(error).__name__}"

@@ -1,4 +1,4 @@
-"""TIFFs of more than 8 bits, signed or of floating-point numbers, scaled to 8 bits.
+"""TIFFs of more than 8 bits, signed or of floating-point numbers, scaled to 8 bits; those of 8 with channels unknown to Pillow.
 
 Pillow reads their metadata and tifffile lays out their parts. Pillow's libtiff decompresses these: it stops at the stated size.
 """
@@ -19,7 +19,7 @@ from recolor.images.opening import DEEP_TIFFS, PHOTOMETRICS, PhotoError
 
 WHITE_IS_ZERO, PREMULTIPLIED = 0, 1
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate again, Zstandard
-BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, MAX_SAMPLE = 258, 262, 270, 281  # tags
+BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, SAMPLES, MAX_SAMPLE = 258, 262, 270, 277, 281  # tags
 SAMPLE_FORMAT, MAX_TYPED_SAMPLE = 339, 341
 
 
@@ -29,7 +29,9 @@ def is_deep_tiff(image: Image.Image) -> bool:
     if not tags or not getattr(image, "tile", []):
         return False
     kind = tuple(max(_numbers(tags.get(tag)), default=1) for tag in (BITS_PER_SAMPLE, SAMPLE_FORMAT))
-    return kind in DEEP_TIFFS and tags.get(PHOTOMETRIC, 0) in PHOTOMETRICS
+    # Pillow's own raw modes name the channels beyond those of the mode.
+    unknown = tags.get(SAMPLES, 1) > len(image.getbands()) and image.tile[0].args[:1] == (image.mode,)  # type: ignore[attr-defined]
+    return (kind in DEEP_TIFFS or (kind == (8, 1) and unknown)) and tags.get(PHOTOMETRIC, 0) in PHOTOMETRICS
 
 
 def load_tiff(image: Any) -> tuple[Image.Image, list[str]]:
@@ -40,7 +42,8 @@ def load_tiff(image: Any) -> tuple[Image.Image, list[str]]:
     page: Any = tifffile.TiffFile(image.fp).pages[image.tell()]
     mode, is_float = PHOTOMETRICS[page.photometric], page.dtype.kind == "f"
     colours, extra = len(mode), page.extrasamples or (2,) * (page.samplesperpixel == 4 and mode == "RGB")
-    result: Any = np.empty((page.imagelength, page.imagewidth, colours + bool(extra and extra[0])), np.uint8)
+    alpha = bool(extra and extra[0]) and mode != "CMYK"
+    result: Any = np.empty((page.imagelength, page.imagewidth, colours + alpha), np.uint8)
     highest = [0.0] * result.shape[2]
     for _, channel, values in _channels(page, result.shape[2]):
         highest[channel] = max(highest[channel], highest_value(values))
@@ -51,7 +54,7 @@ def load_tiff(image: Any) -> tuple[Image.Image, list[str]]:
         result[(*place, channel)] = to_bytes(values, white if channel < colours else opaque)
     if page.photometric == WHITE_IS_ZERO:
         result[..., 0] = 255 - result[..., 0]
-    if result.shape[2] > colours:
+    if alpha:
         mode, stored = f"{mode}A", f"{mode}{'a' if extra[0] == PREMULTIPLIED else 'A'}"
         return Image.frombytes(stored, result.shape[1::-1], result.data).convert(mode), notes
     return Image.frombytes(mode, result.shape[1::-1], result.data), notes

@@ -15,7 +15,7 @@ from torch import Tensor
 from recolor.images.decoding import to_srgb
 from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
-from recolor.images.opening import CUT_SHORT, PhotoError, opened, page_count, seek_page
+from recolor.images.opening import CutShortError, PhotoError, opened, page_count, seek_page
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
 from recolor.inference.plan import EXISTS, Job
@@ -215,11 +215,9 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
         return job
     painting.notify(job, "reading")
     kind = writable_suffixes()[job.target.suffix.lower()]
-    notes, advice = [], ""
+    notes = []
     try:
         with opened(job.source) as file:
-            if file.format in ("JPEG", "MPO") and not painting.damaged:
-                advice = "; --damaged colours what there is"
             pages = page_count(file)
             if job.page is not None:
                 seek_page(file, job.page)
@@ -235,8 +233,10 @@ def _load(job: Job, painting: _Painting) -> Job | _Loaded:
                 metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
             notes = missing + notes + ["in 8 bits, the photo has more"] * deep
             modified = job.source.stat().st_mtime_ns
+    except CutShortError as error:
+        return job._replace(problem=f"{error}; --damaged colours what there is")
     except PhotoError as error:
-        return job._replace(problem=f"{error}{advice}" if str(error).startswith(CUT_SHORT) else str(error))
+        return job._replace(problem=str(error))
     size, most = (image.width * (1 + painting.side_by_side), image.height), MAX_SIDE.get(kind)
     if most and max(size) > most:
         large = f"{size[0]}x{size[1]} pixels; {kind} holds {most:,} a side, .png or .tif more"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.images.folders import walk
-from recolor.images.opening import PhotoError, is_photo, locate, opened, page_count
+from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
 
 MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it
@@ -69,7 +69,7 @@ def plan(
             found.append(_look(path, Path(path.name), all_pages)[0])
     named = [(photo, page) for photo in found for page in (range(photo.pages) if photo.pages > 1 else [None])]
     suffix = "" if out is None or out.is_dir() else out.suffix.lower()
-    if out is not None and suffix in {*Image.registered_extensions(), *FILM_SUFFIXES}:
+    if out is not None and suffix in {*Image.registered_extensions(), *SUFFIXES, *FILM_SUFFIXES}:
         if len(named) > 1:
             raise UserError(f"{out}: one file cannot hold {len(named)} photos; name a folder")
         is_film = bool(named) and named[0][0].kind == FILM

@@ -196,6 +196,7 @@ def test_failures_are_named_and_the_others_done(repository: Path) -> None:
     ("arguments", "found"),
     [
         (["--model", "nowhere"], "nowhere"),
+        (["--model", "."], "."),
         (["--model", "model.onnx"], "model.onnx"),
         (["--size", "40"], "size"),
         (["--strength", "inf"], "strength"),
@@ -203,12 +204,20 @@ def test_failures_are_named_and_the_others_done(repository: Path) -> None:
         (["--device", "tpu"], "device"),
         (["-o", "out.gif"], "out.gif"),
         (["-o", "out.jp2"], "out.jp2"),
+        (["-o", "out.heic"], "out.heic"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(repository: Path, arguments: list[str], found: str) -> None:
     Path("model.onnx").touch()
     assert found in error(recolor("colorize", "photo.jpg", *arguments)).split(": ")[0]
     assert {path.name for path in repository.glob("out*")} == set()
+
+
+def test_a_wrong_model_names_those_that_there_are(repository: Path) -> None:
+    known = error(recolor("colorize", "photo.jpg", "--model", "nowhere")).rpartition(": ")[2].split(", ")
+    assert {"vivid", "mine/gan"} <= set(known)
+    for name in ("vivid", "mine/gan"):
+        assert recolor("colorize", "photo.jpg", "--model", name, "--force").exit_code == 0
 
 
 def test_a_damaged_model_is_one_line(repository: Path) -> None:

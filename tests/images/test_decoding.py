@@ -180,29 +180,6 @@ def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
         decode(data[:-50])  # a decoder would find it cut short
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
-@pytest.mark.parametrize("missing", [b"\xd9", b"\xff\xd9"])
-def test_a_jpeg_without_its_end_marker_is_complete(missing: bytes, options: dict[str, object]) -> None:
-    data = battery.encoded(battery.picture(1, (200, 150)), **options)
-    result = decode(data.removesuffix(missing))
-    assert result.info.pop("notes")
-    assert result == decode(data)
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_cut_jpeg_is_decoded_only_if_damage_is_allowed(share: float, options: dict[str, object]) -> None:
-    data = battery.encoded(battery.picture(1, (320, 240)), **options)
-    cut = data[: round(len(data) * share)]
-    with pytest.raises(PhotoError, match=opening.CUT_SHORT):
-        decode(cut)
-    result = decode(cut, damaged=True)
-    assert result.info["notes"]
-    if not options:  # a progressive JPEG is blurred, a baseline one ends somewhere
-        top = (0, 0, 320, 16)
-        assert difference(result.crop(top), decode(data).crop(top)) == 0
-
-
 def test_eps_is_not_run() -> None:
     """Pillow would start Ghostscript."""
     with pytest.raises(PhotoError, match="not supported"):
