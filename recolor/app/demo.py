@@ -25,7 +25,7 @@ from recolor.app import demo_films, films
 from recolor.core.errors import UserError
 from recolor.images.decoding import decode, to_srgb
 from recolor.images.opening import opened
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import Colorizer, find_device
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
 from recolor.models.folder import read_card
@@ -167,6 +167,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
 
 def serve(models: Mapping[str, Path], host: str, port: int, device: str = "auto") -> None:
     """Serves the page for `models` until it is stopped; the photos that were uploaded are removed when it ends."""
+    find_device(device)  # an error now, and not with the first photo
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped cleans up as after Ctrl-C
     with tempfile.TemporaryDirectory(prefix="recolor-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder

@@ -21,10 +21,11 @@ def scored_models(models: Mapping[str, Path]) -> dict[str, Path]:
 
     So `l1` is a row of the tables where `pretrain.epochs` is not 0.
     """
-    return {name: folder for name, folder in models.items() if _made_a_step(folder)}
+    return {name: folder for name, folder in models.items() if is_trained(folder)}
 
 
-def _made_a_step(folder: Path) -> bool:
+def is_trained(folder: Path) -> bool:
+    """Whether the generator in the model's folder made a step."""
     if read_card(folder).get("epochs") == 0:
         return False
     history = folder / "history.csv"

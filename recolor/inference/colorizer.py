@@ -70,7 +70,7 @@ class Colorizer:
         UserError for a device that this machine does not have.
         """
         folder = default_shipped_model() if directory is None else Path(directory)
-        return cls(load_generator(folder, _device(device)), read_card(folder))
+        return cls(load_generator(folder, find_device(device)), read_card(folder))
 
     @overload
     def __call__(
@@ -187,8 +187,11 @@ class Colorizer:
                     progress(done)
 
 
-def _device(name: str | torch.device) -> torch.device:
-    """`name` as torch knows it. accelerate would choose the same, but its state belongs to the whole process."""
+def find_device(name: str | torch.device) -> torch.device:
+    """`name` as torch knows it; raises UserError for one that is not here.
+
+    accelerate would choose the same, but its state belongs to the whole process.
+    """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return found or torch.device("cpu")

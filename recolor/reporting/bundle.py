@@ -16,6 +16,7 @@ from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.pictures import GREY
+from recolor.evaluation.scored import is_trained
 from recolor.models.export import describe, writing
 from recolor.models.folder import ModelError, architecture, load_generator, read_card, save_generator, weights_sha256
 
@@ -38,10 +39,11 @@ def check_evaluated(metrics: Path, model: Path) -> None:
 def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     """The rows of `metrics`/scores.csv of the folder `model` and of grey, without the columns that were not measured.
 
-    [] where there are no scores yet. Raises NotEvaluatedError where they belong to other weights.
+    [] where there are no scores yet, and for an untrained model, which has none. Raises
+    NotEvaluatedError where they belong to other weights.
     """
     table = metrics / "scores.csv"
-    if not table.exists():
+    if not table.exists() or not is_trained(model):
         return []
     check_evaluated(metrics, model)
     with table.open(newline="") as file:

@@ -43,6 +43,11 @@ def test_a_taken_port_is_an_error_whose_advice_works() -> None:
     assert "GRADIO" not in str(caught.value)
 
 
+def test_a_device_that_is_not_here_is_an_error_before_the_page_is_served(models: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="cuda:99"):
+        demo.serve(models, "127.0.0.1", free_port(), "cuda:99")
+
+
 def test_it_starts_behind_a_proxy(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there

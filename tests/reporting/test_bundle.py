@@ -1,6 +1,7 @@
 """A bundle is the model again, with its scores and its card."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_scores_are_the_models_own_and_greys(scores: list[dict]) -> None:
         {"split": "test", "model": "gan", "photos": 6, "psnr": 21.0, "ssim": 0.875},
         {"split": "train", "model": "gan", "photos": 34, "fid": 12.25, "psnr": 24.0, "ssim": 0.9, "is": 3.5},
     ]
+
+
+def test_a_model_without_a_training_step_has_no_scores_and_needs_none(
+    tiny_model: Path, tmp_path: Path, scores: list[dict]
+) -> None:
+    untrained = tmp_path / "l1"
+    shutil.copytree(tiny_model, untrained)
+    (untrained / CARD).write_text(json.dumps(read_card(tiny_model) | {"model": "l1", "epochs": 0}))
+    assert read_scores(tmp_path / "metrics", untrained) == []
 
 
 def test_a_bundle_is_the_model_with_its_scores_and_its_card(
