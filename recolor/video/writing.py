@@ -77,13 +77,7 @@ def can_hold(kind: str, codec: Codec) -> bool:
 
 
 def assemble(
-    segments: Segments,
-    film: Film,
-    target: Target,
-    path: Path,
-    kind: str,
-    start: float | None,
-    end: float | None,
+    segments: Segments, film: Film, target: Target, path: Path, kind: str, start: float | None, end: float | None
 ) -> list[str]:
     """Writes `path` from the segments and what else the film's file holds: sound, subtitles, chapters, metadata.
 
@@ -109,8 +103,8 @@ def assemble(
                 copies[other.index] = out.add_stream_from_template(other)
                 _describe(copies[other.index], other)
         out.metadata.update({name: text for name, text in source.metadata.items() if name not in _OF_THE_FILE})
-        _copy_chapters(source, out, shift, end)
         last = None if end is None else film.start * film.time_base + exact(end)
+        _copy_chapters(source, out, shift, last)
         merged = heapq.merge(
             _pictures(segments, film, stream, shift),
             _copied(source, copies, shift, last),
@@ -144,13 +138,14 @@ def _describe(stream: Any, original: Any) -> None:
     stream.disposition = original.disposition
 
 
-def _copy_chapters(source: Any, out: Any, shift: Fraction, end: float | None) -> None:
+def _copy_chapters(source: Any, out: Any, shift: Fraction, last: Fraction | None) -> None:
+    """The chapters between the start, which `shift` moves to 0, and the end."""
     chapters = []
     for chapter in source.chapters():
         base = chapter["time_base"]
-        first, last = (chapter[edge] - round(shift / base) for edge in ("start", "end"))
-        if last > 0:
-            chapters.append(chapter | {"start": max(0, first), "end": last})
+        first, end = chapter["start"], chapter["end"] if last is None else min(chapter["end"], round(last / base))
+        if first < end and end > (moved := round(shift / base)):
+            chapters.append(chapter | {"start": max(0, first - moved), "end": end - moved})
     out.set_chapters(chapters)
 
 

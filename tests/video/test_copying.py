@@ -84,6 +84,17 @@ def test_a_part_has_its_own_frames_and_sound(run: Callable, short_film: Path) ->
     assert 26 <= len(others) + 1 <= 30
 
 
+def test_a_part_has_the_chapters_within_it(run: Callable, tmp_path: Path) -> None:
+    chapters = [(0, 0.4, "one"), (0.4, 0.8, "two"), (0.8, 1.2, "three"), (1.2, 1.4, "four")]
+    path = write_film(tmp_path / "film.mkv", moving(37), chapters=chapters)
+    with av.open(str(run(path, start=0.6, end=1.0))) as part:
+        found = [
+            (chapter["metadata"]["title"], *(float(chapter[edge] * chapter["time_base"]) for edge in ("start", "end")))
+            for chapter in part.chapters()
+        ]
+    assert found == [("two", 0, pytest.approx(0.2)), ("three", pytest.approx(0.2), pytest.approx(0.4))]
+
+
 def test_side_by_side_holds_the_film_and_its_result(run: Callable, short_film: Path) -> None:
     for frame, picture in zip(read(run(short_film, side_by_side=True)), read(short_film), strict=True):
         np.testing.assert_array_equal(luma(frame), np.hstack([luma(picture)] * 2))
