@@ -11,9 +11,10 @@ import torch
 from benchmarks.measuring import Budget, Sizes, in_turn
 from benchmarks.steadiness import CLIPS, clip
 from benchmarks.table import Row
+from recolor.core.threads import batches, in_order
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.steady import STEADY, Steady
-from recolor.inference.threads import batches, in_order, strip_threads
+from recolor.inference.threads import strip_threads
 from recolor.video.film import DEFAULT, Predicted, colorize_film, output_size, paint
 from recolor.video.painting import grey
 from recolor.video.reading import Film, Frame, frames, probe

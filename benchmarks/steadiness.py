@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 
 from benchmarks import table
+from recolor.core.threads import batches
 from recolor.images.color import AB_SCALE, into_gamut, lab_to_rgb, rgb_to_lab
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.steady import STEADY, Steady
-from recolor.inference.threads import batches
 from recolor.video.reading import open_film
 
 CLIPS = ("bikes", "carphone_pristine", "bigbuckbunny")

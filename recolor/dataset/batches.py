@@ -1,20 +1,19 @@
 """Batches for the training loop: shuffled every epoch, mirrored, and read while the previous step runs."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recolor.core.threads import in_order
 from recolor.dataset.shards import CachedPhotos
 
-T = TypeVar("T")
 FREE_SHARE = 0.25  # of a GPU's free memory for the photos; the rest is for networks, gradients and activations
 CHUNK = 256  # photos copied to the device at once
 
@@ -65,22 +64,11 @@ class BatchLoader:
                 return _finished(half, mirror[batch])  # while the previous step runs
             return half.pin_memory() if on_gpu else half
 
-        for batch, photos in enumerate(read_ahead(read, range(len(chosen)), 1)):
-            # From pinned memory the copy is asynchronous. From ordinary memory it must not be: on MPS the photos may be freed
-            # before they are copied (pytorch/pytorch#189690).
-            yield photos if on_cpu else _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
-
-
-def read_ahead(read: Callable[[T], Tensor], items: Iterable[T], ahead: int) -> Iterator[Tensor]:
-    """`read(item)` for each item, in order. Threads read up to `ahead` items more than were taken."""
-    with ThreadPoolExecutor(ahead) as readers:
-        queue: deque[Future[Tensor]] = deque()
-        for item in items:
-            queue.append(readers.submit(read, item))
-            if len(queue) > ahead:
-                yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
+        with ThreadPoolExecutor(1) as reader:
+            for batch, photos in enumerate(in_order(reader, read, range(len(chosen)), 2)):
+                # From pinned memory the copy is asynchronous. From ordinary memory it must not be: on MPS the photos may be
+                # freed before they are copied (pytorch/pytorch#189690).
+                yield photos if on_cpu else _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
 
 
 def _finished(half: Tensor, mirror: Tensor) -> Tensor:

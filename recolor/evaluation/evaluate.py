@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from recolor.core.errors import UserError
 from recolor.core.params import Section, expandable
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder
-from recolor.dataset.batches import read_ahead
+from recolor.core.threads import in_order
 from recolor.dataset.shards import CachedPhotos, write_table
 from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
@@ -132,8 +133,9 @@ def _batches(photos: CachedPhotos, size: int, context: RuntimeContext) -> Iterat
         return half.pin_memory() if on_gpu else half
 
     shown = progress(starts, desc=f"evaluate {photos.split}") if distributed.is_main else starts
-    for start, half in zip(starts, read_ahead(read, shown, AHEAD), strict=True):
-        yield start, half.to(context.device, non_blocking=on_gpu).float()
+    with ThreadPoolExecutor(AHEAD) as readers:
+        for start, half in zip(starts, in_order(readers, read, shown, AHEAD + 1), strict=True):
+            yield start, half.to(context.device, non_blocking=on_gpu).float()
 
 
 class _Measured:

@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.core.errors import UserError
+from recolor.core.threads import batches
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
 from recolor.inference.steady import STEADY, Steady
-from recolor.inference.threads import batches, strip_threads
+from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import default_shipped_model, load_generator, read_card
 from recolor.models.layers import Generator

@@ -1,17 +1,10 @@
-"""Threads: pools that use one core each, for work on several strips or photos at a time, and iterators that run ahead."""
+"""Pools of threads that use one core each, for work on several strips or photos at a time."""
 
 import functools
-import itertools
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def single_core_threads(count: int) -> ThreadPoolExecutor:
@@ -35,42 +28,3 @@ def single_core_threads(count: int) -> ThreadPoolExecutor:
 def strip_threads() -> ThreadPoolExecutor:
     """One thread for each core that torch may use, for the strips of photos. Made when it is first needed."""
     return single_core_threads(torch.get_num_threads())
-
-
-def batches(items: Iterable[T], count: int) -> Iterator[list[T]]:
-    """Lists of `count` items, the last one of fewer."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, count)):
-        yield batch
-
-
-def ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
-    """The same items, of which a thread of its own makes up to `count` before they are asked for."""
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, thread_name_prefix="recolor-ahead") as pool:
-        waiting = deque(pool.submit(next, iterator, end) for _ in range(count))
-        try:
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, iterator, end))
-                yield item  # type: ignore[misc]
-        finally:
-            for future in waiting:
-                future.cancel()
-            pool.submit(getattr(iterator, "close", int)).result()
-
-
-def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], count: int
-) -> Generator[R, None, None]:
-    """`work` of each item, in order, up to `count` of them at a time in the pool."""
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()

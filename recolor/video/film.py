@@ -19,10 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.core.storage import check_disk_space
+from recolor.core.threads import ahead, batches, in_order
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
-from recolor.inference.threads import ahead, batches, in_order, strip_threads
+from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampling
 from recolor.inference.writing import appearing
 from recolor.video.painting import chroma, grey
