@@ -31,23 +31,8 @@ MAX_BYTES = 2**30
 CUT_SHORT = "cut short"  # the category of a rejection
 _CUT_SHORT = f"{CUT_SHORT}: the end of the file is missing"
 SUFFIXES = {  # lower-case suffixes of photos; the content decides the format
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif"),
-    *(
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".tga",
-        ".ico",
-    ),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff"),
+    *(".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".tga", ".ico"),
 }
 
 # Only these are tried, whatever the suffix. For EPS, Pillow would start Ghostscript, another program.

@@ -26,23 +26,8 @@ OPAQUE = {"JPEG", "BMP", "PPM"}
 MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels
 _SUFFIX = {"JPEG": ".jpg", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "BMP": ".bmp", "PPM": ".ppm"}
 FILM_SUFFIXES = {  # lower-case; what is no photo by its content and has one of these is a film
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".m2v",
-        ".mts",
-        ".m2ts",
-        ".vob",
-        ".wmv",
-        ".flv",
-    ),
-    *(".3gp", ".ogv", ".mxf", ".dv"),
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v"),
+    *(".mts", ".m2ts", ".vob", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".dv"),
 }
 FILM_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # FFmpeg's names
 _GREY_ONLY = {".pgm"}
