@@ -2,8 +2,8 @@
 
 Memory use does not grow with the number of pixels. A photo's rank is the hash of seed and group (normally the file's own
 hash), so the order is known before any file is opened and does not depend on names or on the order of the listing. Photos are
-decoded in order of rank in several processes, and the accepted ones are written to the shards as they arrive. The first
-`train_fraction` of the accepted groups is the train split.
+decoded in order of rank in several processes, and the accepted ones are written to the shards as they arrive. Of files with
+the same bytes, or the same pixels, one is accepted. The first `train_fraction` of the accepted groups is the train split.
 """
 
 import hashlib
@@ -57,11 +57,14 @@ def build(
     listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
     measured: list[tuple[object, ...]] = []
     reasons: dict[int, str] = {}
+    first: dict[str, int] = {}  # the place of each tensor: a copy in another file must not be in the other split
 
     def tensors(results: Iterable[Converted | Rejected]) -> Iterator[bytes]:
         for place, result in enumerate(progress(results, len(photos), "preprocess")):
             if isinstance(result, Rejected):
                 reasons[place] = result.reason
+            elif (same := first.setdefault(result.tensor_sha256, place)) != place:
+                reasons[place] = f"duplicate of {photos['path'][same]}"
             else:
                 measured.append(result[:-1])
                 yield result.tensor

@@ -165,6 +165,19 @@ def test_copies_of_a_photo_are_used_once(tmp_path: Path) -> None:
     assert set(kept["path"]) == {f"a{number}.jpg" for number in range(12)}
 
 
+def test_a_file_with_the_same_pixels_is_a_copy_too(tmp_path: Path) -> None:
+    """Such as a photo whose EXIF data was edited: in two files it could be in both splits."""
+    for number in range(12):
+        for level in (1, 9):
+            file = tmp_path / f"{number}-{level}.png"
+            Image.fromarray(np.asarray(picture(number))).save(file, compress_level=level)
+    counts = build(list_photos(tmp_path), tmp_path, tmp_path / "out", PARAMS, processes=1)
+    assert counts == CacheCounts(12, 12, 4, 8, 4, {"duplicate": 12})
+    rejected = shards.read_table(tmp_path / "out" / "rejected.csv")
+    for path, reason in zip(rejected["path"], rejected["reason"], strict=True):
+        assert reason.removeprefix("duplicate of ").partition("-")[0] == path.partition("-")[0]
+
+
 def test_groups_are_never_split_and_the_fraction_is_of_groups(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}.png").write_bytes(encoded(picture(number, (64, 64)), "PNG"))
