@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.measuring import Sizes
 from recolor.core.params import Params, Recipe
+from recolor.core.storage import file_sha256
 from recolor.models import unet
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.objectives import ADVERSARIAL, GANParams, ObjectiveParams
@@ -114,6 +114,6 @@ def make_photos(folder: Path, count: int, size: tuple[int, int], seed: int = 1) 
         picture = 255 * (picture - picture.min()) / np.ptp(picture)
         path = folder / f"{number:06d}.jpg"
         Image.fromarray(picture.astype(np.uint8)).save(path, quality=90)
-        digest = sha256(path.read_bytes()).hexdigest()
+        digest = file_sha256(path)
         rows.append((path.name, path.stat().st_size, digest, "", digest))
     return pd.DataFrame(rows, columns=["path", "size", "sha256", "crop", "group"])

@@ -6,7 +6,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +18,7 @@ from benchmarks import ours, textbook
 from benchmarks.measuring import Budget, Sizes, Worker, in_turn, synchronise
 from benchmarks.table import Row, cores
 from recolor.core.params import Params
+from recolor.core.storage import file_sha256
 from recolor.dataset.batches import BatchLoader
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation import features, inception
@@ -202,6 +202,6 @@ def _random_inception(folder: Path) -> Iterator[Path]:
     script = Path(__file__).parent.parent / "tests" / "helpers" / "random_inception.py"
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # TorchScript, clean-fid's format
         runpy.run_path(str(script), run_name="random_inception")["write"](folder)
-    digests = {name: sha256((folder / name).read_bytes()).hexdigest() for name in inception.SHA256}
+    digests = {name: file_sha256(folder / name) for name in inception.SHA256}
     with mock.patch.dict(inception.SHA256, digests):
         yield folder

@@ -1,7 +1,6 @@
 """The entry points: one typer command a stage, called by `dvc.yaml` or by hand."""
 
 import functools
-import hashlib
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ import typer
 from recolor.core.errors import UserError
 from recolor.core.params import Params
 from recolor.core.signals import on_stop_signals
+from recolor.core.storage import file_sha256
 from stages import paths
 
 _watched: list[Params] = []
@@ -114,4 +114,4 @@ def _end_with_dvc() -> None:
 
 def _modules() -> dict[Path, str]:
     folders = (Path(__file__).parent, Path(sys.modules["recolor"].__file__ or "").parent)
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.rglob("*.py")}
+    return {path: file_sha256(path) for folder in folders for path in folder.rglob("*.py")}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params, Seed
-from recolor.core.storage import atomic_file, atomic_folder
+from recolor.core.storage import atomic_file, atomic_folder, file_sha256
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.folder import default_shipped_model, load_generator, read_card, save_generator, weights_sha256
@@ -52,7 +52,7 @@ def train_model(model: str, params: Params) -> None:
     method, train_params, start = _method(model, params)
     context = RuntimeContext.find(runtime.device, runtime.precision)
     photos = CachedPhotos(paths.cache(dataset), "train")
-    manifest = hashlib.sha256((paths.cache(dataset) / "manifest.csv").read_bytes()).hexdigest()
+    manifest = file_sha256(paths.cache(dataset) / "manifest.csv")
     made_of = [_key(params.read), manifest, start and weights_sha256(start), encoder_sha256]
     checkpoints = Checkpoints(_checkpoint_folder(f"{dataset}-{model}", made_of))
     parts = {"params.yaml": params.read, str(paths.cache(dataset)): manifest, "the weights to start from": made_of[2:]}
@@ -106,8 +106,7 @@ def _generator(params: Params) -> tuple[Any, str | None]:
     file = paths.HOME / file
     if not file.is_file():
         raise UserError(f"generator.encoder_weights: {file} is no file; takes auto, none, or a file of weights")
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return found.model_copy(update={"encoder_weights": str(file)}), sha256
+    return found.model_copy(update={"encoder_weights": str(file)}), file_sha256(file)
 
 
 def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | None]:
@@ -171,7 +170,7 @@ def _checkpoint_folder(run: str, made_of: list[Any]) -> Path:
     """A folder for this run alone: its name is a hash of all that the result depends on."""
     # Of the modules those that training has imported: an edit of the report loses no checkpoint.
     modules = sorted(name for name in sys.modules if name.startswith("recolor."))
-    sources = [hashlib.sha256(Path(sys.modules[name].__file__ or "").read_bytes()).hexdigest() for name in modules]
+    sources = [file_sha256(Path(sys.modules[name].__file__ or "")) for name in modules]
     key = hashlib.sha256(json.dumps([made_of, torch.__version__, version("timm"), sources]).encode()).hexdigest()[:16]
     return paths.CHECKPOINTS / f"{run}-{key}"
 

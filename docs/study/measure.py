@@ -3,7 +3,6 @@
 As in stage `evaluate`: 8-bit pictures, after `into_gamut`. `strength` multiplies ab, as in `recolor colorize --strength`.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 from docs.study.running import FULL_MANIFEST
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
-from recolor.core.storage import atomic_folder
+from recolor.core.storage import atomic_folder, file_sha256
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.features import FeatureNetwork
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
@@ -45,7 +44,7 @@ def grey(lab: Tensor) -> Tensor:
 def model(folder: Path, cache: Path, device: torch.device) -> Colour:
     """The generator of a folder. Raises UserError where it may have trained on test photos of `cache`."""
     manifests = [cache / name for name in ("manifest.csv", FULL_MANIFEST) if (cache / name).exists()]
-    known = [hashlib.sha256(manifest.read_bytes()).hexdigest() for manifest in manifests]
+    known = [file_sha256(manifest) for manifest in manifests]
     if read_card(folder).get("data", {}).get("manifest_sha256") not in known:
         raise UserError(f"{folder}: was trained on another split than {manifests[0]} lists")
     generator = load_generator(folder, device).to(memory_format=torch.channels_last)
@@ -64,7 +63,7 @@ def measured(
 
     What `out` holds is used again where it has the same `made_by` (the SHA-256 of the weights), photos and networks.
     """
-    manifest = hashlib.sha256((cache / "manifest.csv").read_bytes()).hexdigest()
+    manifest = file_sha256(cache / "manifest.csv")
     made_of = [made_by, manifest, *(name for network in networks for name in network.sizes), *map(str, STRENGTHS)]
     if not (out / "key.json").exists() or json.loads((out / "key.json").read_text()) != made_of:
         photos, curve, features = _measure(CachedPhotos(cache, "test"), colour(), networks, device, out.parent.name)

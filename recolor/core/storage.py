@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -57,6 +58,12 @@ def _full(what: str, folder: Path, needs: str) -> DiskFull:
 def _megabytes(count: int) -> str:
     digits = 3 if 0 < count < 100_000 else 1  # a few kilobytes are not "0.0 MB"
     return f"{count / 1e6:,.{digits}f} MB"
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

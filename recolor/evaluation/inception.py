@@ -6,7 +6,6 @@ logits of the Inception score). Both files are checked against their SHA-256, al
 one of these names comes from the published weights.
 """
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from recolor.core.downloads import DownloadError, Patience, RemoteFile, download
 from recolor.core.errors import UserError
+from recolor.core.storage import file_sha256
 from recolor.evaluation.features import resize
 
 CLEAN_FID = "inception-2015-12-05.pt"
@@ -50,8 +50,7 @@ def find_weights(folder: Path | None, patience: Patience = PATIENCE) -> dict[str
             raise WeightsError(
                 f"{path} is missing: evaluate.inception_weights takes a folder with {' and '.join(SHA256)}"
             )
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
         if digest != SHA256[name]:
             raise WeightsError(f"{path} is damaged or another file: its SHA-256 is {digest}, not {SHA256[name]}")
     return paths

