@@ -4,11 +4,10 @@ from stages import at_end, paths, run
 
 
 def main() -> None:
-    """Checks params.yaml: every section, as every dataset sees it, and what sections ask of each other and of this machine.
+    """Checks params.yaml: every section, as every dataset sees it, and what sections require of each other and of this machine.
 
-    DVC removes a stage's outputs before it runs it. Without this stage, the typing error in a setting, a device or a folder
-    that is not there would be found by the stage that needs it, when its last results are gone already. Its output is always
-    the same, so nothing else runs again because of it.
+    DVC removes a stage's outputs before it runs the stage. Without this check, a mistyped setting or a missing device or folder
+    would be found after the last results are gone. The output is always the same, so no other stage runs because of it.
     """
     text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 

@@ -21,7 +21,7 @@ class FeatureNetwork(Protocol):
 
 
 class Lite0:
-    """The 1280 pooled features of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet. No generator uses this network.
+    """The 1280 pooled features of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet. No recipe's generator uses it.
 
     Pictures are resized to the 224x224 pixels that it was trained with, without a crop.
     """

@@ -15,7 +15,7 @@ GeneratorParams = Annotated[UNetParams | PretrainedParams, Field(discriminator="
 def build_generator(params: Any, pretrained: bool = False) -> Generator:
     """A generator of the kind that `params` (section `generator`) names.
 
-    `pretrained` brings an encoder's ImageNet weights, which training starts from; a trained model needs none. Raises
+    `pretrained` loads an encoder's ImageNet weights, which training starts from; a trained model needs none. Raises
     EncoderWeightsError where they are not available.
     """
     generator: Generator = GENERATORS[params.kind](params)

@@ -1,9 +1,8 @@
-"""Adversarial objectives: what a generator and a critic are trained for, and with which optimisers.
+"""Adversarial objectives: the losses of generator and critic, and their optimisers.
 
-An objective is handed the critic itself, not its scores: a gradient penalty has to run the critic on images of its own,
-and weight clipping has to reach its weights. Every image here is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a
-scalar, averaged over photos and patches, and comes with its pieces. The L1 term is not here: training adds it once, for
-every objective.
+An objective gets the critic itself, not its scores: a gradient penalty has to run the critic on other images, and weight
+clipping has to change its weights. Every image here is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a scalar, averaged
+over photos and patches. The L1 term is not here: training adds it once, for every objective.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +20,7 @@ from recolor.core.params import Section
 
 
 class CriticLoss(NamedTuple):
-    """What the critic minimises, and the pieces that go into history.csv; `estimate` is mean(D(real)) - mean(D(fake))."""
+    """What the critic minimises, and the terms of it for history.csv; `estimate` is mean(D(real)) - mean(D(fake))."""
 
     total: Tensor
     real: Tensor
@@ -42,15 +41,15 @@ class Objective(ABC):
         """Adversarial loss that the generator minimises through `fake`."""
 
     def after_critic_step(self, critic: nn.Module) -> None:  # noqa: B027
-        """Puts the critic back where the objective needs it, after its optimiser has stepped."""
+        """Applies the objective's constraint to the critic's weights, after each step of its optimiser."""
 
 
 @dataclass(frozen=True)
 class VanillaGAN(Objective):
     """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3; pix2pix, Isola et al. 2017, eq. 1).
 
-    The paper's pix2pix half. The critic's loss is halved as in pix2pix (section 3.3), which means to slow it against the
-    generator; Adam, which takes no notice of a loss's scale, leaves little of that.
+    The critic's loss is halved as in pix2pix (section 3.3), to slow it against the generator. With Adam, whose steps hardly
+    depend on a loss's scale, this has little effect.
     """
 
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
@@ -171,8 +170,8 @@ class WGANParams(ObjectiveParams, frozen=True):
         return ClippedWGAN(self.clip) if self.constraint == "clip" else PenalisedWGAN(self.penalty_weight)
 
     def optimizer(self, weights: Iterable[Any]) -> Optimizer:
-        # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); the penalty goes
-        # with Adam, without its first moment (Gulrajani et al. 2017, algorithm 1).
+        # Momentum makes a clipped critic unstable (Arjovsky et al. 2017, section 4); with the penalty, Adam without its first
+        # moment is used (Gulrajani et al. 2017, algorithm 1).
         if self.constraint == "clip":
             return RMSprop(weights, self.lr)
         return Adam(weights, self.lr, betas=(0.0, 0.9), fused=True)

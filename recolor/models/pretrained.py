@@ -1,4 +1,4 @@
-"""A generator that knows what things are: a U-Net (Ronneberger et al. 2015) on an encoder with ImageNet weights."""
+"""The modern recipe's generator: a U-Net (Ronneberger et al. 2015) on an encoder with ImageNet weights."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -56,12 +56,12 @@ class PretrainedParams(Section, frozen=True):
 class PretrainedUNet(Generator):
     """L (B, 1, H, W) in [-1, 1] to ab (B, 2, H, W) in [-1, 1], float32; H and W are multiples of 32.
 
-    ab is predicted at `ab_scale` of the photo's size (Zhang et al. 2016 predict at 1/4 too) and brought to the whole size
-    bilinearly. The decoder upsamples bilinearly before its convolutions: transposed convolutions leave a checkerboard in flat
-    areas (Odena et al. 2016). The last convolution starts near zero, so an untrained model predicts grey.
+    ab is predicted at `ab_scale` of the photo's size (Zhang et al. 2016 predict at 1/4 too) and upsampled bilinearly. The
+    decoder upsamples bilinearly before its convolutions: transposed convolutions leave a checkerboard in flat areas (Odena et
+    al. 2016). The last convolution starts near zero, so an untrained model predicts grey.
 
     The encoder starts from random weights, so that loading a trained model needs neither package nor network;
-    `load_encoder_weights` brings ImageNet's. A frozen encoder keeps its weights and the statistics of its batch norm.
+    `load_encoder_weights` loads ImageNet's. A frozen encoder keeps its weights and the statistics of its batch norm.
     """
 
     def __init__(self, params: PretrainedParams) -> None:
@@ -119,7 +119,7 @@ class PretrainedUNet(Generator):
         return torch.tanh(self.head(torch.cat([x, small], dim=1)).float())
 
     def load_encoder_weights(self) -> None:
-        """Brings the weights that `encoder_weights` names. Raises EncoderWeightsError where they are not available."""
+        """Loads the weights that `encoder_weights` names. Raises EncoderWeightsError where they are not available."""
         if self.params.encoder_weights == "none":
             return
         ours = self.encoder.state_dict()

@@ -51,7 +51,7 @@ class RuntimeContext:
 
     @classmethod
     def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "runtime.device") -> Self:
-        """accelerate's choice of device (CUDA, then MPS, then the CPU), or `device` and nothing else.
+        """The context on `device`; auto is accelerate's choice (CUDA, then MPS, then the CPU).
 
         `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not available; `key`
         is the setting that the error names.
@@ -112,7 +112,7 @@ def bf16_in_hardware(device: torch.device) -> bool:
 
 
 def _has_any(instructions: Iterable[str]) -> bool:
-    """Whether the CPU has one of the instruction sets, as torch names them; an older torch cannot tell."""
+    """Whether the CPU has one of the instruction sets, by torch's names; false where torch is too old to know."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name) for name in instructions)
 

@@ -42,7 +42,7 @@ COCO = {
 
 
 Limit = Annotated[int, Field(ge=2)]  # one photo to train on, one to test
-Place = Annotated[str, Field(min_length=1), AfterValidator(expandable)]
+PhotosPath = Annotated[str, Field(min_length=1), AfterValidator(expandable)]
 
 
 class SampleParams(Section, frozen=True):
@@ -64,7 +64,7 @@ class ImageNetParams(Section, frozen=True):
     """The user's own copy: `path` is a folder of class folders, or a tar of it. `limit` is balanced over the classes."""
 
     source: Literal["imagenet"]
-    path: Place
+    path: PhotosPath
     limit: Limit | None = 10_000
 
 
@@ -72,7 +72,7 @@ class FolderParams(Section, frozen=True):
     """All photos under the folder `path`, or `limit` of them, drawn with the seed."""
 
     source: Literal["folder"]
-    path: Place
+    path: PhotosPath
     limit: Limit | None = None
 
 

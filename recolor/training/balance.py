@@ -1,7 +1,7 @@
-"""How strongly an adversary pulls at the generator, measured and set at the generator's output.
+"""The strength of an adversary, measured and set at the generator's output.
 
-At fixed weights a comparison of objectives is one of two scales: the scores of a Wasserstein critic have an arbitrary one. The
-ratio of the two gradients at the output tells how strong the adversary is, and a chosen ratio makes objectives comparable.
+The scale of a Wasserstein critic's scores is arbitrary, so fixed weights do not make two objectives comparable. The ratio of
+the adversarial gradient to L1's at the output measures the strength, and a chosen ratio makes objectives comparable.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-SMALLEST = 1e-12  # a critic without any gradient at the photo leaves L1 alone
+SMALLEST = 1e-12  # a gradient of 0 divides nothing by 0
 
 
 def balanced_gradient(

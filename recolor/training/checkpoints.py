@@ -22,14 +22,14 @@ from recolor.models.folder import save_tensors, tensor_bytes
 
 
 class Checkpoints:
-    """The newest two training states of one run, in a folder of its own that belongs to one process at a time.
+    """The newest two training states of one run, in a folder of its own that one process at a time may lock.
 
     A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. It is two files: `N.safetensors`, and
-    `N.json`, which is written last and holds a SHA-256 over both, so that a state with both is a whole one.
+    `N.json`, which is written last and holds a SHA-256 over both, so a state with both files is complete.
     """
 
     KEPT = 2
-    MADE = "made"  # an empty file: the run has ended well
+    FINISHED = "made"  # the name of an empty file
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,7 +37,7 @@ class Checkpoints:
         self._lock = FileLock(folder / "lock", timeout=0)
 
     def take(self) -> str | None:
-        """Holds the folder until `release` or the process's end, however it ends; returns the pid of who holds it instead."""
+        """Locks the folder until `release` or the end of the process; returns the pid of one that has locked it."""
         holder = self.folder / "pid"
         with check_disk_space("the lock of the checkpoints", self.folder):
             try:
@@ -47,7 +47,7 @@ class Checkpoints:
                     return holder.read_text() or "unknown"  # empty while its holder writes it
                 return "unknown"
             holder.write_text(str(os.getpid()))
-        (self.folder / self.MADE).unlink(missing_ok=True)  # from here on the run is under way again
+        (self.folder / self.FINISHED).unlink(missing_ok=True)
         for path in self.folder.glob("*"):  # what a killed process was writing
             half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
             if half or path.suffix == ".part" or path.name.startswith(".tmp"):
@@ -58,7 +58,7 @@ class Checkpoints:
         self._lock.release()
 
     def save(self, number: int, state: dict[str, Any]) -> None:
-        """Writes state `number` (its step) and removes all but the newest two. Raises DiskFull, those before it left whole."""
+        """Writes state `number` (its step) and removes all but the newest two. On DiskFull earlier ones stay."""
         tensors: dict[str, Tensor] = {}
         tree = _split(state, "", tensors)
         path = self.folder / f"{number:09d}.safetensors"
@@ -72,9 +72,9 @@ class Checkpoints:
         self._remove(set(states) - set(kept))
 
     def load(self, warn: Callable[[str], None], use: Callable[[Any], object] | None = None) -> dict[str, Any] | None:
-        """The newest whole state, or None. `warn` is called with a line for every damaged one that is passed over.
+        """The newest complete state, or None. `warn` is called with a line for every damaged one that is passed over.
 
-        `use` is handed the state; where it raises, as for a state of another shape, that one counts as damaged too.
+        `use` is called with the state. If it raises, as for tensors of other shapes, the state counts as damaged too.
         """
         states = sorted(self.folder.glob("*.json"))
         while states:
@@ -89,8 +89,8 @@ class Checkpoints:
                 if use:
                     use(state)
             except (MemoryError, torch.OutOfMemoryError):
-                raise  # says nothing about the state
-            except Exception as error:  # whatever damage does: nested a thousand deep, JSON is a RecursionError
+                raise  # the state may be good
+            except Exception as error:  # a damaged file raises any exception: deeply nested JSON is a RecursionError
                 self.damaged.add(tensors_path)
                 rest = "trying the one before it" if states else "there is none before it, and training starts afresh"
                 why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -105,21 +105,21 @@ class Checkpoints:
         return max(states - self.damaged, default=None)
 
     def finish(self) -> None:
-        """Notes that the run has ended well. Its last state stays: more epochs continue from it."""
+        """Marks the run as finished. Its last state stays: more epochs continue from it."""
         self._remove(sorted(self.folder.glob("*.json"))[:-1])
-        with atomic_file(self.folder / self.MADE, "an empty file"):
+        with atomic_file(self.folder / self.FINISHED, "an empty file"):
             pass
 
     def remove_finished(self) -> None:
-        """Removes the folder of a run that has ended well and that nobody holds."""
-        note, lock = self.folder / self.MADE, Path(self._lock.lock_file)
-        with suppress(Timeout, FileNotFoundError), self._lock:  # held, or just removed by another process
+        """Removes the folder of a finished run, unless a process has locked it."""
+        note, lock = self.folder / self.FINISHED, Path(self._lock.lock_file)
+        with suppress(Timeout, FileNotFoundError), self._lock:  # locked, or just removed by another process
             if note.exists():
-                # The note goes after the states: killed in between, this is done again.
+                # The states go first: if this process is killed in between, the next run removes the rest.
                 for path in sorted(set(self.folder.iterdir()) - {lock}, key=lambda path: (path == note, path.name)):
                     path.unlink()
                 lock.unlink()
-                with suppress(OSError):  # taken in this very moment: another's now
+                with suppress(OSError):  # another process has just locked it anew
                     self.folder.rmdir()
 
     def _remove(self, states: Iterable[Path]) -> None:

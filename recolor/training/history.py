@@ -22,10 +22,7 @@ READ_EVERY = 16  # steps; reading a loss waits for the device
 
 @dataclass
 class MetricLogger:
-    """Adds an epoch's losses and times to a TrainProgress.
-
-    `checkpoint` returns the newest one, for the message of Diverged.
-    """
+    """Adds an epoch's losses and times to a TrainProgress. `checkpoint` returns the newest one, for the message of Diverged."""
 
     progress: TrainProgress
     distributed: DistributedContext

@@ -143,5 +143,5 @@ def _steps_per_epoch(photos: CachedPhotos, params: TrainParams, distributed: Dis
 
 
 def derived_seed(*key: int) -> int:
-    """One seed from several numbers; a sum would repeat seeds."""
+    """One seed from several numbers; a sum would repeat seeds. Zeros at the end do not count: (42, 0, 0) is (42,) here."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""Pretraining: the generator with L1 alone, before an adversary comes. Both adversarial models start from its weights."""
+"""Pretraining: the generator with L1 alone. The adversarial models start from its weights."""
 
 import math
 
@@ -10,7 +10,7 @@ from recolor.models.layers import Generator
 
 
 class PretrainParams(Section, frozen=True):
-    """Section `pretrain`. `epochs` 0 hands on the fresh generator.
+    """Section `pretrain`. With `epochs` 0 the generator keeps its initial weights.
 
     `start`: none, a model folder whose weights training starts from, or shipped for the model that comes with the package.
     """
@@ -29,7 +29,7 @@ class PretrainParams(Section, frozen=True):
     def rate_factor(self, step: int, steps: int) -> float:
         """Factor of the learning rates for step 0 to `steps` - 1: linear up over `warmup_steps`, then half a cosine to 0.
 
-        A short run warms up for a quarter of its steps: it would end before its rate has reached the peak.
+        A short run warms up for a quarter of its steps, so that its rate reaches the peak.
         """
         warmup = min(self.warmup_steps, steps // 4)
         if step < warmup:

@@ -1,4 +1,4 @@
-"""What the generator makes of a few fixed photos, as one picture to look at while it trains."""
+"""A picture of a few fixed photos, coloured by the generator, to look at while it trains."""
 
 import numpy as np
 import torch
