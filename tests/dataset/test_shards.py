@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clone import contents
 
 from recolor.dataset import shards
 from recolor.dataset.shards import CachedPhotos, CacheError, write_shards, write_table
@@ -36,10 +37,6 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CachedPhotos:
     """Eleven shards."""
     monkeypatch.setattr(shards, "SHARD", 2)
     return CachedPhotos(write_cache(tmp_path / "many"), "train")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_a_batch_is_in_the_order_asked_for(many: CachedPhotos) -> None:

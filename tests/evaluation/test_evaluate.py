@@ -19,7 +19,7 @@ from recolor.dataset.shards import CachedPhotos, CacheError
 from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.evaluation.examples import choose_examples
 from recolor.evaluation.features import Lite0
-from recolor.evaluation.inception import TORCH_FIDELITY, Inception, WeightsError, WeightsUnavailableError
+from recolor.evaluation.inception import TORCH_FIDELITY, Inception, WeightsUnavailableError
 from recolor.evaluation.metrics import METRICS, ImageMetric, SetMetric
 from recolor.evaluation.scored import scored_models
 from recolor.images.color import into_gamut, lab_to_rgb
@@ -311,9 +311,3 @@ def test_without_weights_auto_says_why_and_required_fails(cache: Path, models, t
     with pytest.raises(WeightsUnavailableError, match="could not be downloaded"):
         evaluate(cache, models, tmp_path / "required", PARAMS.model_copy(update={"inception": "required"}), CPU, seed=3)
     assert not (tmp_path / "required").exists()
-
-
-def test_a_folder_that_was_named_must_hold_the_weights(cache: Path, models, tmp_path: Path) -> None:
-    params = PARAMS.model_copy(update={"inception": "auto", "inception_weights": tmp_path})
-    with pytest.raises(WeightsError, match="is missing"):
-        evaluate(cache, models, tmp_path / "metrics", params, CPU, seed=3)

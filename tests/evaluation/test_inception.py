@@ -106,12 +106,6 @@ def test_a_named_folder_is_held_to_the_published_files(random_inception: Path, t
     assert "\n" not in str(error.value)
 
 
-def test_random_weights_are_not_taken_for_the_published_ones(random_inception: Path, monkeypatch) -> None:
-    monkeypatch.setitem(inception.SHA256, CLEAN_FID, PUBLISHED[CLEAN_FID])
-    with pytest.raises(WeightsError, match="damaged or another file"):
-        find_weights(random_inception)
-
-
 @pytest.fixture
 def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of torch hub's, and a proxy that nobody answers on."""
@@ -162,58 +156,21 @@ def downloaded(hub: Path) -> set[str]:
     return {path.name for path in hub.iterdir() if not path.name.endswith((".lock", ".part"))}
 
 
-@pytest.mark.parametrize(
-    ("script", "starts"),
-    [
-        ([web.complete], [0, 0]),
-        ([web.cut_after(100_000), web.complete], [0, "more", 0]),
-        ([web.respond(500), web.respond(503), web.complete], [0, 0, 0, 0]),
-        ([web.hang_up, web.complete], [0, 0, 0]),
-        ([web.web_page, web.complete], [0, 0, 0]),
-        ([web.wrong_bytes, web.complete], [0, 0, 0]),
-        ([web.cut_after(100_000), web.another_range, web.complete], [0, "more", 0, 0]),
-        ([web.no_length], [0, 0]),
-    ],
-)
-def test_the_weights_arrive_over_lines_that_break(
-    server: Server, offline_hub: Path, script: list[web.Behaviour], starts: list[object]
-) -> None:
-    server.script = list(script)
+def test_the_weights_arrive_over_a_line_that_breaks(server: Server, offline_hub: Path) -> None:
+    """tests/core/test_downloads.py has all the ways in which one breaks."""
+    server.script = [web.cut_after(100_000), web.complete]
     paths = find_weights(None, IMPATIENT)
     assert paths == {name: offline_hub / name for name in (CLEAN_FID, TORCH_FIDELITY)}
     assert [path.read_bytes() for path in paths.values()] == [CONTENT, CONTENT]
-    assert ["more" if start else 0 for start in server.starts] == starts
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "requests"),
-    [
-        (web.respond(404), 1),
-        (web.respond(500), 3),
-        (web.web_page, 3),
-        (web.cut_after(0), 3),
-        (web.wrong_bytes, 2),
-        (web.too_much, 2),
-    ],
-)
-def test_other_weights_are_never_kept(
-    server: Server, offline_hub: Path, behaviour: web.Behaviour, requests: int
-) -> None:
+@pytest.mark.parametrize("behaviour", [web.respond(404), web.wrong_bytes], ids=["404", "other weights"])
+def test_other_weights_are_never_kept(server: Server, offline_hub: Path, behaviour: web.Behaviour) -> None:
     server.script = [behaviour]
-    with pytest.raises(WeightsUnavailableError, match="could not be downloaded from") as failure:
+    with pytest.raises(WeightsUnavailableError) as failure:
         find_weights(None, IMPATIENT)
     assert "\n" not in str(failure.value)
-    assert len(server.starts) == requests
     assert downloaded(offline_hub) == set()
-
-
-def test_the_next_evaluation_goes_on_where_this_one_stopped(server: Server) -> None:
-    server.script = [web.cut_after(300_000), web.respond(404)]
-    with pytest.raises(WeightsUnavailableError):
-        find_weights(None, IMPATIENT)
-    server.script, server.starts = [web.complete], []
-    find_weights(None, IMPATIENT)
-    assert 200_000 < server.starts[0] <= 300_000
 
 
 def test_a_full_disk_is_not_blamed_on_the_network(

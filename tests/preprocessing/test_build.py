@@ -1,10 +1,7 @@
 """The cache: its contents, the split, and the refusal of incomplete or changed caches."""
 
 import hashlib
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,33 +10,31 @@ import pandas as pd
 import pytest
 import torch
 from battery import encoded, picture
+from clone import contents
 from filelock import FileLock
 from PIL import Image
 from pydantic import ValidationError
 from skimage import data
 from skimage.color import rgb2lab
 from surroundings import mounted
+from working_folder import stage
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.dataset import shards
 from recolor.dataset.shards import CacheCounts, CachedPhotos
 from recolor.images.color import lab_to_rgb
+from recolor.images.folders import walk
 from recolor.preprocessing import build as cache
 from recolor.preprocessing.build import CacheParams, build
+from recolor.sources.listing import listing_of
 
 PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
 PHOTOS = 20  # good ones, of different content
 
 
 def list_photos(folder: Path) -> pd.DataFrame:
-    """Like `sources.fetch` for a folder: one row per file, each its own group."""
-    rows = []
-    for file in sorted(folder.rglob("*.*")):
-        content = file.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        rows.append((file.relative_to(folder).as_posix(), len(content), digest, "", digest))
-    return pd.DataFrame(rows, columns=["path", "size", "sha256", "crop", "group"])
+    return listing_of(folder, walk(folder))
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +72,6 @@ def built(photos: Path, listing: pd.DataFrame, tmp_path_factory: pytest.TempPath
 def copy(built: tuple[Path, CacheCounts], tmp_path: Path) -> Path:
     """A cache that a test may damage."""
     return shutil.copytree(built[0], tmp_path / "copy")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_every_photo_listed_is_used_or_rejected_with_its_reason(
@@ -295,14 +286,12 @@ def test_the_stage_prints_the_counts_and_names_a_missing_file(
     monkeypatch.chdir(params_file.parent)
     set_param("data.mine.path", str(photos))
     set_param("data.size", 32)
-    preprocess = [sys.executable, "-m", "stages.preprocess", "mine"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    early = subprocess.run(preprocess, env=environment, capture_output=True, text=True, check=False)
+    early = stage(params_file.parent, "preprocess mine")
     assert early.returncode == 1
     assert early.stderr.startswith("error: data/raw/mine/listing.csv is missing")
     Path("data/raw/mine").mkdir(parents=True)
     list_photos(photos).to_csv("data/raw/mine/listing.csv", index=False)
-    done = subprocess.run(preprocess, env=environment, capture_output=True, text=True, check=False)
+    done = stage(params_file.parent, "preprocess mine")
     assert done.stdout.startswith("mine: 25 listed, 21 used: 18 train, 3 test; left out 4: ")
     assert (done.stderr, done.returncode) == ("", 0)
     CachedPhotos(Path("data/cache/mine"), "test").verify()

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -11,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter
-from surroundings import ROOT, photos_in
+from surroundings import photos_in
+from working_folder import stage
 
 from recolor.core.downloads import Patience
 from recolor.core.errors import UserError
@@ -232,23 +231,16 @@ def test_a_file_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
         fetch(ImageNetParams(source="imagenet", path=str(tmp_path / "imagenet.tar")), 42, tmp_path)
 
 
-def stage(folder: Path, dataset: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stages.download", dataset]
-    return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-
-
 def test_stage_lists_what_params_say(params_file: Path, set_param) -> None:
     folder = photos_in(params_file.parent / "photos", ["a.jpg", "b/c.jpg"])
     (folder / "d.jpg").touch()
-    done = stage(params_file.parent, "mine")
+    done = stage(params_file.parent, "download mine")
     assert (done.returncode, done.stderr) == (0, "")
     size = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
     assert done.stdout == f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess says why)\n"
     assert list(read_table(params_file.parent / "data/raw/mine/listing.csv")["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
     set_param("data.mine.path", "elsewhere")
-    failed = stage(params_file.parent, "mine")
+    failed = stage(params_file.parent, "download mine")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: data.mine.path: there is nothing at ")
     assert failed.stderr.count("\n") == 1

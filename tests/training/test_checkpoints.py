@@ -32,15 +32,11 @@ def assert_same(one: Any, other: Any) -> None:
         assert one == other
 
 
-def never(line: str) -> None:
-    raise AssertionError(line)
-
-
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.load(warn=never) is None
+    assert checkpoints.load(warn=pytest.fail) is None
     checkpoints.save(7, STATE)
-    assert_same(STATE, checkpoints.load(warn=never))
+    assert_same(STATE, checkpoints.load(warn=pytest.fail))
 
 
 def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_recorded(tmp_path: Path) -> None:
@@ -51,10 +47,10 @@ def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_record
     assert sorted(path.stem for path in checkpoints.folder.glob("*.json")) == ["000000010", "000000100"]
     checkpoints.finish()
     assert [path.stem for path in checkpoints.folder.glob("*.safetensors")] == ["000000100"]
-    assert checkpoints.load(warn=never) == {"step": 100}
+    assert checkpoints.load(warn=pytest.fail) == {"step": 100}
     other = Checkpoints(checkpoints.folder)
     other.remove_finished()  # it is still held
-    assert checkpoints.load(warn=never) == {"step": 100}
+    assert checkpoints.load(warn=pytest.fail) == {"step": 100}
     checkpoints.release()
     other.remove_finished()
     assert not checkpoints.folder.exists()
@@ -66,14 +62,14 @@ def test_a_run_that_is_under_way_again_is_not_removed(tmp_path: Path) -> None:
     checkpoints.save(1, {"step": 1})
     checkpoints.release()
     checkpoints.remove_finished()  # as if killed: it never ended
-    assert checkpoints.load(warn=never) == {"step": 1}
+    assert checkpoints.load(warn=pytest.fail) == {"step": 1}
     checkpoints.take()
     checkpoints.finish()
     checkpoints.release()
     checkpoints.take()  # run again, and killed
     checkpoints.release()
     checkpoints.remove_finished()
-    assert checkpoints.load(warn=never) == {"step": 1}
+    assert checkpoints.load(warn=pytest.fail) == {"step": 1}
 
 
 def flip_a_bit(path: Path) -> None:
@@ -146,10 +142,10 @@ def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> No
     (tmp_path / "000000002.safetensors.part").write_bytes(b"half")
     (tmp_path / ".tmp2HaeyE").write_bytes(b"half, under safetensors' own temporary name")
     (tmp_path / "000000003.safetensors").write_bytes(b"whole, but its state is not there yet")
-    assert checkpoints.load(warn=never) == {"step": 1}
+    assert checkpoints.load(warn=pytest.fail) == {"step": 1}
     checkpoints.take()
     assert set(tmp_path.iterdir()) == whole | {tmp_path / "lock", tmp_path / "pid"}
-    assert checkpoints.load(warn=never) == {"step": 1}
+    assert checkpoints.load(warn=pytest.fail) == {"step": 1}
 
 
 def test_a_second_process_is_told_the_firsts_pid(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_what_is_edited_while_it_runs_fails_it_at_its_end_and_undone_costs_nothi
 
 
 def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> None:
-    """Under a limit that any user may set; tests/test_disk.py does the same on a disk that is really full."""
+    """Under a limit that any user may set; tests/core/test_storage.py fills a disk."""
     limit = (20_000, 20_000)
     small = stage(work, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert small.returncode == 1
