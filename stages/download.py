@@ -1,4 +1,4 @@
-"""Stage: where the photos come from."""
+"""Lists the photos of a dataset, downloaded where that is needed."""
 
 from typing import Annotated
 
@@ -14,13 +14,13 @@ def main(
     """Lists a dataset's photos, each with its size and SHA-256, in data/raw/DATASET/listing.csv.
 
     \b
-    sample    crops of the photos that scikit-image brings along
+    sample    crops of the photos that scikit-image contains
     coco      the official archive, downloaded into data/downloads and unpacked
     imagenet  your own copy, a folder of class folders or a tar of it
     folder    any folder of photos, neither copied nor changed
 
-    A download that breaks goes on where it stopped when this is run again. Later stages see the photos that are listed: when
-    some of yours have come, gone or changed, run this again.
+    A broken download resumes when this is run again. Later stages read the photos that are listed: run this again when some
+    of yours were added, removed or changed.
     """
     from recolor.images.opening import is_photo
     from recolor.sources.fetch import SourceParams, fetch

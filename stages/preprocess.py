@@ -8,8 +8,8 @@ from stages import paths, read_params, run
 def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
     """Decodes, squeezes and splits: the photos of data/raw/DATASET/listing.csv into data/cache/DATASET.
 
-    Each photo is turned upright, brought to 8-bit sRGB, resized to data.size (bicubic) and stored as float16 Lab. Exact
-    duplicates, photos that are grey already (data.min_chroma) and files that cannot be decoded stand in rejected.csv.
+    Each photo is turned upright, converted to 8-bit sRGB, resized to data.size (bicubic) and stored as float16 Lab. Duplicates
+    (the same bytes or pixels), grey photos (data.min_chroma) and files that cannot be decoded are listed in rejected.csv.
     """
     from recolor.dataset.shards import read_table
     from recolor.preprocessing.build import CacheParams, build

@@ -1,1 +1,1 @@
-"""What every package uses: errors, params, progress, atomic writes, downloads, signals. Imports none of the others."""
+"""What every package uses: errors, params, progress, atomic writes, downloads, signals, threads. Imports none of the others."""

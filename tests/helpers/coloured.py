@@ -13,6 +13,7 @@ YEAR_2001 = 1_000_000_000
 
 
 def lightness(image: Image.Image) -> np.ndarray:
+    """L, 0 to 100."""
     return rgb_to_lab(np.asarray(image.convert("RGB")))[0] * 50 + 50
 
 

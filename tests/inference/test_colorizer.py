@@ -7,6 +7,7 @@ import battery
 import numpy as np
 import pytest
 import torch
+from coloured import lightness
 from PIL import Image
 from skimage import data
 
@@ -19,11 +20,6 @@ from recolor.inference.colorizer import Colorizer
 @pytest.fixture(scope="session")
 def photo() -> Image.Image:
     return Image.fromarray(data.astronaut()).resize((150, 110))
-
-
-def lightness(image: Image.Image) -> np.ndarray:
-    """L, 0 to 100."""
-    return rgb_to_lab(np.asarray(image.convert("RGB")))[0] * 50 + 50
 
 
 def chroma(image: Image.Image) -> np.ndarray:
