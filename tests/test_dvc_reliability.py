@@ -196,7 +196,7 @@ sys.addaudithook(audit)
 """
 
 
-def test_a_report_of_which_half_was_replaced_is_not_taken_for_whole(
+def test_a_report_of_which_half_was_replaced_is_not_taken_for_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its files take their places one by one. DVC removes the old ones, and records the new ones when the stage ends well."""

@@ -143,7 +143,7 @@ def test_the_closure_sees_an_import_inside_a_function(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stages_help_tells_its_story_without_the_heavy_imports(stage: str) -> None:
+def test_a_stages_help_needs_no_heavy_imports(stage: str) -> None:
     import importlib
 
     import typer

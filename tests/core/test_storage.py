@@ -33,7 +33,7 @@ def unforeseen(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "tensor_bytes", lambda tensors: 0)
 
 
-def test_a_checkpoint_that_does_not_fit_is_told_beforehand_and_the_last_one_stays(small_disk: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused_beforehand_and_the_last_one_stays(small_disk: Path) -> None:
     checkpoints = Checkpoints(small_disk / "run")
     checkpoints.save(1, state(300))
     before = {path.name: path.read_bytes() for path in checkpoints.folder.iterdir()}
@@ -63,7 +63,7 @@ def test_a_disk_that_fills_during_a_model_leaves_no_model(small_disk: Path) -> N
     assert {path.name for path in small_disk.iterdir()} <= {".gan.lock"}
 
 
-def test_a_disk_without_room_for_another_file_says_so(tmp_path: Path) -> None:
+def test_a_disk_without_room_for_another_file_is_reported(tmp_path: Path) -> None:
     line = r"^disk full: {} .* no inode left"
     with mounted(tmp_path / "disk", "size=8m,nr_inodes=20") as disk:
         with pytest.raises(DiskFull, match=line.format("a folder")), atomic_folder(disk / "out", "a folder") as folder:

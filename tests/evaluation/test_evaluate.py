@@ -299,7 +299,9 @@ def test_each_photo_is_verified_and_passes_each_feature_network_once(
         assert counts.total() == len(counts) == 14 * (2 + len(models))  # truth and grey
 
 
-def test_without_weights_auto_says_why_and_required_fails(cache: Path, models, tmp_path: Path, monkeypatch) -> None:
+def test_without_weights_auto_notes_the_reason_and_required_fails(
+    cache: Path, models, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers

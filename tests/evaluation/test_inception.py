@@ -115,7 +115,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_without_a_network_the_reason_says_what_to_do(offline_hub: Path) -> None:
+def test_without_a_network_the_error_names_the_remedy(offline_hub: Path) -> None:
     with pytest.raises(WeightsUnavailableError) as error:
         find_weights(None)
     assert str(error.value) == (

@@ -85,7 +85,7 @@ def test_wide_colours_become_srgb(primaries: tuple[tuple[float, ...], ...], gamm
     assert difference(image, np.rint(255 * srgb)) > 20  # the profile makes a visible difference
 
 
-def test_a_profile_that_says_srgb_changes_nothing() -> None:
+def test_an_srgb_profile_changes_nothing() -> None:
     profile = profiles.icc("sRGB IEC61966-2.1", profiles.DISPLAY_P3)
     assert decode(battery.encoded(battery.picture(1), "PNG", icc_profile=profile)) == battery.picture(1)
 

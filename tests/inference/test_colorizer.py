@@ -162,7 +162,7 @@ def test_dropout_is_off(tiny_model: Path, photo: Image.Image) -> None:
         (np.zeros((8, 8), np.uint8), {"upsampling": "nearest"}, "upsampling: got nearest"),
     ],
 )
-def test_what_cannot_be_coloured_is_told(colorizer: Colorizer, given: object, settings: dict, message: str) -> None:
+def test_what_cannot_be_coloured_is_reported(colorizer: Colorizer, given: object, settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         colorizer(given, **settings)
 

@@ -17,7 +17,7 @@ from recolor.inference import files
 from recolor.inference.colorizer import Colorizer
 
 
-def test_whatever_can_be_decoded_is_coloured_and_the_rest_is_told(run: Callable, tmp_path: Path) -> None:
+def test_whatever_can_be_decoded_is_coloured_and_the_rest_is_reported(run: Callable, tmp_path: Path) -> None:
     cases = battery.write(tmp_path / "in")
     out = tmp_path / "out"
     done = run(tmp_path / "in", out=out)

@@ -120,7 +120,7 @@ def test_two_photos_never_become_one_file(run: Callable, tmp_path: Path) -> None
     assert str(one) in jobs[1].problem
 
 
-def test_odd_links_and_names_are_told(run: Callable, tmp_path: Path) -> None:
+def test_odd_links_and_names_are_reported(run: Callable, tmp_path: Path) -> None:
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     long = save(tmp_path / f"{'n' * 245}.png")
     done = run(tmp_path / "loop.jpg", long, tmp_path / "missing.jpg")
@@ -136,12 +136,12 @@ def test_odd_links_and_names_are_told(run: Callable, tmp_path: Path) -> None:
         (["a.png"], "out.gif", "cannot write a photo as .gif; takes .*.jpg"),
     ],
 )
-def test_plans_that_cannot_be_are_told(tmp_path: Path, photos: list[str], out: str | None, message: str) -> None:
+def test_plans_that_cannot_be_are_reported(tmp_path: Path, photos: list[str], out: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         plan([tmp_path / name for name in photos], None if out is None else tmp_path / out)
 
 
-def test_what_cannot_be_written_is_told_and_the_rest_is_done(run: Callable, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported_and_the_rest_is_done(run: Callable, tmp_path: Path) -> None:
     save(tmp_path / "in/a/photo.png", 1)
     save(tmp_path / "in/b/photo.png", 2)
     (tmp_path / "out").mkdir()

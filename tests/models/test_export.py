@@ -25,7 +25,7 @@ def test_models_are_found_newest_first(tmp_path: Path) -> None:
     assert trained(tmp_path / "nowhere") == []
 
 
-def test_without_onnx_its_users_are_told(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnx_the_package_is_named(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"onnx and onnxscript missing: pip install 'recolor\[onnx\]'"):
         export_onnx(tiny_model, tmp_path / "model.onnx")

@@ -80,7 +80,7 @@ def test_the_line_of_scores_holds_the_headline_metrics_that_were_measured(scores
     assert score_line(scores[2]) == "PSNR 24.00 dB, SSIM 0.900, FID 12.25"
 
 
-def test_a_card_without_scores_says_so(tiny_model: Path) -> None:
+def test_a_card_without_scores_reports_it(tiny_model: Path) -> None:
     assert "has not been evaluated" in model_card(read_card(tiny_model))
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_overwritten_unless_asked(tiny_model: Path, tmp_path: Path) -
         export(tmp_path / "nowhere", tmp_path / "out", [])
 
 
-def test_where_nothing_can_be_written_the_place_is_told(tiny_model: Path, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_the_place_is_named(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for out in (tmp_path / "notes.txt" / "bundle", Path("/proc/bundle")):
         for write in (

@@ -116,7 +116,7 @@ def test_a_new_metric_is_in_every_table_and_figure(mine: Results, monkeypatch: p
     assert report.figures(mine)["scores"].tobytes() != before.tobytes()
 
 
-def test_only_the_sample_is_said_to_mean_nothing(sample: Results, mine: Results) -> None:
+def test_only_the_sample_has_a_warning(sample: Results, mine: Results) -> None:
     assert "It is 48 overlapping crops of the 12 colour photos" in results_markdown([mine, sample], "gan", VERSIONS)
     assert "mean nothing" not in results_markdown([mine], "gan", VERSIONS)
 

@@ -21,7 +21,7 @@ def test_auto_compiles_on_cuda_only(device: str, expected: bool, monkeypatch: py
     assert (network._compiled_call_impl is not None) is expected
 
 
-def test_without_a_compiler_training_runs_eagerly_and_says_why_in_one_line(
+def test_without_a_compiler_training_runs_eagerly_and_logs_the_reason_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torch._inductor import config

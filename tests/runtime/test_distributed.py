@@ -197,7 +197,7 @@ def test_the_setting_starts_the_processes_unless_a_launcher_did(
 
 
 @pytest.mark.parametrize(("processes", "threads"), [(2, "4"), (3, "2"), (16, "1")])
-def test_the_processes_share_the_threads_of_one_unless_the_user_has_said_how_many(
+def test_the_processes_share_the_threads_of_one_unless_the_user_has_set_a_number(
     processes: int, threads: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)

@@ -60,7 +60,7 @@ def test_coco_is_downloaded_once_and_a_draw_of_it_unpacked(coco: Server, tmp_pat
     assert set(fetch(params, 43, tmp_path, remote=remote(coco), patience=IMPATIENT)["path"]) != set(listing["path"])
 
 
-def test_coco_without_network_says_what_to_do(tmp_path: Path) -> None:
+def test_coco_without_network_names_the_folder(tmp_path: Path) -> None:
     nowhere = {"val2017": RemoteFile("http://127.0.0.1:1/val2017.zip", 5, f"md5:{0:032}")}
     with pytest.raises(DownloadError, match=rf"{tmp_path}/coco"):
         fetch(CocoParams(source="coco"), 42, tmp_path, remote=nowhere, patience=IMPATIENT)

@@ -73,7 +73,7 @@ def test_sample_depends_on_the_seed_alone(sample: pd.DataFrame) -> None:
     assert set(fewer["crop"]) < set(sample["crop"])
 
 
-def test_sample_without_its_photos_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_without_its_photos_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recolor.sources.fetch.SAMPLE", ["astronaut.png", "not-installed.png"])
     with pytest.raises(SourceError, match="pip install --force-reinstall"):
         fetch(SampleParams(source="sample"), 42, NOWHERE)
@@ -175,7 +175,7 @@ def test_a_limit_draws_with_the_seed_and_changes_little_with_the_folder(tmp_path
 
 
 @pytest.mark.parametrize("kind", [FolderParams, ImageNetParams])
-def test_a_missing_path_says_which_setting_and_which_command(kind: type, tmp_path: Path) -> None:
+def test_a_missing_path_names_the_setting_and_the_command(kind: type, tmp_path: Path) -> None:
     params = kind(source=kind.model_fields["source"].annotation.__args__[0], path=str(tmp_path / "nowhere"))
     with pytest.raises(
         SourceError, match=rf"^data\.mine\.path: there is nothing at {tmp_path}/nowhere; .* -S data\.mine\.path="

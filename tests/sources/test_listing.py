@@ -30,7 +30,7 @@ def state(folder: Path) -> dict[str, tuple[object, ...]]:
     }
 
 
-def test_battery_is_listed_whole_and_left_as_it_was(tmp_path: Path) -> None:
+def test_battery_is_listed_completely_and_left_as_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "battery"
     folder.mkdir()
     cases = battery.write(folder)
@@ -80,7 +80,7 @@ def test_photos_by_name_in_any_case_what_else_there_is_and_nothing_hidden(tmp_pa
     assert listing["sha256"].astype(bool).sum() == 3
 
 
-def test_a_folder_of_other_files_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_names_the_suffixes(tmp_path: Path) -> None:
     for name in ("notes", "film.mp4"):
         (tmp_path / name).write_text("not a photo")
     with pytest.raises(UserError, match=r"looked for \.apng, .*; it holds 2 other files, such as film.mp4$"):
@@ -130,7 +130,7 @@ def test_a_listing_that_does_not_fit_is_an_error_with_its_size(small_disk: Path)
     assert f"the listing needs {size / 1e6:.1f} MB" in str(full.value)
 
 
-def test_listing_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = fetch(SampleParams(source="sample", crops=5), 42, NOWHERE)
     write_listing(sample, tmp_path / "listing.csv")
     before = (tmp_path / "listing.csv").read_bytes()

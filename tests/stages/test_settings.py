@@ -110,7 +110,7 @@ def documented_settings() -> list[str]:
 
 
 @pytest.mark.parametrize("setting", sorted(set(documented_settings())))
-def test_every_setting_in_the_documents_does_what_it_says(setting: str, params_file: Path) -> None:
+def test_every_setting_in_the_documents_is_set_as_written(setting: str, params_file: Path) -> None:
     yaml = YAML(typ="safe")
     apply_overrides(str(params_file), [setting])
     check(params_file)

@@ -112,7 +112,7 @@ def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: An
     assert checkpoints.newest() == tmp_path / "000000001.safetensors"
 
 
-def test_where_all_are_damaged_the_last_line_says_that_training_starts_afresh(tmp_path: Path) -> None:
+def test_where_all_are_damaged_the_last_line_reports_that_training_starts_afresh(tmp_path: Path) -> None:
     checkpoints, lines = Checkpoints(tmp_path), []
     for step in [1, 2]:
         checkpoints.save(step, {"step": step})
@@ -148,7 +148,7 @@ def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> No
     assert checkpoints.load(warn=pytest.fail) == {"step": 1}
 
 
-def test_a_second_process_is_told_the_firsts_pid(tmp_path: Path) -> None:
+def test_a_second_process_gets_the_firsts_pid(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from recolor.training.checkpoints import Checkpoints

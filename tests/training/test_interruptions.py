@@ -42,7 +42,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize(("job", "points"), [("preprocess", 15), ("unpack", 15), ("evaluate", 15), ("report", 50)])
-def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_right(
+def test_killed_while_it_writes_the_outputs_are_complete_and_the_next_run_ends_right(
     job: str, points: int, stride: int, tmp_path: Path
 ) -> None:
     """killed.py looks after each kill, and after the run that follows it."""
@@ -58,7 +58,7 @@ def test_killed_while_it_writes_what_is_there_is_whole_and_the_next_run_ends_rig
     assert int(done.stdout) > points
 
 
-def test_stopped_it_says_how_to_go_on_and_other_settings_start_afresh(work: Path) -> None:
+def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work: Path) -> None:
     set_params(work, {"paper.train.epochs": 100_000, "runtime.checkpoint_minutes": 10})
     with running(work) as first:
         second = stage(work)
@@ -157,7 +157,7 @@ def _heed_signals() -> None:
         ("evaluate mine", "import", "torch", signal.SIGHUP),
     ],
 )
-def test_a_stage_that_is_stopped_says_so_in_one_line_and_leaves_nothing_half(
+def test_a_stage_that_is_stopped_reports_it_in_one_line_and_leaves_no_partial_output(
     work: Path, name: str, event: str, what: str, number: signal.Signals
 ) -> None:
     photos = Path(YAML(typ="safe").load(work / "params.yaml")["data"]["mine"]["path"])

@@ -24,7 +24,7 @@ from recolor.video.reading import FilmError
         (None, "no such file"),
     ],
 )
-def test_what_is_no_film_is_said(run: Callable, tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_what_is_no_film_is_reported(run: Callable, tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "film.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -32,7 +32,9 @@ def test_what_is_no_film_is_said(run: Callable, tmp_path: Path, content: bytes |
         run(path)
 
 
-def test_a_film_without_its_index_or_without_pictures_is_said(run: Callable, short_film: Path, tmp_path: Path) -> None:
+def test_a_film_without_its_index_or_without_pictures_is_reported(
+    run: Callable, short_film: Path, tmp_path: Path
+) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(short_film.read_bytes()[:-2000])  # its index is at the end
     with pytest.raises(FilmError):
@@ -104,7 +106,7 @@ def test_a_size_that_changes_becomes_the_first_one(run: Callable, tmp_path: Path
     assert [(frame.width, frame.height) for frame in read(run(path))] == [(64, 48)] * 20
 
 
-def test_a_full_disk_is_said_and_the_same_command_goes_on(
+def test_a_full_disk_is_reported_and_the_same_command_goes_on(
     colorizer: Colorizer, tmp_path: Path, small_disk: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(16, 235, (60, 96, 128), dtype=np.uint8)

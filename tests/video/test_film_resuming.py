@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("frames", [3, 16, 20, 36])
-def test_it_goes_on_after_the_last_whole_segment(
+def test_it_goes_on_after_the_last_complete_segment(
     run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, frames: int
 ) -> None:
     whole = run(short_film, "whole.mp4").read_bytes()
