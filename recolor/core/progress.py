@@ -13,7 +13,7 @@ def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") ->
     """Yields from `iterable` under a bar with the time left.
 
     The bar is shown on a terminal only, so logs stay short, and vanishes at the end. `total` is needed for an iterable without
-    a length, `desc` stands in front of the bar.
+    a length, `desc` is shown in front of the bar.
     """
     shown = sys.stderr.isatty()
     return tqdm(iterable, total=total, desc=desc, disable=not shown, leave=False)

@@ -82,9 +82,8 @@ def into_gamut(lab: "Tensor") -> "Tensor":
     """(B, 3, H, W) normalised Lab with the chroma of pixels outside sRGB reduced until `lab_to_rgb`'s clipping keeps their L.
 
     Clipping alone moves L by up to tens of units; after this by about LIGHTNESS_SLACK at most, to which the rounding to 8 bits
-    adds 0.25. Without slack saturated yellows and blues, on the edge of sRGB, would lose most of their chroma. How much
-    chroma each L and hue may have stands in a table, between whose entries this interpolates; pixels inside sRGB stay
-    as they are.
+    adds 0.25. Without slack saturated yellows and blues, on the edge of sRGB, would lose most of their chroma. The largest
+    chroma of each L and hue is interpolated from a table. Pixels inside sRGB do not change.
     """
     import torch
 

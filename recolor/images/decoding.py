@@ -38,10 +38,10 @@ def decode(file: Path | bytes, crop: Crop | None = None, *, damaged: bool = Fals
 
     Of an animation it is the first frame, of a TIFF with a thumbnail in front the largest page. Transparency is laid over
     white, an embedded colour profile is converted to sRGB (a broken one is ignored, as viewers do), deeper values are scaled
-    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo. `damaged`: a JPEG that is cut
-    short is decoded as far as it goes.
+    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo. `damaged`: of a JPEG that is
+    cut short, the part that is there.
 
-    What the user should know about the result is listed in `info["notes"]`, which is absent if there is nothing.
+    Notes for the user about the result are in `info["notes"]`, which is absent if there are none.
     Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, more than MAX_PIXELS
     declared (found before they are decoded) or MAX_BYTES, or a crop outside the photo.
     """

@@ -1,4 +1,4 @@
-"""What a coloured photo keeps of its photo's file beside the pixels, as far as the format it is written in can hold it."""
+"""The metadata of a photo's file that its coloured result keeps, where the result's format can hold it."""
 
 import contextlib
 import re
@@ -24,9 +24,9 @@ _JPEG_BLOCK = 65_000  # bytes: a JPEG holds EXIF, XMP and comment in blocks of 6
 
 
 def save_options(file: Image.Image, kind: str) -> tuple[dict[str, Any], list[str]]:
-    """What Pillow's `save` takes for what a result in format `kind` keeps of `file`, a photo as it was opened and loaded.
+    """Arguments of Pillow's `save` for the metadata that a result in format `kind` keeps of `file`, an opened and loaded photo.
 
-    With it a note for each thing that `kind` has no room for.
+    Also returns a note for each thing that `kind` cannot hold.
     """
     room = _JPEG_BLOCK if kind == "JPEG" else None
     exif, notes = _exif(file, room)
@@ -75,9 +75,7 @@ def _png_text(file: Image.Image, options: dict[str, Any]) -> PngInfo:
 
 def _exif(file: Image.Image, room: int | None) -> tuple[bytes, list[str]]:
     """The EXIF block that the result carries, and a note of what is left out where it has more than `room` bytes."""
-    with contextlib.suppress(
-        Exception
-    ):  # on a broken block Pillow raises anything: it is left out, and the photo is done
+    with contextlib.suppress(Exception):  # a broken block, on which Pillow raises any exception, is left out
         shorter = ["its EXIF data is too long for a JPEG: the MakerNote is left out"]
         for dropped, notes in ((_DROPPED, []), ((*_DROPPED, Base.MakerNote), shorter)):
             block = _upright(file.getexif(), dropped)

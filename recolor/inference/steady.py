@@ -1,9 +1,9 @@
 """The same colours from frame to frame: predicted ab of past frames is carried along the motion and averaged with the new one.
 
 Motion is dense optical flow (DIS; Kroeger et al. 2016) on the network's small L. Each pixel has an age: how many
-frames its colour has been carried. Its new colour is the mean of the carried one, `age` times, and the predicted one: what has
-just come into sight has its own colour at once. Where the carried L does not fit the frame's, the colour is not carried; where
-it fits hardly anywhere, the film has a cut and all starts afresh.
+frames its colour has been carried. Its new colour is the mean of the carried one, with weight `age`, and the predicted one, so
+what has just become visible has its own colour at once. Where the carried L differs from the frame's, colour is not carried; if
+it differs nearly everywhere, the film has a cut, and nothing is carried.
 """
 
 from typing import Any, NamedTuple

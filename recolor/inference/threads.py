@@ -17,7 +17,7 @@ def single_core_threads(count: int) -> ThreadPoolExecutor:
 
     def start(_: int) -> None:
         torch.set_num_threads(1)
-        started.wait()  # so that each of the pool's threads comes here once
+        started.wait()  # so that each of the pool's threads does this once
 
     list(pool.map(start, range(count)))
     torch.set_num_threads(before)

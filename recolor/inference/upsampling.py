@@ -57,7 +57,7 @@ class Upsampler:
 
 
 def _slopes(lab: Tensor) -> Tensor:
-    """(2, h, w): how much a and b change with L around each pixel (a_k of He et al. 2013, equation 5, and its mean, of 8)."""
+    """(2, h, w): the slopes of a and b over L around each pixel (a_k of He et al. 2013, equation 5, averaged as in 8)."""
     mean = _window_mean(torch.cat([lab, lab[:1] * lab]))
     covariance = mean[3:] - mean[:1] * mean[:3]  # of L with L, a, b
     return _window_mean(covariance[1:] / (covariance[:1] + EPSILON))

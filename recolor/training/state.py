@@ -17,7 +17,7 @@ from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.ema import AveragedGenerator
 
-# At an epoch's end no checkpoint follows soon after the last one: writing one takes seconds, as a small epoch on a GPU does.
+# Between checkpoints at the ends of epochs: writing one takes seconds, as long as a small epoch on a GPU.
 CHECKPOINT_SECONDS = 30.0
 
 

@@ -1,7 +1,7 @@
 """One film to one coloured film. Decoding, the network, painting and encoding work at the same time.
 
-Pictures are encoded in segments, each a file in a hidden folder beside the result. A run that was stopped goes on after the
-last of them, with what `Steady` carried there, so that its result is the same as without the stop.
+Pictures are encoded in segments, each a file in a hidden folder beside the result. A stopped run continues after the last of
+them, with the state of `Steady` there, so its result is that of an uninterrupted run.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from recolor.video.reading import Film, FilmError, Frame, Plane, frames, probe
 from recolor.video.segments import Segments
 from recolor.video.writing import QUALITY, Codec, SegmentEncoder, Target, assemble, can_hold
 
-SEGMENT = 25 * BATCH  # frames; a multiple of BATCH, so that a run that goes on has the same batches
+SEGMENT = 25 * BATCH  # frames; a multiple of BATCH, so that a continued run has the same batches
 
 SHORTAGE = 0.5  # seconds that the last frame may lie before the film's end
 
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 class Predicted(NamedTuple):
-    """A frame and its colours, normalised Lab (3, h, w). `state`: what is carried on, after the last frame of a segment."""
+    """A frame and its colours, normalised Lab (3, h, w). `state`: that of `Steady`, after the last frame of a segment."""
 
     frame: Frame
     lab: Tensor
@@ -64,7 +64,7 @@ class Predicted(NamedTuple):
 
 
 class Painted(NamedTuple):
-    """A frame of the result: its planes, and what is carried on from it."""
+    """A frame of the result: its planes, and the state of `Steady` after it."""
 
     frame: Frame
     planes: list[Plane]

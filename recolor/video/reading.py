@@ -20,7 +20,7 @@ Plane = NDArray[np.uint8]
 
 LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 BT709, UNSPECIFIED, BT601, BT2020 = 1, 2, 6, 9  # AVCOL_SPC_*: the matrices that H.273 numbers; 5 is BT.601's as well
-HD = 720  # lines from which on players take a matrix that is not named for BT.709's
+HD = 720  # lines from which on players use BT.709's matrix where none is named
 HDR = {16: "PQ, HDR10 or Dolby Vision", 18: "HLG"}  # AVCOL_TRC_*
 
 
@@ -179,7 +179,7 @@ def _planes(frame: Any, film: Film) -> tuple[Plane, Plane, Plane]:
             src_colorspace=None if rgb else Colorspace.ITU709,
             dst_colorspace=Colorspace.ITU709,
             src_color_range=FULL if rgb or grey else film.range,
-            dst_color_range=FULL if grey else film.range,  # FFmpeg takes grey for full, whatever it is: as it is, then
+            dst_color_range=FULL if grey else film.range,  # FFmpeg treats grey as full range: kept as it is
         )
     planes = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in frame.planes]
     y, u, v = (np.rot90(plane[:, : kept.width], film.turns) for plane, kept in zip(planes, frame.planes, strict=True))
@@ -197,7 +197,7 @@ def _seconds(container: Any, stream: Any) -> float:
 
 
 def _matrix(named: int, height: int) -> int:
-    """Its own, or the one that players take where none is named."""
+    """The matrix that is named, or the one that players use where none is."""
     if named in (BT709, BT601, 5, BT2020):
         return named
     return BT709 if height >= HD else BT601

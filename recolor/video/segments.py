@@ -16,7 +16,7 @@ from recolor.inference.steady import State
 
 
 class Packets(NamedTuple):
-    """Encoded pictures in the order of decoding: times of showing, durations, key frames, sizes, and all their bytes."""
+    """Encoded pictures in the order of decoding: presentation times, durations, key frames, sizes, and all their bytes."""
 
     times: NDArray[np.int64]
     durations: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Segments:
     @classmethod
     @contextlib.contextmanager
     def beside(cls, target: Path, key: str, length: int) -> Iterator["Segments"]:
-        """Those that an earlier run with the same `key` has left beside `target`, or none. Removed when the block ends well.
+        """The segments of an earlier run with the same `key`, beside `target`, or none. Removed when the block succeeds.
 
         Raises UserError while another process writes `target`.
         """
@@ -60,7 +60,7 @@ class Segments:
         return bool(self.counts) and self.counts[-1] < self._length
 
     def add(self, packets: Packets, state: State | None) -> None:
-        """Writes the next segment, and what is carried to the one after it."""
+        """Writes the next segment, and the state of `Steady` after it."""
         path = self._folder / f"{len(self.paths):06}.npz"
         with atomic_file(path, "a part of the film") as temporary, temporary.open("wb") as file:
             np.savez(file, **packets._asdict(), **(state._asdict() if state else {}))
@@ -68,14 +68,14 @@ class Segments:
         self.counts.append(len(packets.times))
 
     def state(self) -> State | None:
-        """What `Steady` carries to the next segment."""
+        """The state of `Steady` after the last segment."""
         if not self.paths:
             return None
         with np.load(self.paths[-1]) as content:
             return State(*(content[name] for name in State._fields)) if "age" in content else None
 
     def times(self) -> NDArray[np.int64]:
-        """When the pictures are shown, in the order of decoding."""
+        """Presentation times of the pictures, in the order of decoding."""
         return np.concatenate([np.zeros(0, np.int64), *(self._read(path, "times") for path in self.paths)])
 
     def packets(self) -> Iterator[Packets]:

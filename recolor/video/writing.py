@@ -150,7 +150,7 @@ def _copy_chapters(source: Any, out: Any, shift: Fraction, last: Fraction | None
 
 
 def _pictures(segments: Segments, film: Film, stream: Any, shift: Fraction) -> Iterator[Any]:
-    """The packets of all segments. The times of decoding are those of showing in order, shifted as far as reordering needs."""
+    """The packets of all segments. Decoding times are the sorted presentation times, shifted for reordered frames."""
     times = segments.times()
     ordered = np.sort(times)
     delay = int((np.arange(len(times)) - np.searchsorted(ordered, times)).max(initial=0))

@@ -88,8 +88,8 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + data
 
 
-def _rgb16() -> np.ndarray:
-    return np.asarray(picture(20)).astype(np.uint16) * 257
+def _rgb16(seed: int = 20) -> np.ndarray:
+    return np.asarray(picture(seed)).astype(np.uint16) * 257
 
 
 def _png16() -> bytes:
@@ -184,7 +184,7 @@ def _usable() -> dict[str, bytes]:
         "float-rgb.tif": tiff(np.asarray(picture(49)) / np.float32(255), photometric="rgb"),
         "icon.ico": encoded(picture(51), "ICO", sizes=[SIZE]),
         "targa.tga": encoded(picture(52), "TGA"),
-        "rgb12.tif": tiff(_rgb16() // 16, photometric="rgb"),
+        "rgb12.tif": tiff(_rgb16(72) // 16, photometric="rgb"),
         **({os.fsdecode(b"not-utf8-\xff.jpg"): encoded(picture(39))} if sys.platform == "linux" else {}),
     }
 
