@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -17,6 +18,7 @@ from recolor.core.signals import on_stop_signals
 from recolor.core.storage import file_sha256
 from stages import paths
 
+Dataset = Annotated[str, typer.Argument(help="An entry of data in params.yaml, such as sample, coco or mine.")]
 _watched: list[Params] = []
 _at_end: list[Callable[[], None]] = []
 

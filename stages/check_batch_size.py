@@ -1,12 +1,10 @@
 """Compares the settings of the trainings with the number of photos before any model is removed."""
 
-import typer
-
 from recolor.core.errors import UserError
-from stages import paths, read_params, run
+from stages import Dataset, paths, read_params, run
 
 
-def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
+def main(dataset: Dataset) -> None:
     """Checks that data/cache/DATASET has enough photos for a batch and a generator step; writes data/checked/batch-DATASET.txt.
 
     The number of photos is known only after preprocess, and DVC removes a model before its training stage could refuse. The

@@ -1,16 +1,12 @@
 """Lists the photos of a dataset, downloaded where that is needed."""
 
-from typing import Annotated
-
 import typer
 
 from recolor.core.params import Seed
-from stages import paths, read_params, run
+from stages import Dataset, paths, read_params, run
 
 
-def main(
-    dataset: Annotated[str, typer.Argument(help="An entry of data: in params.yaml, such as sample, coco or mine.")],
-) -> None:
+def main(dataset: Dataset) -> None:
     """Lists a dataset's photos, each with its size and SHA-256, in data/raw/DATASET/listing.csv.
 
     \b

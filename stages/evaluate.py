@@ -3,11 +3,11 @@
 import typer
 
 from recolor.core.params import Seed
-from stages import paths, read_params, run
+from stages import Dataset, paths, read_params, run
 from stages.launching import launch
 
 
-def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
+def main(dataset: Dataset) -> None:
     """Scores data/models/DATASET on both splits of data/cache/DATASET, into reports/metrics/DATASET.
 
     Every model, and `grey`, which adds no colour, is scored on the 8-bit pictures: PSNR, SSIM and colourfulness of each photo;

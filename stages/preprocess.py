@@ -2,10 +2,10 @@
 
 import typer
 
-from stages import paths, read_params, run
+from stages import Dataset, paths, read_params, run
 
 
-def main(dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco.")) -> None:
+def main(dataset: Dataset) -> None:
     """Decodes, squeezes and splits: the photos of data/raw/DATASET/listing.csv into data/cache/DATASET.
 
     Each photo is turned upright, converted to 8-bit sRGB, resized to data.size (bicubic) and stored as float16 Lab. Duplicates

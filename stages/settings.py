@@ -75,9 +75,9 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
     size, multiple = params.section("data", CacheParams).size, sections["generator"].multiple
     if size % multiple:
         raise ParamsError(f"{path}: data.size: got {size}; takes a multiple of {multiple}, for {recipe}.generator")
-    depth = sections["discriminator"].downs
-    if size < 2 ** (depth + 2):
-        raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for data.size {size}: no score is left")
+    depth, seen = sections["discriminator"].downs, round(size * sections["discriminator"].scale)
+    if seen < 2 ** (depth + 2):
+        raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for {seen} pixels: no score is left")
     for name in ADVERSARIAL:
         if sections[name].l1_weight == sections[name].adversarial_weight == 0:
             raise ParamsError(

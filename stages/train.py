@@ -1,13 +1,15 @@
 """Trains a model of a dataset."""
 
+from typing import Annotated
+
 import typer
 
-from stages import read_params, run
+from stages import Dataset, read_params, run
 
 
 def main(
-    dataset: str = typer.Argument(help="A dataset of params.yaml, such as sample or coco."),
-    model: str = typer.Argument(help="l1 (pretraining), or an adversarial model: gan or wgan."),
+    dataset: Dataset,
+    model: Annotated[str, typer.Argument(help="l1 (pretraining), or an adversarial model: gan or wgan.")],
 ) -> None:
     """Trains a model: data/cache/DATASET into data/models/DATASET/MODEL.
 

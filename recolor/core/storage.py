@@ -109,22 +109,29 @@ def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[P
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (out.with_name(f".{out.name}.{state}") for state in ("unfinished", "old"))
+    with only_writer(out, out.with_name(f".{out.name}.lock")):
+        _remove(unfinished, old)  # left by a killed run
+        try:
+            with check_disk_space(what, out.parent, needed):
+                unfinished.mkdir()
+                yield unfinished
+                for file in filter(Path.is_file, unfinished.rglob("*")):
+                    file.chmod(unfinished.stat().st_mode & 0o666)
+                synchronise(unfinished)
+                if out.exists():
+                    out.rename(old)
+                unfinished.rename(out)
+            _remove(old)
+        finally:
+            _remove(unfinished)
+
+
+@contextlib.contextmanager
+def only_writer(out: Path, lock: Path) -> Iterator[None]:
+    """Holds the file `lock` within the block. Raises UserError while another process holds it, which writes `out`."""
     try:
-        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
-            _remove(unfinished, old)  # left by a killed run
-            try:
-                with check_disk_space(what, out.parent, needed):
-                    unfinished.mkdir()
-                    yield unfinished
-                    for file in filter(Path.is_file, unfinished.rglob("*")):
-                        file.chmod(unfinished.stat().st_mode & 0o666)
-                    synchronise(unfinished)
-                    if out.exists():
-                        out.rename(old)
-                    unfinished.rename(out)
-                _remove(old)
-            finally:
-                _remove(unfinished)
+        with FileLock(lock, timeout=0):
+            yield
     except Timeout:
         raise UserError(f"{out} is being written by another process: wait for it or stop it") from None
 

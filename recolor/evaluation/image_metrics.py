@@ -67,7 +67,7 @@ def _blur(channels: Tensor) -> Tensor:
 
 
 def colourfulness(output: Tensor, truth: Tensor | None = None) -> Tensor:
-    """(B,) Hasler and Suesstrunk's M3 (2003, eq. 1): sqrt(var(rg) + var(yb)) + 0.3 * sqrt(mean(rg)^2 + mean(yb)^2).
+    """(B,) Hasler and Suesstrunk's metric M3 (2003): sqrt(var(rg) + var(yb)) + 0.3 * sqrt(mean(rg)^2 + mean(yb)^2).
 
     Signed, as in their paper: rg = R - G and yb = (R + G) / 2 - B; some code uses absolute values. 0 is grey; viewers called
     15 slightly, 45 averagely and 82 highly colourful. `truth` is not used.

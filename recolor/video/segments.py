@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from recolor.core.errors import UserError
-from recolor.core.storage import atomic_file
+from recolor.core.storage import atomic_file, only_writer
 from recolor.inference.steady import State
 
 
@@ -43,16 +41,13 @@ class Segments:
         folder = target.with_name(f".{target.name}.unfinished")
         folder.mkdir(parents=True, exist_ok=True)
         note = folder / "key"
-        try:
-            with FileLock(folder / "lock", timeout=0):
-                if not note.exists() or note.read_text() != key:
-                    for path in folder.glob("*.npz*"):
-                        path.unlink()
-                    note.write_text(key)
-                yield cls(folder, length)
-                shutil.rmtree(folder)
-        except Timeout:
-            raise UserError(f"{target} is being written by another process: wait for it or stop it") from None
+        with only_writer(target, folder / "lock"):
+            if not note.exists() or note.read_text() != key:
+                for path in folder.glob("*.npz*"):
+                    path.unlink()
+                note.write_text(key)
+            yield cls(folder, length)
+            shutil.rmtree(folder)
 
     @property
     def complete(self) -> bool:

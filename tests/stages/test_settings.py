@@ -82,6 +82,7 @@ def test_a_wrong_value_is_one_line_with_key_and_value(params_file: Path, set_par
         ("overrides.cocoa", {}, "overrides.cocoa: no such dataset"),
         ("paper.train.decay_epochs", 7, "paper.train.decay_epochs: got 7; "),  # of the six that the overrides leave
         ("runtime.processes", 3, "paper.train.batch_size: got 16; "),
+        ("modern.discriminator", {"filters": 64, "downs": 6, "scale": 0.5}, "modern.discriminator.downs: got 6; "),
         ("paper.gan", NO_LOSS, "paper.gan.l1_weight: got 0, "),
         ("modern.gan.l1_weight", 0, "modern.gan.balance: "),
         ("paper.trian", {"epochs": 3}, "paper.trian: no such setting"),
