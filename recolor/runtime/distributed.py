@@ -15,6 +15,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce  # with a gradient
 
 T = TypeVar("T")
 TIMEOUT = timedelta(days=1)  # of processes that wait while the main one scores a model or writes a checkpoint
@@ -117,9 +118,9 @@ class _SyncBatchNormOnCPU(nn.SyncBatchNorm):
         values = features.float()
         processes = dist.get_world_size()
         count = values.numel() // values.shape[1] * processes
-        mean = _AllReduceSum.apply(values.mean((0, 2, 3), keepdim=True)) / processes
+        mean = all_reduce(values.mean((0, 2, 3), keepdim=True)) / processes
         centred = values - mean
-        variance = _AllReduceSum.apply(centred.square().mean((0, 2, 3), keepdim=True)) / processes
+        variance = all_reduce(centred.square().mean((0, 2, 3), keepdim=True)) / processes
         with torch.no_grad():
             averages: Any = self  # typed as None or a tensor
             averages.running_mean.lerp_(mean.flatten(), averages.momentum)
@@ -127,17 +128,3 @@ class _SyncBatchNormOnCPU(nn.SyncBatchNorm):
             averages.num_batches_tracked += 1
         scale = self.weight.view(1, -1, 1, 1) * (variance + self.eps).rsqrt()
         return (centred * scale + self.bias.view(1, -1, 1, 1)).to(features.dtype)
-
-
-class _AllReduceSum(torch.autograd.Function):
-    """The sum over processes. Its gradient is summed too, because every process's loss depends on the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _AllReduceSum.apply(gradient)

@@ -60,6 +60,10 @@ def ppm(values: np.ndarray, largest: int = 65535) -> bytes:
     return header.encode() + values.astype(">u2").tobytes()
 
 
+def planes(values: np.ndarray, **options: Any) -> bytes:
+    return tiff(values.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", **options)
+
+
 def max_sample(value: int) -> dict[str, Any]:
     return {"extratags": [(281, "H", 1, value, True)]}
 
@@ -108,31 +112,11 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, bool]] = {
     "16 bits, grey tiff, inverted, big-endian": (lambda: tiff(full(255 - GREY, ">u2"), **INVERTED, **BIG), GREY, False),
     "16 bits, grey tiff, inverted, compressed": (lambda: tiff(full(255 - GREY), **INVERTED, **PACKED), GREY, False),
     "16 bits, grey tiff, big-endian, compressed": (lambda: tiff(full(GREY, ">u2"), **BIG, **PACKED), GREY, False),
-    "16 bits, colour planes": (
-        lambda: tiff(full(COLOUR).transpose(2, 0, 1), **RGB, planarconfig="separate"),
-        COLOUR,
-        False,
-    ),
-    "16 bits, colour planes, big-endian": (
-        lambda: tiff(full(COLOUR, ">u2").transpose(2, 0, 1), **RGB, **BIG, planarconfig="separate"),
-        COLOUR,
-        False,
-    ),
-    "12 bits, colour planes": (
-        lambda: tiff(widened(COLOUR, 4095).transpose(2, 0, 1), **RGB, planarconfig="separate"),
-        COLOUR,
-        True,
-    ),
-    "12 bits, colour planes, compressed": (
-        lambda: tiff(widened(COLOUR, 4095).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),
-        COLOUR,
-        True,
-    ),
-    "16 bits, colour planes, compressed": (
-        lambda: tiff(full(COLOUR).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),
-        COLOUR,
-        False,
-    ),
+    "16 bits, colour planes": (lambda: planes(full(COLOUR)), COLOUR, False),
+    "16 bits, colour planes, big-endian": (lambda: planes(full(COLOUR, ">u2"), **BIG), COLOUR, False),
+    "12 bits, colour planes": (lambda: planes(widened(COLOUR, 4095)), COLOUR, True),
+    "12 bits, colour planes, compressed": (lambda: planes(widened(COLOUR, 4095), **PACKED), COLOUR, True),
+    "16 bits, colour planes, compressed": (lambda: planes(full(COLOUR), **PACKED), COLOUR, False),
     "16 bits, colour tiles": (lambda: tiff(full(COLOUR), **RGB, tile=(32, 32)), COLOUR, False),
     "12 bits, colour tiles": (lambda: tiff(widened(COLOUR, 4095), **RGB, tile=(32, 32)), COLOUR, True),
     "16 bits, grey and alpha tiff": (lambda: tiff(full(GREY_ALPHA), **UNASSOCIATED), GREY_ALPHA, False),
@@ -194,11 +178,7 @@ CASES: dict[str, tuple[Callable[[], bytes], np.ndarray, bool]] = {
         for dtype in (np.int8, np.int16, np.uint32, np.float16, np.float32, np.float64)
         for how, options in (("", {}), (", tiles", {"tile": (32, 32), **PACKED}))
     },
-    "colour, float32, planes": (
-        lambda: tiff(of_type(COLOUR, np.float32).transpose(2, 0, 1), **RGB, **PACKED, planarconfig="separate"),
-        COLOUR,
-        False,
-    ),
+    "colour, float32, planes": (lambda: planes(of_type(COLOUR, np.float32), **PACKED), COLOUR, False),
     "colour and alpha, float32": (lambda: tiff(of_type(RGBA, np.float32), **RGB, **UNASSOCIATED), RGBA, False),
     "float64": (lambda: tiff(of_type(GREY, np.float64)), GREY, False),
     "uint64, big-endian": (lambda: tiff(widened(GREY, 2**48, ">u8"), **BIG), GREY * (2**48 / 2**64), False),

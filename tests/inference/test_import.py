@@ -4,19 +4,8 @@ import subprocess
 import sys
 
 EXTRAS = [
-    *(
-        "accelerate",
-        "cleanfid",
-        "dvc",
-        "gradio",
-        "matplotlib",
-        "onnx",
-        "onnxruntime",
-        "onnxscript",
-        "pandas",
-        "playwright",
-    ),
-    *("pytest", "torch_fidelity", "torchmetrics"),
+    *("accelerate", "cleanfid", "dvc", "gradio", "matplotlib", "onnx", "onnxruntime", "onnxscript", "pandas"),
+    *("playwright", "pytest", "torch_fidelity", "torchmetrics"),
 ]
 
 

@@ -13,7 +13,6 @@ from surroundings import photos_in
 from working_folder import stage
 
 from recolor.core.downloads import Patience
-from recolor.core.errors import UserError
 from recolor.dataset.shards import read_table
 from recolor.images.decoding import decode
 from recolor.preprocessing.conversion import Converted, ListedPhoto, convert
@@ -223,12 +222,6 @@ def test_a_folder_without_photos_is_an_error(kind: str, tmp_path: Path) -> None:
     params = TypeAdapter(SourceParams).validate_python({"source": kind, "path": str(tmp_path)})
     with pytest.raises(SourceError, match=rf"^data\.mine: no photos in {tmp_path}: looked for \.apng, .*\.jpg"):
         fetch(params, 42, NOWHERE, dataset="mine")
-
-
-def test_a_file_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "imagenet.tar").write_text("no tar")
-    with pytest.raises(UserError, match=r"imagenet\.tar"):
-        fetch(ImageNetParams(source="imagenet", path=str(tmp_path / "imagenet.tar")), 42, tmp_path)
 
 
 def test_stage_lists_what_params_say(params_file: Path, set_param) -> None:
