@@ -2,7 +2,8 @@
 
 `accelerate launch` or `torchrun` starts them around the stage's command; an ordinary process is alone. Every process holds all
 weights and applies the same averaged gradients, so the result is that of one process with the whole batch, up to rounding:
-batch norm takes its statistics over the whole batch too. Dropout and a gradient penalty draw other numbers in each process.
+batch norm takes its statistics over the whole batch too. Dropout, augmentation and a gradient penalty draw other numbers in
+each process.
 """
 
 from collections.abc import Iterable
