@@ -35,7 +35,6 @@ from recolor.runtime.distributed import DistributedContext
 
 AHEAD = 2  # batches that threads read while one is measured
 OFF = "evaluate.inception is off for this dataset, in params.yaml or in the dataset's overrides; auto or required fills them"
-KEPT = 16  # batches whose results stay on the device: every copy to the host waits for the device
 
 
 class EvaluateParams(Section, frozen=True):
@@ -81,7 +80,6 @@ def evaluate(
             measured = _Measured(photos, generators, networks)
             for start, lab in _batches(photos, params.batch_size, context):
                 measured.add(start, lab)
-            measured.flush()
             distributed.all_reduce_sum(measured.arrays)  # each process has filled its rows and left 0 in the others'
             if distributed.is_main:
                 tables.append(measured.table())
@@ -157,27 +155,27 @@ class _Measured:
             }
             for name in (TRUTH, *self.models)
         }
-        self._kept: list[tuple[slice, Tensor, Tensor, dict[tuple[str, str], Tensor]]] = []
 
     @property
     def arrays(self) -> list[np.ndarray[Any, Any]]:
         return [self.values, *(array for features in self.features.values() for array in features.values())]
 
     def add(self, start: int, lab: Tensor) -> None:
-        """Measures the batch `lab` of true photos, (B, 3, H, W), from row `start` of the split on."""
+        """Measures the batch `lab` of true photos, (B, 3, H, W), from row `start` of the split on.
+
+        Raises UserError for a model whose colours are not finite.
+        """
+        rows = slice(start, start + len(lab))
         coloured = colourings(lab, self.generators)
-        finite = torch.stack([coloured[model].isfinite().all() for model in self.models])
-        pictures = {name: to_rgb(coloured[name]) for name in coloured}
-        values = self._scores(pictures)
-        features = {
-            (name, key): values
-            for name, picture in pictures.items()
-            for network in self.networks
-            for key, values in network(picture).items()
-        }
-        self._kept.append((slice(start, start + len(lab)), finite, values, features))
-        if len(self._kept) == KEPT:
-            self.flush()
+        for model in self.models:
+            if not coloured[model].isfinite().all():
+                raise UserError(f"model {model} gives colours that are not numbers: train it again")
+        pictures = {name: to_rgb(colours) for name, colours in coloured.items()}
+        self.values[:, rows] = self._scores(pictures).cpu().numpy()
+        for name, picture in pictures.items():
+            for network in self.networks:
+                for key, features in network(picture).items():
+                    self.features[name][key][rows] = features.cpu().numpy()
 
     def _scores(self, pictures: Mapping[str, Tensor]) -> Tensor:
         """(models, B, columns)."""
@@ -191,17 +189,6 @@ class _Measured:
                 columns += [true[metric.name]] if metric.name in true else []
             rows.append(torch.stack(columns, dim=1))
         return torch.stack(rows)
-
-    def flush(self) -> None:
-        """Copies the kept results to the host. Raises UserError for a model whose colours are not finite."""
-        for rows, finite, values, features in self._kept:
-            for model, fine in zip(self.models, finite.tolist(), strict=True):
-                if not fine:
-                    raise UserError(f"model {model} gives colours that are not numbers: train it again")
-            self.values[:, rows] = values.cpu().numpy()
-            for (name, key), part in features.items():
-                self.features[name][key][rows] = part.cpu().numpy()
-        self._kept.clear()
 
     def table(self) -> pd.DataFrame:
         """The rows of photos.csv, and each photo's group."""
