@@ -77,14 +77,13 @@ def train_model(model: str, params: Params) -> None:
     else:
         trained = Trained(generator.eval(), [], [], f"{context}, {context.distributed}")
     if context.distributed.is_main:
+        pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
         card = {
             "dataset": dataset,
             "model": model,
             "objective": method.name,
             "epochs": len(trained.history),
-            "pretrained": read_card(start).get("params", {}).get("pretrain")
-            if start and model in ADVERSARIAL
-            else None,
+            "pretrained": pretrained,
             "photos": len(photos),
             "size": photos.shape[-1],
             "data": {"manifest_sha256": manifest},

@@ -208,12 +208,9 @@ def _unknown(stream: BinaryIO) -> str:
     stream.seek(0)
     head = stream.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        supported = "HEIF" in _FORMATS
-        return (
-            "a damaged HEIC photo"
-            if supported
-            else "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
-        )
+        if "HEIF" in _FORMATS:
+            return "a damaged HEIC photo"
+        return "HEIC is not supported: convert it to JPEG, or pip install pillow-heif"
     if head[4:8] == b"ftyp" and head[8:12] in {b"avif", b"avis"}:
         return "a damaged AVIF photo, or AVIF is not supported by this Pillow"
     return "not a photo, or in a format that is not supported"

@@ -127,9 +127,7 @@ class _Worker(Generic[Task, Result]):
 
 def _serve(pipe: Connection, work: Callable[[Task], Result], limit: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
-    signal.signal(
-        signal.SIGALRM, signal.SIG_DFL
-    )  # the default action kills; a Python handler cannot run during a decoder in C
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills; a Python handler cannot run during a decoder in C
     while True:
         try:
             task = pipe.recv()

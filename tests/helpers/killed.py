@@ -115,9 +115,8 @@ def report(folder: Path) -> Job:
 
 def main() -> None:
     name, folder, stride = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3])
-    os.fsync = lambda descriptor: (
-        None
-    )  # the system survives these kills, and hundreds of waits for the disk take a minute
+    # The system survives these kills, and hundreds of waits for the disk take a minute.
+    os.fsync = lambda descriptor: None
     job: Job = {"preprocess": preprocess, "unpack": unpack, "evaluate": evaluate, "report": report}[name](
         folder / "made"
     )
