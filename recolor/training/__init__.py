@@ -1,1 +1,1 @@
-"""Objectives, the training loop, its history. May import dataset, models, runtime and core."""
+"""The steps of each method, the training loop, checkpoints, history. May import dataset, models, runtime, images and core."""
