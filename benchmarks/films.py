@@ -11,12 +11,11 @@ import torch
 from benchmarks.measuring import Budget, Sizes, in_turn
 from benchmarks.steadiness import CLIPS, clip
 from benchmarks.table import Row
-from recolor.core.threads import batches, in_order
-from recolor.inference.colorizer import BATCH, Colorizer
+from recolor.core.threads import in_order
+from recolor.inference.colorizer import Colorizer
 from recolor.inference.steady import STEADY, Steady
 from recolor.inference.threads import strip_threads
-from recolor.video.film import DEFAULT, Predicted, colorize_film, output_size, paint
-from recolor.video.painting import grey
+from recolor.video.film import DEFAULT, colorize_film, output_size, paint, predictions
 from recolor.video.reading import Film, Frame, frames, probe
 from recolor.video.writing import SegmentEncoder
 
@@ -34,16 +33,14 @@ def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
 
 def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Iterator[Row]:
     read = list(itertools.islice(frames(film), sizes.film_frames))
-    pictures = [grey(frame.planes[0], film.range) for frame in read]
-    predicted = [lab for batch in batches(pictures, BATCH) for lab in colorizer.predict(batch)]
-    items = [Predicted(frame, lab, None) for frame, lab in zip(read, predicted, strict=True)]
+    items = list(predictions(colorizer, film, DEFAULT, read))
     painted = [paint(film, DEFAULT, item).planes for item in items]
     timings = in_turn(
         {
             "all of it": partial(_colorize, colorizer, film, len(read)),
             "decoding alone": lambda: sum(1 for _ in itertools.islice(frames(film), len(read))),
-            "network alone": lambda: [colorizer.predict(batch) for batch in batches(pictures, BATCH)],
-            "steadying alone": lambda: list(map(Steady(STEADY), predicted)),
+            "network alone": lambda: list(predictions(colorizer, film, DEFAULT, read)),
+            "steadying alone": lambda: list(map(Steady(STEADY), [item.lab for item in items])),
             "painting alone": lambda: list(
                 in_order(strip_threads(), partial(paint, film, DEFAULT), items, torch.get_num_threads() + 1)
             ),

@@ -19,7 +19,7 @@ from recolor.images.color import L_CENTRE
 Map = NDArray[np.float32]
 
 STEADY = 0.9  # what films get: an average over about ten frames
-MISFIT = 4.0  # units of L: with as much difference, after smoothing, a carried colour counts 1 / e
+MISFIT = 6.0  # units of L: with as much difference, after smoothing, a carried colour counts 1 / e (docs/films.md)
 CUT = 0.35  # of the pixels: where fewer fit, it is a cut
 
 

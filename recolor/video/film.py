@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from recolor.core.storage import check_disk_space
 from recolor.core.threads import ahead, batches, in_order
-from recolor.inference.colorizer import BATCH, Colorizer
+from recolor.inference.colorizer import BATCH, SIZE, Colorizer
 from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
-from recolor.inference.threads import strip_threads
+from recolor.inference.threads import single_core_threads, strip_threads
 from recolor.inference.upsampling import Upsampling
 from recolor.inference.writing import appearing
 from recolor.video.painting import chroma, grey
@@ -32,6 +32,7 @@ from recolor.video.segments import Segments
 from recolor.video.writing import QUALITY, Codec, SegmentEncoder, Target, assemble, can_hold
 
 SEGMENT = 25 * BATCH  # frames; a multiple of BATCH, so that a continued run has the same batches
+PAIR = 2  # frames in one pass through the network on one core: 5 to 8% less time for each than with 1, 9 to 13% than with 8
 
 SHORTAGE = 0.5  # seconds that the last frame may lie before the film's end
 
@@ -112,7 +113,7 @@ def _colour(
             return stack.enter_context(closing(ahead(items, 2 * BATCH)))
 
         reading = in_thread(frames(film, settings.start, settings.end, after))
-        predicted = in_thread(_predictions(colorizer, film, settings, reading))
+        predicted = in_thread(predictions(colorizer, film, settings, reading))
         steadied = in_thread(_steadied(Steady(settings.steady, segments.state()), predicted))
         painting = partial(paint, film, settings)
         painted = in_order(strip_threads(), painting, steadied, torch.get_num_threads() + 1)
@@ -126,15 +127,30 @@ def _colour(
             segments.add(encoder.finish(), state)
 
 
-def _predictions(
+def predictions(
     colorizer: Colorizer, film: Film, settings: Settings, reading: Iterable[Frame]
 ) -> Generator[Predicted, None, None]:
-    side = settings.size or colorizer.size
-    for batch in batches(reading, BATCH):
+    """The frames with their colours. On a CPU each core has a pair of frames of its own.
+
+    A batch on all cores waits after each layer for the core that is busy with another part of the work.
+    """
+
+    def predict(batch: list[Frame]) -> list[Predicted]:
         small = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]
         small = [picture.resize((side, side), Image.Resampling.BICUBIC) for picture in small]
         pictures = [grey(np.asarray(picture), film.range) for picture in small]
-        yield from map(Predicted, batch, colorizer.predict(pictures, side))
+        return list(map(Predicted, batch, colorizer.predict(pictures, side)))
+
+    side = settings.size or colorizer.size
+    if colorizer.device.type != "cpu" or side > 2 * SIZE:  # where a frame for each core takes too much memory
+        yield from chain.from_iterable(map(predict, batches(reading, BATCH)))
+        return
+    threads = torch.get_num_threads()
+    with (
+        single_core_threads(threads) as pool,
+        closing(in_order(pool, predict, batches(reading, PAIR), threads + 1)) as predicted,
+    ):
+        yield from chain.from_iterable(predicted)
 
 
 def _steadied(steady: Steady, predicted: Iterable[Predicted]) -> Generator[Predicted, None, None]:

@@ -9,7 +9,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from films import BT601, BT709, FULL, LIMITED, luma, moving, packets, read, write_film
+
+from recolor.inference.colorizer import Colorizer
+from recolor.video.film import DEFAULT, predictions
+from recolor.video.reading import frames, probe
 
 
 @pytest.mark.parametrize("matrix", [BT601, BT709])
@@ -93,6 +98,16 @@ def test_a_part_has_the_chapters_within_it(run: Callable, tmp_path: Path) -> Non
             for chapter in part.chapters()
         ]
     assert found == [("two", 0, pytest.approx(0.2)), ("three", pytest.approx(0.2), pytest.approx(0.4))]
+
+
+def test_frames_are_predicted_in_order_and_each_by_itself(colorizer: Colorizer, short_film: Path) -> None:
+    film = probe(short_film)
+    read = list(frames(film))
+    predicted = list(predictions(colorizer, film, DEFAULT, read))
+    assert [item.frame.time for item in predicted] == [frame.time for frame in read]
+    for item in predicted:
+        [alone] = predictions(colorizer, film, DEFAULT, [item.frame])
+        torch.testing.assert_close(item.lab, alone.lab)
 
 
 def test_side_by_side_holds_the_film_and_its_result(run: Callable, short_film: Path) -> None:
