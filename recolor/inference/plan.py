@@ -1,6 +1,7 @@
 """Which photo or film becomes which file, decided before the first one is coloured."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.images.folders import walk
-from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, opened, page_count
+from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
 
 MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it
@@ -111,9 +112,20 @@ def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
             kind = "JPEG" if file.format == "MPO" else file.format  # several JPEGs in one, the first of them the photo
             return _Photo(path, name, kind, file.width * file.height, page_count(file) if all_pages else 1), ""
     except PhotoError as error:  # reported when its turn comes
-        if path.suffix.lower() in FILM_SUFFIXES:
+        if path.suffix.lower() in FILM_SUFFIXES or _is_transport_stream(path):
             return _Photo(path, name, FILM, 0, 1), ""
         return _Photo(path, name, None, 0, 1), str(error)
+
+
+def _is_transport_stream(path: Path) -> bool:
+    """Whether a .ts is MPEG-TS, whose packets of 188 bytes begin with a G, and not TypeScript."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with open_file(path, sys.maxsize) as file:
+            return file.read(377)[::188] == b"GGG"
+    except PhotoError:
+        return False
 
 
 def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:

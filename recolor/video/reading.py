@@ -109,7 +109,7 @@ def probe(path: Path) -> Film:
             stream.time_base,
             rate,
             first.pts or 0,
-            _seconds(container, stream),
+            _seconds(container, stream, (first.pts or 0) * stream.time_base),
             turns,
             aspect,
             matrix,
@@ -186,13 +186,13 @@ def _planes(frame: Any, film: Film) -> tuple[Plane, Plane, Plane]:
     return y, u, v
 
 
-def _seconds(container: Any, stream: Any) -> float:
+def _seconds(container: Any, stream: Any, start: Fraction) -> float:
     """How long the pictures go on by the file's header; Matroska has that in a tag, H:MM:SS."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tag.groups())
-        return 3600 * hours + 60 * minutes + seconds
+        return max(0.0, 3600 * hours + 60 * minutes + seconds - float(start))
     return (container.duration or 0) / av.time_base
 
 

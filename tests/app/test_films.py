@@ -55,6 +55,14 @@ def test_a_folder_of_photos_and_films(tiny_model: Path, folder: Path, tmp_path: 
     assert all(path.stat().st_mtime_ns > time for path, time in before.items() if path.suffix == ".mp4")
 
 
+def test_a_transport_stream_is_a_film_and_typescript_is_none(tiny_model: Path, tmp_path: Path) -> None:
+    write_film(tmp_path / "album/film.ts", moving(10), crf=1)
+    (tmp_path / "album/code.ts").write_text("G" + "export const colour = 1;\n" * 40)
+    result = recolor(tiny_model, tmp_path / "album", "-o", tmp_path / "out")
+    assert result.stdout.splitlines()[-1] == "1 coloured, 1 skipped"
+    assert len(list(read(tmp_path / "out/film-recolor.mkv"))) == 10
+
+
 @pytest.mark.parametrize(
     ("codec", "suffix", "name"),
     [

@@ -61,6 +61,13 @@ def test_a_film_that_is_cut_short_is_coloured_as_far_as_it_goes(run: Any, tmp_pa
     assert any("cut short" in note for note in run.notes)
 
 
+def test_a_film_that_starts_late_is_not_cut_short(run: Any, tmp_path: Path) -> None:
+    times = [STEP * (200 + number) for number in range(20)]
+    result = run(write_film(tmp_path / "film.mkv", moving(20), codec="ffv1", times=times))
+    assert not run.notes
+    assert [round(frame.time, 2) for frame in read(result)] == [round(8 + number / 25, 2) for number in range(20)]
+
+
 def test_odd_sides_get_a_line_more(run: Callable, tmp_path: Path) -> None:
     pictures = moving(5, (45, 63))
     path = write_film(tmp_path / "film.mkv", pictures, codec="ffv1")

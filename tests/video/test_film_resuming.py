@@ -5,16 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from films import moving, write_film
 from surroundings import ROOT
 
 from recolor.app import films as command
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.plan import plan
 from recolor.video import film
 from recolor.video.film import Settings, colorize_film
@@ -135,3 +136,22 @@ def test_colours_are_carried_over_the_border_of_segments(run: Callable, short_fi
     changes = [np.abs(np.diff(np.stack(frames), axis=0)).mean((1, 2)) for frames in (chroma, alone)]
     assert changes[0][15] < 2 * np.median(changes[0])
     assert changes[0][5:].mean() < 0.7 * changes[1][5:].mean()
+
+
+def test_frames_are_read_as_they_are_needed(
+    colorizer: Colorizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_film(tmp_path / "film.mp4", moving(300, (16, 16)))
+    frames, read, waiting = film.frames, [0], [0]
+
+    def counted(*arguments: object) -> Iterator[object]:
+        for frame in frames(*arguments):  # type: ignore[arg-type]
+            read[0] += 1
+            yield frame
+
+    monkeypatch.setattr(film, "frames", counted)
+    colorize_film(
+        colorizer, path, tmp_path / "new.mp4", Settings(), progress=lambda done, _: waiting.append(read[0] - done)
+    )
+    assert read == [300]
+    assert max(waiting) <= 3 * 2 * BATCH + 3 * (torch.get_num_threads() + 2)
