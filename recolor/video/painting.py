@@ -15,6 +15,7 @@ from recolor.video.reading import BT709, BT2020, FULL, Plane
 # The weights of red and blue in luma: ITU-R BT.709, BT.2020 (non-constant luminance) and, for any other, BT.601.
 _LUMA = {BT709: (0.2126, 0.0722), BT2020: (0.2627, 0.0593)}
 _BT601 = (0.299, 0.114)
+STRIP = 2**15  # pixels painted at a time: what they need stays in a core's cache
 
 
 def grey(luma: Plane, color_range: int) -> Image.Image:
@@ -36,16 +37,25 @@ def chroma(
     levels = torch.from_numpy(small).to(predicted.device)
     lightness = _lightness(predicted.device)[levels.int()][None]
     upsampler = Upsampler(predicted, width, height, upsampling)
-    ab = upsampler.tile(upsampler.columns(0, width), 0, lightness)
-    rgb = lab_to_rgb(into_gamut(torch.cat([lightness, strength * ab])[None]))[0].float() / 255
+    columns, rows = upsampler.columns(0, width), max(1, STRIP // width)
+    planes = torch.empty(2, height, width, dtype=torch.uint8)
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows)
+        ab = strength * upsampler.tile(columns, top, lightness[:, strip])
+        planes[:, strip] = _uv(torch.cat([lightness[:, strip], ab]), levels[strip], matrix, color_range)
+    u, v = planes.numpy()
+    return u, v
+
+
+def _uv(lab: Tensor, levels: Tensor, matrix: int, color_range: int) -> Tensor:
+    """(2, h, w) U and V, 0 to 255, of normalised Lab (3, h, w) where the film has these grey `levels` (h, w)."""
+    rgb = lab_to_rgb(into_gamut(lab[None]))[0].float() / 255
     red, blue = _LUMA.get(matrix, _BT601)
     away = rgb - (red * rgb[0] + (1 - red - blue) * rgb[1] + blue * rgb[2])
     y = levels.float() / 255
     room = torch.where(away > 0, 1 - y, y) / away.abs().clamp(min=1e-6)
-    u, v = room.amin(0).clamp(max=1) * away[[2, 0]] / (2 - 2 * torch.tensor([blue, red]).to(away))[:, None, None]
-    scale = 255 if color_range == FULL else 224
-    u, v = ((plane * scale + 128).round().clamp(0, 255).to(torch.uint8).cpu().numpy() for plane in (u, v))
-    return u, v
+    uv = room.amin(0).clamp(max=1) * away[[2, 0]] / (2 - 2 * torch.tensor([blue, red]).to(away))[:, None, None]
+    return (uv * (255 if color_range == FULL else 224) + 128).round().clamp(0, 255).to(torch.uint8)
 
 
 @functools.cache
