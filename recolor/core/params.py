@@ -25,6 +25,8 @@ Recipe = Literal["paper", "modern"]
 Datasets = Annotated[list[str], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # the range of NumPy's legacy generator, which clean-fid uses
 
+Auto = Literal["auto", True, False]
+
 RECIPES: tuple[Recipe, ...] = ("paper", "modern")
 COMMON = ("datasets", "loss", "recipe", "data", "overrides", "evaluate", "runtime")  # all else belongs to a recipe
 

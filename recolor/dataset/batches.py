@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recolor.core.params import Auto
 from recolor.core.threads import in_order
 from recolor.dataset.shards import CachedPhotos
 
@@ -32,7 +32,7 @@ class BatchLoader:
     flip: bool
     seed: int
     device: torch.device
-    on_device: Literal["auto"] | bool = False
+    on_device: Auto = False
     rank: int = 0
     world_size: int = 1
 

@@ -1,18 +1,16 @@
 """torch.compile, where it is wanted and works."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import nn
 
+from recolor.core.params import Auto
 from recolor.runtime.distributed import DistributedContext
-
-Compile = Literal["auto", True, False]
 
 
 def compile_networks(
-    networks: Iterable[nn.Module], wanted: Compile, device: torch.device, distributed: DistributedContext
+    networks: Iterable[nn.Module], wanted: Auto, device: torch.device, distributed: DistributedContext
 ) -> str | None:
     """Compiles `networks` in place; `auto` does so on CUDA only. Returns why they run eagerly where compiling fails.
 

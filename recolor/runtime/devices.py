@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.params import Section
+from recolor.core.params import Auto, Section
 from recolor.runtime.distributed import DistributedContext
 
 M = TypeVar("M", bound=nn.Module)
@@ -34,10 +34,10 @@ class RuntimeParams(Section, frozen=True):
 
     device: Device = "auto"
     precision: Precision = "auto"
-    compile: Literal["auto", True, False] = "auto"
+    compile: Auto = "auto"
     processes: int = Field(1, ge=1, le=1024)
     checkpoint_minutes: float = Field(10, gt=0)
-    data_on_device: Literal["auto", True, False] = "auto"
+    data_on_device: Auto = "auto"
     deterministic: bool = False
 
 
