@@ -59,6 +59,8 @@ def train_model(model: str, params: Params) -> None:
     parts |= {"device and precision": str(context), "the code or its packages": checkpoints.folder.name}
     _check_same_everywhere(parts, context.distributed)
     _lock(checkpoints, context.distributed)
+    if start and context.distributed.is_main:
+        _warn_of_other_photos(start, manifest)
     generator = _starting_generator(generator_params, start, train_params.seed)
     if train_params.epochs:
         photos.verify(context.distributed.rank, context.distributed.world_size)
@@ -154,6 +156,12 @@ def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator
         asked, found = params.description, trained.params.description
         raise UserError(f"{start}: its generator is {found}; the section generator asks for {asked}") from None
     return generator
+
+
+def _warn_of_other_photos(start: Path, manifest: str) -> None:
+    """Prints a line for a model to start from that was trained on another split: it may have seen test photos of this one."""
+    if read_card(start).get("data", {}).get("manifest_sha256", manifest) != manifest:
+        typer.echo(f"{start}: was trained on other photos; if test photos are among them, the scores are too good")
 
 
 def _key(read: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from recolor.models.layers import Generator
 class PretrainParams(Section, frozen=True):
     """Section `pretrain`. With `epochs` 0 the generator keeps its initial weights.
 
-    `start`: none, a model folder whose weights training starts from, or shipped for the model that comes with the package. No
-    check finds out whether that model was trained on photos of the test split, whose scores are then too good.
+    `start`: none, a model folder whose weights training starts from, or shipped for the model that comes with the package. A
+    model that was trained on photos of the test split makes the scores too good; training warns of one with another split.
     """
 
     epochs: int = Field(ge=0, le=1_000_000)
