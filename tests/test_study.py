@@ -147,7 +147,6 @@ def test_sheets_lie_outside_the_repository_and_their_faults_are_counted(
     rows[0]["fault"], rows[1]["fault"] = "blot", "right"
     pd.DataFrame(rows).to_csv(tmp_path / "faults.csv", index=False)
     sheets.write_sheets(study, tmp_path, 16)  # keeps them
-    (tmp_path / "out").mkdir()
     sheets.count_faults(tmp_path, tmp_path / "out")
     (row,) = csv.DictReader((tmp_path / "out/faults.csv").open())
     assert {row[key] for key in ("photos", "blot", "right", "grid")} == {"2", "1", "0"}

@@ -53,6 +53,7 @@ def write_sheets(study: Path, out: Path, side: int) -> list[Path]:
             _sheet(columns, (number - 1) * COLUMNS**2 + 1, side).save(sheets[-1])
         for position, row in enumerate(chosen, 1):
             rows.setdefault((run.name, str(position)), {"path": photos.manifest["path"][row], "fault": ""})
+    out.mkdir(parents=True, exist_ok=True)
     with (out / TABLE).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", "number", "path", "fault"])
@@ -67,6 +68,7 @@ def count_faults(sheets: Path, out: Path) -> None:
     if unknown:
         raise UserError(f"{sheets / TABLE}: fault: got {min(unknown)!r}; takes {', '.join(FAULTS)}")
     counts = Counter((name, row["fault"]) for (name, _), row in rows.items() if row["fault"])
+    out.mkdir(parents=True, exist_ok=True)
     with (out / TABLE).open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", "photos", *FAULTS])

@@ -32,6 +32,7 @@ from recolor.models.layers import Generator
 Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
 
 SIZE = 256  # of models whose card does not say what they were trained on
+MAX_SIZE = 4096  # larger ones need all the memory that there is
 BATCH = 8  # photos of SIZE x SIZE in one pass through the network: the default U-Net takes 30 MB for each
 CHANNELS = (1, 3, 4)  # of an array's last side, where it is not the width
 STRIP = 2**17  # pixels painted at a time by each core: 15 MB
@@ -132,8 +133,13 @@ class Colorizer:
     def predict(self, photos: Sequence[Image.Image], size: int | None = None) -> Tensor:
         """(B, 3, size, size) normalised Lab of B images as `to_srgb` gives them: the L that the network sees, its ab."""
         size = self.size if size is None else size
-        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % self.multiple:
-            raise UserError(f"size: got {size!r}; this model takes multiples of {self.multiple}")
+        if (
+            not isinstance(size, Integral)
+            or isinstance(size, bool)
+            or not 1 <= size <= MAX_SIZE
+            or size % self.multiple
+        ):
+            raise UserError(f"size: got {size!r}; this model takes multiples of {self.multiple} up to {MAX_SIZE}")
         size = int(size)  # torch refuses NumPy's integers
         batch = max(1, BATCH * SIZE**2 // size**2)
         lightness = torch.stack([_squeezed(photo, size) for photo in photos]).to(self.device)

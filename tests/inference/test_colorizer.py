@@ -153,6 +153,7 @@ def test_dropout_is_off(tiny_model: Path, photo: Image.Image) -> None:
         ("photo.jpg", {}, "got str"),
         (np.zeros((8, 8), np.uint8), {"size": 40}, "size: got 40; this model takes multiples of 16"),
         (np.zeros((8, 8), np.uint8), {"size": 0}, "size: got 0"),
+        (np.zeros((8, 8), np.uint8), {"size": 2**20}, "size: got 1048576"),
         (np.zeros((8, 8), np.uint8), {"strength": -1.0}, "strength: got -1"),
         (np.zeros((8, 8), np.uint8), {"strength": float("nan")}, "strength: got nan"),
         (np.zeros((8, 8), np.uint8), {"strength": None}, "strength: got None"),
