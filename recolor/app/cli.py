@@ -153,6 +153,24 @@ def export(
 
 
 @app.command()
+def average(
+    models: Annotated[list[str], typer.Argument(help="Two or more, each DATASET/MODEL or a model's folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The new folder.")],
+    force: Force = False,
+) -> None:
+    """Makes one model whose weights are the mean of others', which were trained from the same weights: fewer odd colours."""
+    from recolor.models.averaging import average
+    from recolor.models.export import writing
+
+    folders = [need_model(model).folder for model in models]
+    if out.exists() and not force:
+        raise UserError(f"{out}: exists already; --force overwrites it")
+    with writing(out):
+        average(folders, out)
+    typer.echo(f"the mean of {len(folders)} models -> {out}")
+
+
+@app.command()
 def demo(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 makes the page available in the whole network.")

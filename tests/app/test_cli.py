@@ -274,6 +274,15 @@ def test_float16_weights_take_half_the_bytes_and_change_few_levels_by_more_than_
     ).mean() < 0.01  # an untrained network turns a rounding into another hue here and there
 
 
+def test_the_average_of_a_model_with_itself_is_that_model(models, tmp_path: Path) -> None:
+    model, out = models["tiny/gan"], tmp_path / "average"
+    command = ("average", str(model), str(model), "-o", str(out))
+    assert recolor(*command).exit_code == 0
+    assert (out / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
+    assert "--force" in error(recolor(*command))
+    assert recolor(*command, "--force").exit_code == 0
+
+
 def test_gallery_names_the_datasets_that_there_are(repository: Path) -> None:
     for name in ("coco", "mine"):
         paths.metrics(name).mkdir(parents=True)

@@ -1,0 +1,51 @@
+"""One model out of several: the mean of their weights (the uniform soup of Wortsman et al. 2022, "Model soups")."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recolor.core.errors import UserError
+from recolor.models.folder import load_generator, read_card, save_generator, weights_sha256
+
+
+def average(folders: Sequence[Path], out: Path) -> None:
+    """Writes the model folder `out`: the mean of the weights in `folders`, batch norm's statistics included.
+
+    It is of use for models that were trained from the same weights, such as the adversarial models of one L1 model: what one of
+    them invents and the others do not is weakened. The card is the first model's, and holds the settings of all. Raises
+    UserError where there are fewer than two, or their networks or splits differ.
+    """
+    if len(folders) < 2:
+        raise UserError(f"got {len(folders)} models; a mean takes two or more")
+    generator = load_generator(folders[0])
+    states = [generator.state_dict(), *(load_generator(folder).state_dict() for folder in folders[1:])]
+    cards = [read_card(folder) for folder in folders]
+    for folder, state, card in zip(folders, states, cards, strict=True):
+        if _shapes(state) != _shapes(states[0]):
+            raise UserError(f"{folder}: has another network than {folders[0]}")
+        if card.get("data") != cards[0].get("data"):
+            raise UserError(f"{folder}: was trained on another split than {folders[0]}")
+    generator.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})
+    save_generator(out, generator, _card(folders, cards))
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).mean(0) if tensors[0].is_floating_point() else tensors[0]
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _card(folders: Sequence[Path], cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    computed = ("format", "architecture", "normalisation", "scores", "made")
+    kept = {key: value for key, value in cards[0].items() if key not in computed}
+    objectives = ", ".join(dict.fromkeys(str(card.get("objective", "?")) for card in cards))
+    averaged = [
+        {"sha256": weights_sha256(folder), "objective": card.get("objective"), "params": card.get("params", {})}
+        for folder, card in zip(folders, cards, strict=True)
+    ]
+    return {**kept, "objective": f"mean of {len(cards)} models ({objectives})", "averaged": averaged}
