@@ -7,12 +7,15 @@ from pathlib import Path
 
 from recolor.images.opening import listed_name
 
+RESULT_MARK = "-recolor"  # at the end of the name, before the suffix, of what `recolor colorize` writes
+
 
 def walk(top: Path) -> Iterator[str]:
     """Listed names of all files below `top`, photos or not, and of unreadable folders.
 
     Links to folders are followed last, and no folder is entered twice: loops end, and a photo is listed under its real path.
-    Hidden files and folders are skipped (thumbnails, trash, macOS's metadata).
+    Hidden files and folders are skipped (thumbnails, trash, macOS's metadata), and so are results of `recolor colorize`: no
+    model is to learn the colours of another one.
     """
     seen: set[tuple[int, int]] = set()
     folders, links = ["."], deque[str]()
@@ -33,7 +36,7 @@ def walk(top: Path) -> Iterator[str]:
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(name)
-            else:
+            elif not Path(entry.name).stem.endswith(RESULT_MARK):
                 yield listed_name(name)
 
 

@@ -9,11 +9,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from recolor.core.errors import UserError
-from recolor.images.folders import walk
+from recolor.images.folders import RESULT_MARK, walk
 from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
 
-MARK = "-recolor"  # at the end of a result's name; a folder's photos are those without it
 EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over it"
 
 
@@ -95,7 +94,7 @@ def _search(folder: Path, all_pages: bool) -> tuple[list[_Photo], list[Job]]:
     photos, skipped = [], []
     for name in sorted(walk(folder)):
         path = locate(folder, name)
-        if path.stem.endswith(MARK) or path.is_dir():  # a result; a folder that may not be looked into
+        if path.is_dir():  # a folder that may not be looked into
             continue
         photo, problem = _look(path, path.relative_to(folder), all_pages)
         if problem and not is_photo(name):
@@ -131,7 +130,7 @@ def _is_transport_stream(path: Path) -> bool:
 def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:
     place = photo.file if out is None else out / photo.name
     number = "" if page is None else f"-{page + 1:0{len(str(photo.pages))}d}"
-    return place.with_name(f"{place.stem}{number}{MARK}{result_suffix(photo.file, photo.kind)}")
+    return place.with_name(f"{place.stem}{number}{RESULT_MARK}{result_suffix(photo.file, photo.kind)}")
 
 
 def _checked(jobs: list[Job], skip_existing: bool) -> list[Job]:
@@ -143,7 +142,9 @@ def _checked(jobs: list[Job], skip_existing: bool) -> list[Job]:
         place = os.path.realpath(job.target)
         first = taken.setdefault(place, job)
         if (os.path.realpath(first.source), first.page) != (os.path.realpath(job.source), job.page):
-            job = job._replace(problem=f"{job.target} is the result of {first.source} already")
+            job = job._replace(
+                problem=f"{job.target} is the result of {first.source} already; --out gives a single file another name"
+            )
         elif place in originals:
             job = job._replace(problem=f"{job.target} is one of the photos to colour, and these stay as they are")
         elif os.path.lexists(job.target) and not job.force:

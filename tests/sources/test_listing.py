@@ -68,10 +68,12 @@ def test_links_in_circles_end_and_a_photo_goes_by_its_own_name(tmp_path: Path) -
     assert sorted(walk(folder)) == ["elsewhere/three.jpg", "knot", "y/deep/two.jpg", "z/one.jpg"]
 
 
-def test_photos_by_name_in_any_case_what_else_there_is_and_nothing_hidden(tmp_path: Path) -> None:
+def test_photos_by_name_in_any_case_what_else_there_is_and_nothing_hidden_or_coloured_by_recolor(
+    tmp_path: Path,
+) -> None:
     photos = ["a.JPG", "b.Jpeg", "c.PNG", "d.tiff", "e.WebP", "f.HEIC", "g.x.jpg"]
     others = ["h.txt", "i.jpg.xmp", "j.mp4", "jpg"]
-    photos_in(tmp_path, [*photos, ".jpg", "._a.jpg", ".thumbnails/a.jpg"])
+    photos_in(tmp_path, [*photos, ".jpg", "._a.jpg", ".thumbnails/a.jpg", "a-recolor.jpg"])
     for name in others:
         (tmp_path / name).write_text("not a photo")
     assert sorted(walk(tmp_path)) == [*photos, *others]
