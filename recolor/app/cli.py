@@ -37,7 +37,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Gives grey photos colours, with models that `recolor train` or `dvc repro` trains."""
+    """Gives grey photos colours, with the models of the package or with your own."""
 
 
 app.command()(colorize)
