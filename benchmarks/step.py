@@ -181,8 +181,9 @@ def _textbook_l1(sizes: Sizes) -> Candidates:
 
 
 def _textbook_modern_gan(sizes: Sizes) -> Candidates:
-    generator = build_generator(ours.networks(sizes, "modern")[0])
-    trainer = textbook.Trainer(generator, textbook.patchgan(sizes.filters, 3), ours.device())
+    params, discriminator = ours.networks(sizes, "modern")
+    critic = nn.Sequential(nn.AvgPool2d(round(1 / discriminator.scale)), textbook.patchgan(sizes.filters, 3))
+    trainer = textbook.Trainer(build_generator(params), critic, ours.device())
     return _textbook(sizes, trainer, TURN)
 
 
