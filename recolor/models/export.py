@@ -25,7 +25,8 @@ def trained(models: Path) -> list[Path]:
 
 def describe(card: Mapping[str, Any]) -> str:
     """The training of a model in one line, from its `model.json`."""
-    training = f"{card.get('epochs', '?')} epochs of {card.get('photos', '?')} photos of `{card.get('dataset', '?')}`"
+    epochs = card.get("epochs", "?")
+    training = f"{epochs} epoch{'' if epochs == 1 else 's'} of {card.get('photos', '?')} photos of `{card.get('dataset', '?')}`"
     return f"{card.get('objective', '?')}, {training}"
 
 

@@ -101,8 +101,8 @@ tags: [image-colorization, pix2pix, gan]
 
 # recolor: {card.get("model", "?")}, trained on {card.get("dataset", "?")}
 
-Colours grey photos. {description[0].upper()}{description[1:]} is shown a photo's lightness
-at {size}x{size} pixels and predicts CIELAB's a and b. Training: {describe(card)}.
+Colours grey photos. The network is {description}.
+From a photo's lightness at {size}x{size} pixels it predicts CIELAB's a and b. Training: {describe(card)}.
 
 ## How to use it
 
