@@ -124,7 +124,7 @@ def test_curves_hold_the_scores_at_every_strength(tables: Path, study: Path, cac
 
 def test_figures_are_drawn_and_a_model_of_another_split_is_refused(tables: Path, study: Path, tmp_path: Path) -> None:
     main(["--study", str(study), "--out", str(tables), "figures"])
-    for name in ("tradeoff.png", "curves.png", "photos.png"):
+    for name in ("tradeoff.png", "curves.png", "photos.jpg"):
         assert len(np.unique(np.asarray(Image.open(tables / name)))) > 50, name
     other = Path(shutil.copytree(study, tmp_path / "other", symlinks=True))
     made_up_model(running.model_folder(other, RUNS[1]), 9, "0" * 64)

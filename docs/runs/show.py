@@ -38,7 +38,7 @@ def main(out: Path, models: dict[str, Path]) -> None:
     lab = torch.from_numpy(np.stack([rgb_to_lab(np.asarray(photo(name))) for name in PHOTOS]))
     rows = colourings(lab, {name: load_generator(folder) for name, folder in models.items()})
     labels = {GREY: "input L", **{name: name for name in models}, TRUTH: "truth"}
-    image_grid({label: shown(rows[name]) for name, label in labels.items()}).save(out)
+    image_grid({label: shown(rows[name]) for name, label in labels.items()}).save(out, quality=90)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from recolor.core.errors import UserError
 from recolor.models.objectives import ADVERSARIAL
 from recolor.reporting.figures import INK, QUIET, STYLE
 
-TRADEOFF, HISTORY, PHOTOS = "tradeoff.png", "curves.png", "photos.png"
+TRADEOFF, HISTORY, PHOTOS = "tradeoff.png", "curves.png", "photos.jpg"
 MARKERS = "os^Dv"  # one for each balance
 PANELS = {
     "generator_l1": "L1 (ab / 110)",
