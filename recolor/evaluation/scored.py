@@ -1,5 +1,6 @@
 """Which models are scored, and the check that they were trained on the split that they are scored on."""
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +17,23 @@ def model_folders(folder: Path) -> dict[str, Path]:
 
 
 def scored_models(models: Mapping[str, Path]) -> dict[str, Path]:
-    """The folders of `models` (name: folder) that were trained: without `l1` where `pretrain.epochs` is 0."""
+    """The folders of `models` (name: folder) whose generator made at least one step; the others hold untrained weights.
+
+    So `l1` is a row of the tables where `pretrain.epochs` is not 0.
+    """
     return {name: folder for name, folder in models.items() if is_trained(folder)}
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether the model in the folder was trained. A training without a step of the generator writes no model."""
-    return read_card(folder).get("epochs") != 0
+    """Whether the generator in the model's folder made a step."""
+    if read_card(folder).get("epochs") == 0:
+        return False
+    history = folder / "history.csv"
+    if not history.exists():  # a bundle
+        return True
+    with history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return not rows or rows[-1].get("generator_steps") != "0"
 
 
 def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:

@@ -166,12 +166,20 @@ def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> No
 
 
 @pytest.mark.parametrize(
-    ("card", "scored"),
-    [({"epochs": 0}, False), ({"epochs": 3}, True), ({}, True)],
-    ids=["not pretrained", "trained", "of an older version"],
+    ("card", "history", "scored"),
+    [
+        ({"epochs": 0}, None, False),  # pretraining was switched off
+        ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,0\n", False),  # every batch was a critic's
+        ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,5\n", True),
+        ({}, None, True),  # a model of an older version
+    ],
 )
-def test_a_model_is_scored_where_it_was_trained(models, tmp_path: Path, card: dict, scored: bool) -> None:
+def test_a_model_is_scored_where_its_generator_made_a_step(
+    models, tmp_path: Path, card: dict, history: str | None, scored: bool
+) -> None:
     save_generator(tmp_path, load_generator(models["gan"]), card)
+    if history:
+        (tmp_path / "history.csv").write_text(history)
     assert scored_models({"l1": tmp_path}) == ({"l1": tmp_path} if scored else {})
 
 
