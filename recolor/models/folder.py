@@ -25,6 +25,7 @@ CARD = "model.json"
 NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
 SHIPPED = Path(__file__).parents[1] / "weights"  # models that come with the package
 DEFAULT = "vivid"  # of these
+SMALL_TENSOR = 10_000  # numbers; stays float32 in a file of float16
 
 
 class ModelError(UserError):
@@ -53,11 +54,13 @@ def save_generator(
 ) -> None:
     """Writes `generator.safetensors` and `model.json`: format, architecture, normalisation, and what `card` adds.
 
-    `dtype` float16 halves the file. It is that of tensors of two or more dimensions: the few numbers of batch norm stay as
-    they are, because rounding them changes a result the most.
+    `dtype` float16 halves the file. Tensors of up to SMALL_TENSOR numbers stay float32: those of batch norm and of depthwise
+    convolutions are a hundredth of the weights, and rounding them changes a result the most.
     """
     weights = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
+        name: (
+            tensor.to(dtype) if tensor.is_floating_point() and tensor.numel() > SMALL_TENSOR else tensor
+        ).contiguous()
         for name, tensor in generator.state_dict().items()
     }
     with atomic_file(directory / WEIGHTS, "the model", tensor_bytes(weights)) as path:
