@@ -108,7 +108,7 @@ def train(
             for real in logger.timed(batches):
                 step_key = (params.seed, progress.step, distributed.rank)
                 torch.manual_seed(derived_seed(*step_key))  # dropout and a gradient penalty draw from it
-                state.scale_learning_rates(method.rate_factor(progress.step, epoch, params.epochs, steps))
+                state.scale_learning_rates(method.rate_factor(progress.step, params.epochs, steps))
                 loss_terms = method.step(state, augment(real, augment_params, step_key), context)
                 state.end_step(loss_terms)
                 logger.add(loss_terms)

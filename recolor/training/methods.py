@@ -30,7 +30,7 @@ class Pretraining:
         generator = context.place(generator)
         return TrainState({"generator": generator}, {"generator": self.params.optimizer(generator)}, ema)
 
-    def rate_factor(self, step: int, epoch: int, epochs: int, steps: int) -> float:
+    def rate_factor(self, step: int, epochs: int, steps: int) -> float:
         """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each."""
         return self.params.rate_factor(step, epochs * steps)
 
@@ -68,9 +68,9 @@ class Adversarial:
         }
         return TrainState({"generator": generator, "critic": critic}, optimizers, ema)
 
-    def rate_factor(self, step: int, epoch: int, epochs: int, steps: int) -> float:
-        """1, then down in equal steps that would reach 0 just after the last epoch."""
-        return min(1.0, (epochs - epoch) / (self.decay_epochs + 1))
+    def rate_factor(self, step: int, epochs: int, steps: int) -> float:
+        """1, then linearly down over the last `decay_epochs`, to 0 just after the last step."""
+        return min(1.0, (epochs * steps - step) / max(1, self.decay_epochs * steps))
 
     def step(self, state: TrainState, real: Tensor, context: RuntimeContext) -> dict[str, Tensor]:
         """The generator runs once for both steps: the critic's step does not change its output.

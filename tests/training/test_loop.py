@@ -175,9 +175,10 @@ def test_the_generator_is_updated_every_n_critic_steps_over_the_whole_run(tmp_pa
     assert [row["generator_steps"] for row in history] == [1, 2, 4]
 
 
-def test_the_rate_decays_over_the_last_epochs(tmp_path: Path) -> None:
-    rates = [row["lr"] for row in run(tmp_path, photos=MadePhotos(4), epochs=5, decay_epochs=3).history]
-    assert rates == pytest.approx([2e-3, 2e-3, 1.5e-3, 1e-3, 0.5e-3])
+def test_the_rate_decays_over_the_steps_of_the_last_epochs(tmp_path: Path) -> None:
+    # 2 batches an epoch, 6 steps of decay; a row has the rate of its epoch's last step.
+    rates = [row["lr"] for row in run(tmp_path, photos=MadePhotos(8), epochs=5, decay_epochs=3).history]
+    assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 5 / 6, 2e-3 * 3 / 6, 2e-3 * 1 / 6])
 
 
 def test_two_runs_are_identical_and_another_seed_is_not(tmp_path: Path) -> None:
