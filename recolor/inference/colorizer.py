@@ -27,6 +27,7 @@ from recolor.inference.steady import STEADY, Steady
 from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import default_shipped_model, load_generator, read_card
+from recolor.models.fusing import for_inference
 from recolor.models.layers import Generator
 
 Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
@@ -72,7 +73,7 @@ class Colorizer:
         UserError for a device that this machine does not have.
         """
         folder = default_shipped_model() if directory is None else Path(directory)
-        return cls(load_generator(folder, find_device(device)), read_card(folder))
+        return cls(for_inference(load_generator(folder, find_device(device))), read_card(folder))
 
     @overload
     def __call__(
