@@ -17,7 +17,7 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params, Seed
-from recolor.core.storage import atomic_file, atomic_folder, file_sha256
+from recolor.core.storage import atomic_file, atomic_folder, file_sha256, is_file
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.folder import default_shipped_model, load_generator, read_card, save_generator, weights_sha256
@@ -105,7 +105,7 @@ def _generator(params: Params) -> tuple[Any, str | None]:
     if file is None:
         return found, None
     file = paths.HOME / file
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"generator.encoder_weights: {file} is no file; takes auto, none, or a file of weights")
     return found.model_copy(update={"encoder_weights": str(file)}), file_sha256(file)
 

@@ -1,5 +1,6 @@
 """The `recolor` command. What a command needs is imported when it runs, so that `recolor --help` is quick."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ from recolor.app.colorize import colorize
 from recolor.app.options import Device, Force, Group
 from recolor.app.repository import available_models, default_model, need_model, need_repository, scores_of, shown
 from recolor.core.errors import UserError
+from recolor.core.params import expanded
+from recolor.core.storage import is_folder
 from stages import paths
 
 GALLERIES = Path("data/gallery")
@@ -77,8 +80,8 @@ def train(
     from recolor.app import train as training
 
     root = need_repository()
-    folder = photos.expanduser().absolute()
-    if not folder.is_dir():
+    folder = expanded(photos).absolute()
+    if not is_folder(folder):
         raise UserError(f"{photos}: no such folder; takes a folder of photos")
     values = training.settings(folder, recipe, loss, epochs, pretrain_epochs)
     values |= dict(training.parse_setting(text) for text in setting or [])
@@ -163,7 +166,7 @@ def average(
     from recolor.models.export import writing
 
     folders = [need_model(model).folder for model in models]
-    if out.exists() and not force:
+    if os.path.lexists(out) and not force:
         raise UserError(f"{out}: exists already; --force overwrites it")
     with writing(out):
         average(folders, out)
@@ -223,8 +226,8 @@ def gallery(
     from recolor.reporting.gallery import write_gallery
 
     root = need_repository()
-    if not (root / paths.metrics(dataset)).is_dir():
-        evaluated = sorted(path.name for path in (root / paths.metrics(dataset)).parent.glob("*/"))
+    evaluated = sorted(path.name for path in (root / paths.metrics("")).glob("*/"))
+    if dataset not in evaluated:
         there = f"there are {', '.join(evaluated)}" if evaluated else "`dvc repro` evaluates one"
         raise UserError(f"{dataset}: no evaluated dataset of this name; {there}")
     models = scored_models(model_folders(root / paths.model(dataset, "")))

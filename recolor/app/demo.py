@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # gradio reads it when it is imported
+# gradio asks its own page whether it is up, which no proxy can answer. Where one is set that httpx does not know, such as
+# SOCKS, its import fails.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
 
 import gradio as gr
 from PIL import Image
@@ -139,7 +142,6 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
 def launch(page: gr.Blocks, host: str, port: int) -> str:
     """Serves `page` and returns its address, at once. Raises UserError where that is not possible."""
     _check_port(host, port)
-    _bypass_proxy(host)
     theme = gr.themes.Default(font=FONTS, font_mono=("ui-monospace", "monospace"), primary_hue="indigo")
     try:
         _, address, _ = page.launch(
@@ -185,12 +187,6 @@ def _check_port(host: str, port: int) -> None:
             server.bind(address)
     except OSError as error:
         raise UserError(f"port {port} of {host}: {error.strerror}; choose another with --port or --host") from None
-
-
-def _bypass_proxy(host: str) -> None:
-    """gradio asks its own page whether it is up, which no proxy can answer."""
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1", "::1", host]))
 
 
 def grey_examples(folder: Path) -> Path:

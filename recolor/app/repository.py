@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import recolor
 from recolor.core.errors import UserError
+from recolor.core.params import expanded
+from recolor.core.storage import is_folder
 from stages import paths
 
 SAMPLE = "sample"  # the dataset that only proves the pipeline
@@ -93,14 +95,16 @@ def need_model(name: str | None) -> Choice:
 def _named(name: str) -> Path:
     from recolor.models.folder import CARD
 
-    path = Path(name).expanduser()
-    if not path.is_dir():
+    path = expanded(Path(name))
+    if not is_folder(path):
         for folder in available_models():
             if shown(folder) == name:
                 return folder
-    if path.is_file():
-        raise UserError(f"--model {name}: is a file; takes a model's folder, with model.json and generator.safetensors")
-    if not (path / CARD).exists():
+        if os.path.lexists(path):
+            raise UserError(
+                f"--model {name}: is no folder; takes a model's folder, with model.json and generator.safetensors"
+            )
+    if not os.path.lexists(path / CARD):
         known = ", ".join(map(shown, available_models())) or "none"
         raise UserError(f"--model {name}: no model here; takes the folder of one, or one of those known here: {known}")
     return path

@@ -5,6 +5,7 @@ report into one line that names the key. YAML is read as version 1.2, with the p
 `dvc exp run -S paper.wgan.lr=0.00003` writes, as a string.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -38,6 +39,16 @@ def expandable(path: P) -> P:
     except RuntimeError:
         raise ValueError("takes a path, and this user is unknown here") from None
     return path
+
+
+def expanded(path: Path) -> Path:
+    """`path` with a user's home folder for a leading `~`; unchanged where something has that name, or no user has."""
+    if os.path.lexists(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 class ParamsError(UserError):

@@ -60,6 +60,16 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.{digits}f} MB"
 
 
+def is_folder(path: Path) -> bool:
+    """As pathlib's, but False for a name that the system refuses: too long, or below a folder that may not be searched."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """As `is_folder`, for regular files."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:

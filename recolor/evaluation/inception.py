@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recolor.core.downloads import DownloadError, Patience, RemoteFile, download
 from recolor.core.errors import UserError
-from recolor.core.storage import file_sha256
+from recolor.core.storage import file_sha256, is_file
 from recolor.evaluation.features import resize
 
 CLEAN_FID = "inception-2015-12-05.pt"
@@ -46,7 +46,7 @@ def find_weights(folder: Path | None, patience: Patience = PATIENCE) -> dict[str
         return {name: _download(name, patience) for name in SHA256}
     paths = {name: folder / name for name in SHA256}
     for name, path in paths.items():
-        if not path.is_file():
+        if not is_file(path):
             raise WeightsError(
                 f"{path} is missing: evaluate.inception_weights takes a folder with {' and '.join(SHA256)}"
             )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from recolor.core.errors import UserError
+from recolor.core.storage import is_folder
 from recolor.images.folders import RESULT_MARK, walk
 from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
@@ -59,7 +60,7 @@ def plan(
     found: list[_Photo] = []
     other: list[Job] = []
     for path in photos:
-        if path.is_dir():
+        if is_folder(path):
             inside, skipped = _search(path, all_pages)
             found += inside
             other += skipped
@@ -68,7 +69,7 @@ def plan(
         else:
             found.append(_look(path, Path(path.name), all_pages)[0])
     named = [(photo, page) for photo in found for page in (range(photo.pages) if photo.pages > 1 else [None])]
-    suffix = "" if out is None or out.is_dir() else out.suffix.lower()
+    suffix = "" if out is None or is_folder(out) else out.suffix.lower()
     if out is not None and suffix in {*Image.registered_extensions(), *SUFFIXES, *FILM_SUFFIXES}:
         if len(named) > 1:
             raise UserError(f"{out}: one file cannot hold {len(named)} photos; name a folder")

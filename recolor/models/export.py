@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from recolor.core.errors import UserError
-from recolor.core.storage import atomic_file
+from recolor.core.storage import atomic_file, is_folder
 from recolor.models.folder import CARD, load_generator, read_card
 
 
@@ -49,9 +50,9 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} missing: pip install 'recolor[onnx]'")
-    if file.is_dir():
+    if is_folder(file):
         raise UserError(f"{file}: is a folder, and --onnx writes a file; name another")
-    if file.exists() and not force:
+    if os.path.lexists(file) and not force:
         raise UserError(f"{file}: exists already; --force overwrites it")
     generator, card = load_generator(model), read_card(model)
     multiple = generator.params.multiple

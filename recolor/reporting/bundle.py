@@ -6,6 +6,7 @@ It is a model's folder like any other.
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from recolor.core.errors import UserError
-from recolor.core.storage import atomic_file
+from recolor.core.storage import atomic_file, is_folder
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.pictures import GREY
 from recolor.evaluation.scored import is_trained
@@ -72,11 +73,11 @@ def export(
     empty, unless `force`.
     """
     generator, card = load_generator(model), read_card(model)
-    if out.exists() and not out.is_dir():
+    if os.path.lexists(out) and not is_folder(out):
         raise UserError(f"{out}: is a file, and a bundle is a folder; name another")
-    if out.exists() and any(out.iterdir()) and not force:
+    if is_folder(out) and any(out.iterdir()) and not force:
         raise UserError(f"{out}: exists already; --force overwrites it")
-    if out.resolve() == model.resolve():
+    if os.path.realpath(out) == os.path.realpath(model):
         raise UserError(f"{out}: is the model itself; name another folder")
     card |= {"scores": list(scores) or card.get("scores", [])}
     if made:

@@ -4,6 +4,7 @@ One HTML file with its pictures in a folder. It opens from disk and loads nothin
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -17,10 +18,11 @@ from torch import nn
 
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
-from recolor.core.storage import atomic_folder
+from recolor.core.storage import atomic_folder, is_folder
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
 from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
+from recolor.models.export import writing
 from recolor.models.folder import load_generator
 from recolor.models.objectives import MODELS
 from recolor.reporting.bundle import check_evaluated
@@ -66,7 +68,7 @@ def write_gallery(
     folder of their evaluation. Replaces a gallery in `out`. Raises UserError where `out` holds anything else, for scores of
     other photos or models, and for a missing file.
     """
-    if out.exists() and (not out.is_dir() or not {path.name for path in out.iterdir()} <= {PAGE, PICTURES}):
+    if os.path.lexists(out) and (not is_folder(out) or not {path.name for path in out.iterdir()} <= {PAGE, PICTURES}):
         raise UserError(f"{out}: holds something else than a gallery; name another folder with --out")
     photos = CachedPhotos(cache, "test")
     measured = _measured(metrics / "photos.csv", photos, list(models))
@@ -75,7 +77,7 @@ def write_gallery(
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
     where = RuntimeContext.find(device, key="--device").device
     generators = {name: load_generator(folder, where) for name, folder in models.items()}
-    with atomic_folder(out, f"the gallery of {dataset}") as folder:
+    with writing(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
         for row, pictures in _coloured(photos, rows, generators, where):
             for name, picture in pictures.items():

@@ -1,0 +1,77 @@
+"""Paths that the system refuses, and home folders of nobody: one line that names them, from every command."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from recolor.app import train as training
+from recolor.app.cli import app
+from recolor.core.params import Params
+from stages import paths
+
+LONG = "x" * 300
+NOBODY = "~nobody-of-this-name"
+
+
+def recolor(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture(params=[LONG, "loop", NOBODY])
+def name(request: pytest.FixtureRequest, repository: Path) -> str:
+    Path("loop").symlink_to("loop")
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "NAME"],
+        ["colorize", "photo.jpg", "--model", "NAME"],
+        ["export", "NAME", "-o", "out"],
+        ["average", "mine/gan", "NAME", "-o", "out"],
+        ["demo", "--model", "NAME"],
+        ["gallery", "NAME"],
+    ],
+)
+def test_what_is_read_is_named_where_it_is_refused(name: str, arguments: list[str]) -> None:
+    result = recolor(*(name if argument == "NAME" else argument for argument in arguments))
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    [line] = result.stderr.splitlines()
+    assert name in line.partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["colorize", "photo.jpg", "-o", "NAME"],
+        ["colorize", "photo.jpg", "-o", "NAME/out.png"],
+        ["export", "mine/gan", "--force", "-o", "NAME"],
+        ["export", "mine/gan", "--force", "--onnx", "-o", "NAME"],
+        ["average", "mine/gan", "mine/gan", "--force", "-o", "NAME"],
+    ],
+)
+@pytest.mark.parametrize("name", [LONG, "loop"], indirect=True)
+def test_what_is_written_is_named_where_it_is_refused(name: str, arguments: list[str]) -> None:
+    result = recolor(*(argument.replace("NAME", name) for argument in arguments))
+    if name == "loop" and result.exit_code == 0:  # replaced by a file
+        assert Path(name).is_file()
+        return
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert name in result.stderr
+
+
+def test_a_photo_of_a_refused_name_fails_alone(name: str) -> None:
+    result = recolor("colorize", name, "photo.jpg")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {name}: ")
+    assert Path("photo-recolor.jpg").is_file()
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_trained_on(repository: Path, monkeypatch) -> None:
+    Path(NOBODY).mkdir()
+    monkeypatch.setattr(training, "_dvc", lambda root, arguments: 0)
+    result = recolor("train", NOBODY)
+    assert result.exit_code == 0, result.output
+    assert Params(paths.PARAMS, "mine").value("data.mine.path", str) == str(repository / NOBODY)
