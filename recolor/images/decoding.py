@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageChops, ImageCms
@@ -9,7 +10,7 @@ from PIL.Image import Transpose
 
 from recolor.images.depth import load_eight_bit
 from recolor.images.opening import CUT_SHORT, CutShortError, PhotoError, opened
-from recolor.images.tiff import is_deep_tiff, load_tiff
+from recolor.images.tiff import decode_ycbcr_by_libtiff, is_deep_tiff, load_tiff
 
 Crop = tuple[int, int, int, int]
 _UPRIGHT = {  # the operation that reverses each EXIF orientation
@@ -25,6 +26,8 @@ _UPRIGHT = {  # the operation that reverses each EXIF orientation
 
 _JPEG_END = b"\xff\xd9"
 _SCAN_HEADERS = (b"\xff\xc4", b"\xff\xda")  # Huffman tables, start of a scan
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd9\xff]")  # of a segment with a length; within a scan 0, D0 to D7 follow FF
+_PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _TAIL = 2**16  # bytes in which it is looked for: some programs append data
 _NO_END = "its end marker is missing, otherwise complete"
 _NOISE = 2000 * b"\x5a\xa5"
@@ -75,6 +78,7 @@ def to_srgb(
 def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
     """The pixels of `image`, 8 bits per channel, with notes. A JPEG without its end marker is complete."""
     stream = getattr(image, "fp", None) if image.format in ("JPEG", "MPO") else None  # Pillow drops it
+    decode_ycbcr_by_libtiff(image)
     try:
         loaded, notes = load_tiff(image) if is_deep_tiff(image) else load_eight_bit(image)
     except OSError as error:
@@ -87,7 +91,7 @@ def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
         if whole:
             return completed, [_NO_END]
         if damaged:
-            return completed, [f"{CUT_SHORT}: its lower part is missing"]
+            return completed, [f"{CUT_SHORT}: used as far as it goes"]
         raise CutShortError from error
     if stream is not None and not stream.closed:
         stream.seek(max(0, stream.seek(0, io.SEEK_END) - _TAIL))
@@ -100,13 +104,30 @@ def _completed(content: bytes) -> tuple[Image.Image | None, bool]:
     """The picture in a JPEG that is cut short, None without one, and whether it lacks nothing but its end marker."""
     with contextlib.suppress(OSError):
         completed, compared = (_load_jpeg(content + filler + _JPEG_END) for filler in (b"", _FILLER))
-        return completed, ImageChops.difference(
-            completed, compared
-        ).getbbox() is None  # no pixel depends on what follows
+        whole = ImageChops.difference(completed, compared).getbbox() is None  # no pixel depends on what follows
+        return completed, whole and not _lacks_scans(content)
     last = max(content.rfind(marker) for marker in _SCAN_HEADERS)  # it is cut within a progressive scan's header
     with contextlib.suppress(OSError):
         return _load_jpeg(content[:last] + _JPEG_END), False
     return None, False
+
+
+def _lacks_scans(content: bytes) -> bool:
+    """Whether it is a progressive JPEG in whose scans bits of coefficients are missing."""
+    missing: dict[int, list[int]] = {}  # low bits of each coefficient, by component
+    place = 2
+    while found := _MARKER.search(content, place):
+        start, kind = found.end(), content[found.end() - 1]
+        place = start + int.from_bytes(content[start : start + 2])
+        segment = content[start + 2 : place]
+        if kind == _PROGRESSIVE:
+            missing = {segment[6 + 3 * number]: [1] * 64 for number in range(segment[5])}
+        elif kind == _SCAN and missing:
+            count = segment[0]
+            first, last, precision = segment[1 + 2 * count : 4 + 2 * count]
+            for number in range(count):
+                missing[segment[1 + 2 * number]][first : last + 1] = [precision & 15] * (last + 1 - first)
+    return any(any(bits) for bits in missing.values())
 
 
 def _load_jpeg(content: bytes) -> Image.Image:

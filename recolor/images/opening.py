@@ -39,7 +39,12 @@ SUFFIXES = {  # lower-case suffixes of photos; the content decides the format
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "ICO", *_MORE_FORMATS]
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 # Pillow opens TIFFs of these kinds, decodable or not, for `tiff.load_tiff`. Bits and SampleFormat: unsigned, signed, float.
-DEEP_TIFFS = [(8, 2), *((bits, sample) for bits in (16, 32, 64) for sample in (1, 2, 3))]
+PACKED = (10, 12, 14)  # bits of values that follow each other without a gap
+DEEP_TIFFS = [
+    (8, 2),
+    *((bits, 1) for bits in PACKED),
+    *((bits, sample) for bits in (16, 32, 64) for sample in (1, 2, 3)),
+]
 PHOTOMETRICS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK"}
 for _bits, _sample in [*DEEP_TIFFS, (8, 1)]:
     for _photometric, _mode in PHOTOMETRICS.items():

@@ -15,12 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from recolor.images.depth import STRIP, highest_value, to_bytes, white_level
-from recolor.images.opening import DEEP_TIFFS, PHOTOMETRICS, PhotoError
+from recolor.images.opening import DEEP_TIFFS, PACKED, PHOTOMETRICS, PhotoError
 
-WHITE_IS_ZERO, PREMULTIPLIED = 0, 1
+WHITE_IS_ZERO, YCBCR = 0, 6
+PREMULTIPLIED = 1
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate again, Zstandard
 BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, SAMPLES, MAX_SAMPLE = 258, 262, 270, 277, 281  # tags
 SAMPLE_FORMAT, MAX_TYPED_SAMPLE = 339, 341
+
+
+def decode_ycbcr_by_libtiff(image: Any) -> None:
+    """Has an uncompressed YCbCr TIFF, opened and not loaded, decoded by Pillow's libtiff: Pillow itself takes it for RGBX."""
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == YCBCR and image.tile and image.tile[0][0] == "raw":
+        image.use_load_libtiff = True
+        arguments = "RGBX", "raw", False, image.tag_v2.offset
+        image.tile = [
+            image.tile[0]._replace(codec_name="libtiff", extents=(0, 0, *image.size), offset=0, args=arguments)
+        ]
 
 
 def is_deep_tiff(image: Image.Image) -> bool:
@@ -48,6 +59,8 @@ def load_tiff(image: Any) -> tuple[Image.Image, list[str]]:
     for _, channel, values in _channels(page, result.shape[2]):
         highest[channel] = max(highest[channel], highest_value(values))
     bits, stated = page.bitspersample - (page.dtype.kind == "i"), _stated_white(image.tag_v2)
+    if page.bitspersample in PACKED:
+        stated = stated or 2**bits - 1
     white, notes = white_level(max(highest[:colours]), bits, stated, is_float)
     opaque, _ = white_level(max(highest), bits, stated, is_float)
     for place, channel, values in _channels(page, result.shape[2]):
@@ -80,17 +93,21 @@ def _parts(page: Any) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
         )
     layout = copy(page)
     layout.compression, layout.predictor = 1, page.predictor if page.predictor == 2 else 1
+    packed = page.bitspersample in PACKED
+    layout.bitspersample = 16 if packed else page.bitspersample
     for index, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
         _, place, shape = layout.decode(None, index)
         file.seek(offset)
         data = file.read(count)
         if len(data) < count:
             raise EOFError("unexpected end of the file")
-        size = math.prod(shape) * page.dtype.itemsize
+        size = math.prod(shape[:2]) * -(-math.prod(shape[2:]) * page.bitspersample // 8)  # a row begins with a byte
         if compression != 1:
             data = _decompressed(data, compression, size)
         if page.predictor == 3:
             data = _unpredicted(data, shape, page)
+        if packed:
+            data = _unpacked(data[:size], shape, page)
         values = layout.decode(data, index)[0][0]
         yield place, values[: page.imagelength - place[2], : page.imagewidth - place[3]]
 
@@ -111,6 +128,18 @@ def _unpredicted(data: bytes, shape: tuple[int, ...], page: Any) -> bytes:
     sums = np.frombuffer(data, np.uint8).reshape(rows, width * size, channels).cumsum(axis=1, dtype=np.uint8)
     floats = np.moveaxis(sums.reshape(rows, size, width * channels), 1, 2).tobytes()
     return np.frombuffer(floats, f">f{size}").astype(f"{page.parent.byteorder}f{size}").tobytes()
+
+
+def _unpacked(data: bytes, shape: tuple[int, ...], page: Any) -> bytes:
+    """Values of 10, 12 or 14 bits in 16, the highest bit of each first, in the file's order of bytes."""
+    rows, count, bits = shape[1], math.prod(shape[2:]), page.bitspersample
+    packed = np.frombuffer(data, np.uint8).reshape(rows, -1)
+    values = np.zeros((rows, count), f"{page.parent.byteorder}u2")
+    for top in range(0, rows, step := max(1, STRIP // (bits * count))):
+        single = np.unpackbits(packed[top : top + step], axis=1, count=bits * count).reshape(-1, count, bits)
+        for place in range(bits):
+            values[top : top + step] |= single[..., place].astype(np.uint16) << (bits - 1 - place)
+    return values.tobytes()
 
 
 def _numbers(tag: Any) -> list[int]:

@@ -1,5 +1,7 @@
 """JPEGs that lack their end, of which there may be enough to see."""
 
+import re
+
 import battery
 import numpy as np
 import pytest
@@ -45,6 +47,16 @@ def test_a_progressive_jpeg_cut_within_a_header_keeps_the_scans_before_it(marker
     result = decode(cut, damaged=True)
     assert result.info["notes"]
     assert difference(result, decode(data)) < 3
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}], ids=str)
+def test_a_progressive_jpeg_cut_between_two_scans_is_not_complete(options: dict[str, object]) -> None:
+    data = battery.encoded(battery.picture(1, (320, 240)), progressive=True, **options)
+    markers = [found.start() for found in re.finditer(rb"\xff[\xc4\xda]", data)]
+    for place in markers[markers.index(data.index(b"\xff\xda")) + 1 :]:
+        with pytest.raises(CutShortError):
+            decode(data[:place])
+        assert 0 < difference(decode(data[:place], damaged=True), decode(data)) < 32
 
 
 def test_a_jpeg_cut_between_restart_markers_is_not_complete() -> None:
