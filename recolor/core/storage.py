@@ -24,7 +24,7 @@ def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iter
     Raises DiskFull before anything is written if the free space is too small, and if the disk fills up in the block. Partial
     files are removed after this block, not in it: their removal would hide what was missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     free = shutil.disk_usage(folder).free
     needs = f"does not fit into the {_megabytes(free)} that were free"
     if needed is not None:
@@ -58,6 +58,14 @@ def _full(what: str, folder: Path, needs: str) -> DiskFull:
 def _megabytes(count: int) -> str:
     digits = 3 if 0 < count < 100_000 else 1  # a few kilobytes are not "0.0 MB"
     return f"{count / 1e6:,.{digits}f} MB"
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` and those above it. NotADirectoryError where one is a file: FileExistsError is for outputs that exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
 
 
 def is_folder(path: Path) -> bool:
@@ -117,7 +125,7 @@ def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[P
 
     Raises DiskFull (see `check_disk_space`), and UserError while another process writes `out`.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     unfinished, old = (out.with_name(f".{out.name}.{state}") for state in ("unfinished", "old"))
     with only_writer(out, out.with_name(f".{out.name}.lock")):
         _remove(unfinished, old)  # left by a killed run

@@ -57,9 +57,9 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(file, dtype=defaultdict(lambda: str, NUMBERS), keep_default_na=False)
     except FileNotFoundError:
-        raise CacheError(f"{file} is missing: run the stage that makes it again") from None
+        raise CacheError(f"{file} is missing: `dvc repro` makes it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise CacheError(f"{file} is damaged ({error}): delete it and run its stage again") from None
+        raise CacheError(f"{file} is damaged ({' '.join(str(error).split())}): `dvc repro` makes it again") from None
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:
@@ -225,4 +225,4 @@ class CachedPhotos:
         return Shard(name, offset, shape[0], shape[1:])
 
     def _broken(self, why: str) -> CacheError:
-        return CacheError(f"{self.directory}, {self.split}: {why}; delete the folder and run preprocess again")
+        return CacheError(f"{self.directory}, {self.split}: {why}; `dvc repro` makes it again")

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from recolor.core.storage import make_folder
+
 
 def unwritable(folders: Iterable[Path]) -> dict[Path, str]:
     """Why nothing can be written into those of `folders`, which need not exist, that refuse it: found by trying."""
@@ -30,7 +32,7 @@ def appearing(target: Path, force: bool) -> Iterator[Path]:
 
     Raises FileExistsError where `target` exists by then and `force` is false: a long run is not alone in a folder.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.with_name(f".recolor-{uuid.uuid4().hex}.part")
     try:
         yield temporary

@@ -30,11 +30,15 @@ def check_evaluated(metrics: Path, model: Path) -> None:
     """Raises NotEvaluatedError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
     notes = metrics / "notes.json"
     try:
-        evaluated = json.loads(notes.read_text()).get("models", {}) if notes.exists() else {}
+        evaluated = json.loads(notes.read_text()).get("models", {}).get(model.name) if notes.exists() else None
     except (ValueError, AttributeError):
-        raise ModelError(f"{notes} is damaged: `dvc checkout` or `dvc repro` brings it back") from None
-    if evaluated.get(model.name) != weights_sha256(model):
+        raise _damaged(notes) from None
+    if evaluated != weights_sha256(model):
         raise NotEvaluatedError(f"{model}: not evaluated since it was trained; run `dvc repro`")
+
+
+def _damaged(file: Path) -> ModelError:
+    return ModelError(f"{file} is damaged: `dvc repro` makes it again")
 
 
 def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
@@ -47,10 +51,13 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     if not table.exists() or not is_trained(model):
         return []
     check_evaluated(metrics, model)
-    with table.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] in (model.name, GREY)]
     kinds: dict[str, type] = {"split": str, "model": str, "photos": int}
-    return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
+    try:
+        with table.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["model"] in (model.name, GREY)]
+        return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
+    except (ValueError, TypeError, KeyError, csv.Error):  # not UTF-8, no numbers, other columns
+        raise _damaged(table) from None
 
 
 def score_line(score: Mapping[str, Any]) -> str:

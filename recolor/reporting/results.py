@@ -63,14 +63,14 @@ def read(
     """
     scores = _table(metrics / "scores.csv")
     models = {name: folder for name, folder in models.items() if name in set(scores["model"])}
-    cards = {name: json.loads(_existing(folder / "model.json").read_text()) for name, folder in models.items()}
+    cards = {name: _json(folder / "model.json") for name, folder in models.items()}
     trained: dict[str, Any] = {}
     for card in cards.values():
         trained |= card["params"]
     order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(MODELS).index))
     with np.load(_existing(metrics / "examples.npz")) as arrays:
         pictures = dict(arrays)
-    notes = json.loads(_existing(metrics / "notes.json").read_text())
+    notes = _json(metrics / "notes.json")
     return Results(
         dataset=dataset,
         settings=shown_settings(dataset, trained | dict(settings)),
@@ -109,7 +109,21 @@ def _by_model(paths: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(_existing(path))
+    try:
+        return pd.read_csv(_existing(path))
+    except ValueError as error:  # and those of pandas' parser
+        raise _damaged(path) from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_existing(path).read_text())
+    except ValueError as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged: `dvc repro` makes it again")
 
 
 def _existing(path: Path) -> Path:

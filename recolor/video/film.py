@@ -93,11 +93,12 @@ def colorize_film(
     with check_disk_space(target.name, target.parent), Segments.beside(target, key, SEGMENT) as segments:
         if not segments.complete:
             _colour(colorizer, film, output, settings, segments, progress)
-        if not sum(segments.counts):
-            raise FilmError("no frames between the start and the end")
-        with appearing(target, force) as temporary:
-            notes = assemble(segments, film, output, temporary, kind, settings.start, settings.end)
-        return [*film.notes, *_missing(film, settings, int(segments.times().max())), *notes]
+        if sum(segments.counts):
+            with appearing(target, force) as temporary:
+                notes = assemble(segments, film, output, temporary, kind, settings.start, settings.end)
+            return [*film.notes, *_missing(film, settings, int(segments.times().max())), *notes]
+    length = f", which has {film.seconds:.1f} seconds" if film.seconds else ""
+    raise FilmError(f"no frames between the start and the end in this film{length}")
 
 
 def _colour(

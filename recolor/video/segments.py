@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recolor.core.storage import atomic_file, only_writer
+from recolor.core.storage import atomic_file, make_folder, only_writer
 from recolor.inference.steady import State
 
 
@@ -39,7 +39,7 @@ class Segments:
         Raises UserError while another process writes `target`.
         """
         folder = target.with_name(f".{target.name}.unfinished")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         note = folder / "key"
         with only_writer(target, folder / "lock"):
             if not note.exists() or note.read_text() != key:

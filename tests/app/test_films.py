@@ -55,6 +55,12 @@ def test_a_folder_of_photos_and_films(tiny_model: Path, folder: Path, tmp_path: 
     assert all(path.stat().st_mtime_ns > time for path, time in before.items() if path.suffix == ".mp4")
 
 
+def test_a_folder_that_is_a_file_is_named_as_such(tiny_model: Path, folder: Path) -> None:
+    result = recolor(tiny_model, folder / "sub/film.mp4", "-o", folder / "notes.txt/film.mp4")
+    assert result.exit_code == 1
+    assert result.stderr.rstrip().endswith("notes.txt/film.mp4 cannot be written: Not a directory")  # and no --force
+
+
 def test_a_transport_stream_is_a_film_and_typescript_is_none(tiny_model: Path, tmp_path: Path) -> None:
     write_film(tmp_path / "album/film.ts", moving(10), crf=1)
     (tmp_path / "album/code.ts").write_text("G" + "export const colour = 1;\n" * 40)

@@ -75,3 +75,12 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_trained_on(repository: Path,
     result = recolor("train", NOBODY)
     assert result.exit_code == 0, result.output
     assert Params(paths.PARAMS, "mine").value("data.mine.path", str) == str(repository / NOBODY)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export", "mine/gan"], ["export", "mine/gan", "--onnx"], ["average", "mine/gan", "mine/gan"]]
+)
+def test_nothing_is_written_below_a_file(repository: Path, arguments: list[str]) -> None:
+    result = recolor(*arguments, "--force", "-o", "photo.jpg/new")
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.stderr.rstrip().endswith("photo.jpg/new: cannot be written: Not a directory")

@@ -36,6 +36,23 @@ def test_scores_are_the_models_own_and_greys(scores: list[dict]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "content", ["split,model\ntest,gan,6,7\n", "a,b\n1,2\n", "split,model,psnr\ntest,gan,x\n", "\xff"]
+)
+@pytest.mark.parametrize("name", ["scores.csv", "notes.json"])
+def test_a_damaged_file_is_named(tiny_model: Path, tmp_path: Path, scores: list[dict], name: str, content: str) -> None:
+    (tmp_path / "metrics" / name).write_text(content, "latin-1")
+    with pytest.raises(ModelError, match=f"{name} is damaged"):
+        read_scores(tmp_path / "metrics", tiny_model)
+
+
+@pytest.mark.parametrize("content", ['{"models": []}', '{"models": 1}', "[]", "1", "null"])
+def test_notes_of_another_kind_are_damaged(tiny_model: Path, tmp_path: Path, scores: list[dict], content: str) -> None:
+    (tmp_path / "metrics/notes.json").write_text(content)
+    with pytest.raises(ModelError, match=r"notes\.json is damaged"):
+        read_scores(tmp_path / "metrics", tiny_model)
+
+
 def test_a_model_without_a_training_step_has_no_scores_and_needs_none(
     tiny_model: Path, tmp_path: Path, scores: list[dict]
 ) -> None:

@@ -267,9 +267,14 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
 @pytest.mark.parametrize(
     "name", ["reports/metrics/sample/scores.csv", "data/models/sample/wgan/model.json", "data/timings/sample/gan.csv"]
 )
-def test_a_missing_result_is_named(tmp_path: Path, sample: Results, name: str) -> None:
+@pytest.mark.parametrize(("content", "words"), [(None, "missing"), ("", "damaged"), ("a\n1,2\n3", "damaged")])
+def test_a_missing_or_damaged_result_is_named(
+    tmp_path: Path, sample: Results, name: str, content: str | None, words: str
+) -> None:
     (tmp_path / name).unlink()
-    with pytest.raises(UserError, match=f"^{tmp_path / name} is missing"):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path / name} is {words}"):
         read("sample", {"data": {"sample": {}}, "evaluate": {}}, *folders(tmp_path, "sample"))
 
 

@@ -52,7 +52,7 @@ def test_a_damaged_cache_is_not_trained_on(work: Path) -> None:
     damaged = stage(work)
     assert damaged.returncode == 1
     assert damaged.stderr.startswith("error: data/cache/mine, train: the tensor in row ")
-    assert damaged.stderr.endswith("; delete the folder and run preprocess again\n")
+    assert damaged.stderr.endswith("; `dvc repro` makes it again\n")
     assert not outputs(work)
 
 

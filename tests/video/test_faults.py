@@ -50,6 +50,7 @@ def test_a_film_without_its_index_or_without_pictures_is_reported(
         run(sound)
     with pytest.raises(FilmError, match="no frames"):
         run(short_film, start=10)
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_film_that_is_cut_short_is_coloured_as_far_as_it_goes(run: Any, tmp_path: Path) -> None:
