@@ -267,7 +267,7 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
 @pytest.mark.parametrize(
     "name", ["reports/metrics/sample/scores.csv", "data/models/sample/wgan/model.json", "data/timings/sample/gan.csv"]
 )
-@pytest.mark.parametrize(("content", "words"), [(None, "missing"), ("", "damaged"), ("a\n1,2\n3", "damaged")])
+@pytest.mark.parametrize(("content", "words"), [(None, "missing"), ("", "damaged"), ("a\n1\n1,2,3", "damaged")])
 def test_a_missing_or_damaged_result_is_named(
     tmp_path: Path, sample: Results, name: str, content: str | None, words: str
 ) -> None:
