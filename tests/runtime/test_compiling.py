@@ -36,7 +36,7 @@ def test_without_a_compiler_training_runs_eagerly_and_logs_the_reason_in_one_lin
     assert_identical(trained, run(tmp_path / "2", photos=MadePhotos(4), epochs=1))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ["gan", "wgan gradient_penalty"])
 def test_compiled_networks_have_the_losses_of_the_others(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

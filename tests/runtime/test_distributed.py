@@ -220,6 +220,7 @@ def test_there_are_no_more_processes_than_gpus_but_on_cpus(
     assert len(started) == 1
 
 
+@pytest.mark.sweep
 def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
     folder = work / "launched"
     write_node(folder, work)
