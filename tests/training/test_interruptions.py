@@ -16,15 +16,18 @@ from working_folder import ENVIRONMENT, checkpoints, outputs, running, stage
 from recolor.images.folders import walk
 from recolor.sources.listing import listing_of, write_listing
 
-STRIDES = [pytest.param(9, id="some"), pytest.param(1, id="all", marks=pytest.mark.sweep)]  # of the moments to kill at
+
+def sweep(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.sweep)
 
 
-@pytest.mark.parametrize("stride", STRIDES)
-@pytest.mark.parametrize(("name", "first"), [("gan", 1), ("wgan", 4), ("l1", 7)])
+@pytest.mark.parametrize(
+    ("name", "first", "stride"),  # of the moments to kill at
+    [("gan", 4, 9), sweep("gan", 1, 1), sweep("wgan", 1, 2), sweep("l1", 2, 2)],
+)
 def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first: int, stride: int, work: Path) -> None:
     if name == "l1":
         set_params(work, {"paper.pretrain.epochs": 2})
-    first = min(first, stride)
     killer = [sys.executable, Path(__file__).parents[1] / "helpers" / "killer.py", name, work, str(first), str(stride)]
     done = subprocess.run(killer, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -40,10 +43,15 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
             assert "going on from step" in (killed / "log").read_text(), point
 
 
-@pytest.mark.parametrize("stride", STRIDES)
-@pytest.mark.parametrize(("job", "points"), [("preprocess", 15), ("unpack", 15), ("evaluate", 15), ("report", 50)])
+@pytest.mark.parametrize(
+    ("job", "stride", "points"),
+    [
+        *(("preprocess", 9, 15), ("unpack", 9, 15), ("report", 18, 50)),
+        *(sweep("preprocess", 1, 15), sweep("unpack", 1, 15), sweep("evaluate", 1, 15), sweep("report", 2, 50)),
+    ],
+)
 def test_killed_while_it_writes_the_outputs_are_complete_and_the_next_run_ends_right(
-    job: str, points: int, stride: int, tmp_path: Path
+    job: str, stride: int, points: int, tmp_path: Path
 ) -> None:
     """killed.py looks after each kill, and after the run that follows it."""
     killed = [
@@ -96,10 +104,8 @@ def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work
     assert len(stopped & kept) == 1
 
 
-@pytest.mark.parametrize("at", [".gan.unfinished", "made.part"])  # it writes the model, and comes to the very end
-def test_a_second_trainer_is_refused_until_the_stage_has_ended(work: Path, at: str) -> None:
-    event = "os.mkdir" if at == ".gan.unfinished" else "open"
-    command = stopped_at("train mine gan", event, at, signal.SIGSTOP)
+def test_a_second_trainer_is_refused_until_the_stage_has_ended(work: Path) -> None:
+    command = stopped_at("train mine gan", "open", "made.part", signal.SIGSTOP)  # at the very end
     first = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         _, status = os.waitpid(first.pid, os.WUNTRACED)
@@ -149,12 +155,12 @@ def _heed_signals() -> None:
     ("name", "event", "what", "number"),
     [
         ("train mine gan", "import", "torch", signal.SIGTERM),
-        ("train mine gan", "open", "shard-000.npy", signal.SIGINT),
-        ("train mine gan", "os.mkdir", ".gan.unfinished", signal.SIGTERM),
-        ("download mine", "import", "recolor.sources.fetch", signal.SIGINT),
+        sweep("train mine gan", "open", "shard-000.npy", signal.SIGINT),
+        ("train mine gan", "os.mkdir", ".gan.unfinished", signal.SIGINT),
+        ("download mine", "import", "recolor.sources.fetch", signal.SIGHUP),
         ("preprocess mine", "open", "shard-000.npy", signal.SIGTERM),  # workers are at work
-        ("preprocess mine", "open", "rejected.csv", signal.SIGINT),
-        ("evaluate mine", "import", "torch", signal.SIGHUP),
+        sweep("preprocess mine", "open", "rejected.csv", signal.SIGINT),
+        sweep("evaluate mine", "import", "torch", signal.SIGHUP),
     ],
 )
 def test_a_stage_that_is_stopped_reports_it_in_one_line_and_leaves_no_partial_output(
