@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from clone import contents, dvc, git, make_clone, set_params, stages_run, write_photos
 from PIL import Image
 from surroundings import ROOT
@@ -112,6 +111,7 @@ def test_a_clone_elsewhere_with_the_cache_pulled_reruns_nothing(clone: Path, tmp
     assert git(elsewhere, "status", "--porcelain") == ""
 
 
+@pytest.mark.sweep
 def test_run_again_by_force_every_byte_is_the_same(clone: Path) -> None:
     kept = [clone / "data/models", clone / "data/cache", clone / "reports"]
     before = [contents(folder) for folder in kept]
@@ -138,12 +138,6 @@ def test_the_other_headline_runs_the_report_alone_and_metrics_diff_shows_gan_aga
     assert {"mine.test.psnr", "mine.test.ssim", "mine.test.colourfulness", "mine.train.psnr"} <= set(rows)
 
 
-def test_a_wgan_setting_leaves_the_gan_alone(clone: Path) -> None:
-    printed = dvc(clone, "exp", "run", "-S", "paper.wgan.lr=0.00003", "-S", "paper.wgan.constraint=gradient_penalty")
-    assert stages_run(printed) == ["check", "check_batch_size@mine", "train_wgan@mine", "evaluate@mine", "report"]
-    assert read_card(clone / "data/models/mine/wgan")["objective"] == "PenalisedWGAN"
-
-
 @contextmanager
 def changed(clone: Path, values: dict[str, object]) -> Iterator[None]:
     """These settings within the block, and no output different after it."""
@@ -165,6 +159,7 @@ def changed(clone: Path, values: dict[str, object]) -> Iterator[None]:
         ({"paper.train.seed": 7}, {f"{name}@mine" for name in TRAININGS}),
         ({"data.seed": 7}, {"download@mine", "preprocess@mine"}),
         ({"paper.gan.lr": 0.1}, {"check_batch_size@mine", "train_gan@mine"}),
+        ({"paper.wgan.constraint": "gradient_penalty"}, {"check_batch_size@mine", "train_wgan@mine"}),
         ({"modern.gan.lr": 0.1, "runtime.deterministic": True, "runtime.checkpoint_minutes": 1}, set()),
     ],
     ids=lambda value: ", ".join(sorted(value)) or "nothing",
@@ -180,16 +175,11 @@ def test_a_setting_runs_only_the_stages_that_it_decides(clone: Path, values: dic
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("paper.wgan.lr", -1),  # found by the section itself,
-        ("data.mine.path", "/nonexistent"),  # by a look at this machine,
-        ("runtime.device", "cuda"),
+        ("data.mine.path", "/nonexistent"),  # found by a look at this machine,
         ("paper.train.batch_size", 1000),  # by the size of the dataset
-        ("datasets", []),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_touches_no_output(clone: Path, key: str, value: object) -> None:
-    if value == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
     with changed(clone, {key: value}):
         printed = dvc(clone, "repro", fails=True)
     (line,) = (text for text in printed.splitlines() if text.startswith("error: "))
@@ -206,19 +196,11 @@ def test_a_changed_folder_is_picked_up_as_the_readme_says(clone: Path, photos: P
     assert stages_run(dvc(clone, "repro")) == []  # DVC does not look into a folder that is not its own,
     assert "dvc repro -f -s download@mine && dvc repro" in (ROOT / "README.md").read_text()
     assert stages_run(dvc(clone, "repro", "-f", "-s", "download@mine")) == ["download@mine"]
-    # Only rejected.csv has changed, but that is part of the cache.
-    after = [
-        "preprocess@mine",
-        "check_batch_size@mine",
-        "pretrain@mine",
-        "train_gan@mine",
-        "train_wgan@mine",
-        "evaluate@mine",
-        "report",
-    ]
-    assert stages_run(dvc(clone, "repro")) == after
+    assert stages_run(dvc(clone, "repro", "preprocess")) == ["preprocess@mine"]
     assert "text.jpg" not in (clone / "data/cache/mine/rejected.csv").read_text()
-    assert "not a photo" not in (clone / "reports/results.md").read_text()
+    # Only rejected.csv has changed, but that is part of the cache.
+    after = {"check_batch_size@mine", *(f"{name}@mine" for name in TRAININGS), "evaluate@mine", "report"}
+    assert set(stages_run(dvc(clone, "repro", "--dry"))) == after
 
 
 def test_the_modern_recipe_adds_the_row_of_its_pretraining(clone: Path) -> None:
@@ -246,5 +228,7 @@ def test_the_modern_recipe_adds_the_row_of_its_pretraining(clone: Path) -> None:
     assert scores["kid_lite0"].notna().any()
     history = pd.read_csv(clone / "reports/history.csv").set_index("model")
     assert history.loc["gan", "gradient_ratio"] == pytest.approx(1, rel=1e-3)  # the balance that was asked for
-    assert "Recipe: `modern`" in (clone / "reports/results.md").read_text()
+    report = (clone / "reports/results.md").read_text()
+    assert "Recipe: `modern`" in report
+    assert "not a photo" not in report  # of the folder as the test before has left it
     assert list((clone / "data/samples/mine/gan").glob("*.png"))

@@ -22,7 +22,6 @@ from browser import free_port, opened
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from recolor.app import demo
-from recolor.core.errors import UserError
 from recolor.images.color import rgb_to_lab
 
 WAIT = 60_000  # milliseconds: for a busy machine
@@ -305,14 +304,3 @@ def test_the_server_turned_to_nobody(address: str, connections: list[Any]) -> No
     with pytest.raises(OSError):
         socket.create_connection(("nobody.invalid", 9))
     assert connections == [("192.0.2.1", 9), "nobody.invalid"]
-
-
-def test_a_port_that_is_taken_is_an_error_without_advice_that_fails(
-    models: dict[str, Path], tmp_path: Path, address: str
-) -> None:
-    port = int(address.rstrip("/").rsplit(":", 1)[1])
-    with pytest.raises(UserError) as error:
-        demo.launch(demo.build(models, demo.grey_examples(tmp_path / "examples"), "cpu"), "127.0.0.1", port)
-    assert str(port) in str(error.value)
-    assert "--port" in str(error.value)
-    assert "GRADIO_SERVER_PORT" not in str(error.value)
