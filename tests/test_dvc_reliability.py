@@ -111,7 +111,7 @@ def work_through_queue(clone: Path, look: Callable[[], None]) -> str:
             with (clone.parent / "queue.log").open("a") as log:
                 subprocess.run(start, cwd=clone, env=environment(), stdout=log, stderr=log, check=True)
             time.sleep(10)  # they need some seconds to be counted
-        time.sleep(1)
+        time.sleep(3)  # a status costs more than a second of a processor
     raise AssertionError(status)
 
 
@@ -137,7 +137,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
     # Another seed draws other photos: even that finds them, and the folder `photos` is the repository's.
     asked = {"slow": ("paper.wgan.lr", 0.00001), "fast": ("paper.wgan.lr", 0.00002), "other": ("data.seed", 7)}
     for name, (key, value) in asked.items():
-        dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}")
+        dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}", "train_gan", "train_wgan")
     # The GAN that `slow` and `fast` share is held by another process until both have met there.
     command = stopped_at("train mine gan", "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
     trainer = subprocess.Popen(command, cwd=clone, env={**environment(), "PYTHONPATH": str(clone)})
