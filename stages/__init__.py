@@ -55,7 +55,13 @@ def run(main: Callable[..., None]) -> None:
         for action in _at_end:
             action()
 
-    stopped_by = _raise_on_stop_signals()
+    stopped_by: list[str] = []
+
+    def stop(signal_name: str) -> None:
+        stopped_by.append(signal_name)
+        raise _Stopped
+
+    on_stop_signals(stop)
     try:
         typer.run(watched)
     except BaseException as error:  # a library may have turned _Stopped into an error of its own
@@ -67,22 +73,10 @@ def run(main: Callable[..., None]) -> None:
 
 
 class _Stopped(BaseException):
-    """Ends a stage from within, so that its files are removed or complete; no `except Exception` catches it."""
+    """Ends a stage from within at a signal, so that its files are removed or complete; no `except Exception` catches it.
 
-
-def _raise_on_stop_signals() -> list[str]:
-    """Makes Ctrl-C, SIGTERM and SIGHUP raise _Stopped; returns a list that will hold the signal's name.
-
-    The training loop replaces this by a flag (`stop_flag`) while it runs.
+    The training loop replaces it by a flag (`stop_flag`) while it runs.
     """
-    received: list[str] = []
-
-    def stop(name: str) -> None:
-        received.append(name)
-        raise _Stopped
-
-    on_stop_signals(stop)
-    return received
 
 
 def _end_with_dvc() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from recolor.core.devices import find_device
 from recolor.core.params import RECIPES, Datasets, Params, ParamsError, Recipe, Seed
 from recolor.dataset.augment import AugmentParams
 from recolor.evaluation.evaluate import EvaluateParams
@@ -11,10 +12,10 @@ from recolor.models.generators import GeneratorParams
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.preprocessing.build import CacheParams
-from recolor.runtime.devices import RuntimeParams, check_device, check_gpus
+from recolor.runtime.devices import RuntimeParams, check_gpus
 from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
 from recolor.training.loop import TrainParams
-from recolor.training.pretrain import PretrainParams
+from recolor.training.methods import PretrainParams
 from stages import paths
 
 SECTIONS: dict[str, Any] = {  # of a recipe
@@ -59,7 +60,7 @@ def check_machine(path: Path, dataset: str) -> None:
     params = Params(path, dataset)
     runtime = params.section("runtime", RuntimeParams)
     evaluate = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")
-    check_device(runtime.device)
+    find_device(runtime.device, "runtime.device")
     check_gpus(runtime.device, runtime.processes)
     source = paths.at_home(params.source(SourceParams))
     if isinstance(source, FolderParams | ImageNetParams):

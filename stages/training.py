@@ -1,6 +1,5 @@
 """What stage `train` does for each model: settings in, model folder out."""
 
-import csv
 import hashlib
 import json
 import sys
@@ -10,29 +9,32 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 import typer
 from accelerate import PartialState
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params, Seed
 from recolor.core.storage import atomic_file, atomic_folder, file_sha256, is_file
 from recolor.dataset.augment import AugmentParams
-from recolor.dataset.shards import CachedPhotos
+from recolor.dataset.shards import CachedPhotos, write_table
 from recolor.models.folder import default_shipped_model, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.layers import Generator
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
+from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.runtime.devices import RuntimeContext, RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import HISTORY, TIMINGS
 from recolor.training.loop import Trained, TrainParams, derived_seed, train
-from recolor.training.methods import Adversarial, Method, Pretraining
-from recolor.training.pretrain import PretrainParams
-from recolor.training.samples import sample_grid
+from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams
 from stages import at_end, paths
 from stages.launching import launch
 
@@ -221,9 +223,18 @@ class _Watch:
         _write_rows(self.live, HISTORY, history, "the history")
         epoch = len(history)
         if epoch % self.params.sample_epochs == 0 or epoch == self.params.epochs:
-            picture = Image.fromarray(sample_grid(generator, self.photos))
+            picture = Image.fromarray(_sample_grid(generator, self.photos))
             with atomic_file(self.samples / f"epoch-{epoch:03d}.png", "a picture") as path:
                 picture.save(path, "PNG")
+
+
+def _sample_grid(generator: Generator, lab: Tensor) -> NDArray[np.uint8]:
+    """8-bit RGB (3 H, B W, 3): the photos `lab` (B, 3, H, W) in grey, coloured and as they are, one below the other."""
+    training, device = generator.training, next(generator.parameters()).device
+    versions = colourings(lab.to(device), {"coloured": generator.eval()})
+    generator.train(training)
+    rows = [torch.cat(list(to_rgb(versions[name])), dim=2) for name in (GREY, "coloured", TRUTH)]
+    return torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
 
 
 def _write(model: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
@@ -234,10 +245,8 @@ def _write(model: str, dataset: str, card: dict[str, Any], trained: Trained) -> 
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:
-    with atomic_file(file, what) as path, path.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_file(file, what) as path:
+        write_table(pd.DataFrame(rows, columns=list(columns)), path)
 
 
 def _finish(checkpoints: Checkpoints, dataset: str, model: str) -> None:

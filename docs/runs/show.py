@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.images.color import rgb_to_lab
 from recolor.models.folder import load_generator
+from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.reporting.figures import image_grid
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")

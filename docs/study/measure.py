@@ -21,10 +21,10 @@ from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.features import FeatureNetwork
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
 from recolor.evaluation.metrics import METRICS, image_metrics_in_use, set_metrics_in_use
-from recolor.evaluation.pictures import in_pieces, to_rgb
 from recolor.evaluation.set_metrics import Features
 from recolor.images.color import into_gamut
 from recolor.models.folder import load_generator, read_card
+from recolor.models.pictures import in_pieces, to_rgb
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 OF_CURVE = ("psnr", "colourfulness")

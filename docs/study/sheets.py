@@ -17,8 +17,8 @@ from docs.study.grid import read_runs
 from docs.study.running import ROOT, model_folder
 from recolor.core.errors import UserError
 from recolor.dataset.shards import CachedPhotos
-from recolor.evaluation.pictures import to_rgb
 from recolor.images.color import into_gamut
+from recolor.models.pictures import to_rgb
 from recolor.runtime.devices import RuntimeContext
 
 COUNT, COLUMNS = 100, 5  # photos; cells in a row and rows in a sheet: 25 a sheet

@@ -1,6 +1,5 @@
 """The `recolor` command. What a command needs is imported when it runs, so that `recolor --help` is quick."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -166,9 +165,7 @@ def average(
     from recolor.models.export import writing
 
     folders = [need_model(model).folder for model in models]
-    if os.path.lexists(out) and not force:
-        raise UserError(f"{out}: exists already; --force overwrites it")
-    with writing(out):
+    with writing(out, force):
         average(folders, out)
     typer.echo(f"the mean of {len(folders)} models -> {out}")
 
@@ -217,9 +214,7 @@ def gallery(
     limit: Annotated[
         int, typer.Option(min=1, help="Photos shown; of more, as many from all parts of the split.")
     ] = 200,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the networks run; auto: a GPU if there is one.")
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Makes a page of the test photos, to sort and compare: input, each model's result, truth. Opens from disk."""
     from recolor.evaluation.scored import model_folders, scored_models

@@ -3,14 +3,13 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 
+from recolor.app import options
 from recolor.app.films import colorize_films, seconds
-from recolor.app.options import INTERRUPTED, Device, Force, Model
 from recolor.app.repository import need_model
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
@@ -19,57 +18,23 @@ SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may hav
 
 
 def colorize(
-    photos: Annotated[
-        list[Path], typer.Argument(help="Photos, films, and folders with them in it or in its subfolders.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="A folder, or one result's file. Default: NAME-recolor.SUFFIX, next to the photo."
-        ),
-    ] = None,
-    model: Model = None,
-    side_by_side: Annotated[bool, typer.Option("--side-by-side", help="Photo left, result right.")] = False,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=4096,
-            help="Side of the square that the network sees, in pixels; memory and time grow with its square. "
-            "Default: the size that the model was trained on.",
-        ),
-    ] = None,
-    upsampling: Annotated[
-        Literal["guided", "bicubic"],
-        typer.Option(help="How colour is brought to the photo's size: guided by the photo's edges, or smooth."),
-    ] = "guided",
-    strength: Annotated[
-        float, typer.Option(min=0, help="Strength of the colours: 0 is grey, 1 as predicted, more is stronger.")
-    ] = 1.0,
-    quality: Annotated[
-        int | None,
-        typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and films. Default: 95, WebP lossless, 90, 64."),
-    ] = None,
-    all_pages: Annotated[
-        bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
-    ] = False,
-    damaged: Annotated[bool, typer.Option("--damaged", help="Colour what there is of a cut JPEG.")] = False,
-    steady: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Of films: how much colour stays from frame to frame. 0: none. Default: 0.9."),
-    ] = None,
-    codec: Annotated[
-        Literal["h264", "h265", "av1", "vp9", "ffv1"], typer.Option(help="Of films: how their pictures are encoded.")
-    ] = "h264",
-    start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Of films: where to begin, in seconds or H:MM:SS.")
-    ] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")] = None,
-    device: Device = "auto",
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Pass over photos whose result exists: continues a stopped run.")
-    ] = False,
-    force: Force = False,
+    photos: options.Photos,
+    out: options.Out = None,
+    model: options.Model = None,
+    side_by_side: options.SideBySide = False,
+    size: options.Size = None,
+    upsampling: options.Upsampling = "guided",
+    strength: options.Strength = 1.0,
+    quality: options.Quality = None,
+    all_pages: options.AllPages = False,
+    damaged: options.Damaged = False,
+    steady: options.Steady = None,
+    codec: options.Codec = "h264",
+    start: options.Start = None,
+    end: options.End = None,
+    device: options.Device = "auto",
+    skip_existing: options.SkipExisting = False,
+    force: options.Force = False,
 ) -> None:
     """Colours photos and films of any size and format. Those that have colours lose them first.
 
@@ -94,7 +59,11 @@ def colorize(
     how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality, "damaged": damaged}
     film = {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
     film |= {} if steady is None else {"steady": steady}
-    colorize_photos(colorizer, photos, out, plan, film, side_by_side=side_by_side, **how)
+    try:
+        colorize_photos(colorizer, photos, out, plan, film, side_by_side=side_by_side, **how)
+    except KeyboardInterrupt:
+        typer.echo("stopped: the same command with --skip-existing continues", err=True)
+        raise typer.Exit(options.INTERRUPTED) from None
 
 
 def colorize_photos(
@@ -123,16 +92,6 @@ def colorize_photos(
         raise typer.Exit(1)
 
 
-@contextmanager
-def _stopping() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("stopped: the same command with --skip-existing continues", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-@_stopping()
 def _print(jobs: Iterable[Any]) -> Counter[str]:
     from tqdm import tqdm
 
@@ -157,12 +116,10 @@ def _print(jobs: Iterable[Any]) -> Counter[str]:
     return counts
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[Any]:
+def _bar(total: int) -> Any:
     from tqdm import tqdm
 
-    with tqdm(total=total, desc="colorize", disable=not sys.stderr.isatty(), leave=False) as bar:
-        yield bar
+    return tqdm(total=total, desc="colorize", disable=None, leave=False)  # None: where stderr is no terminal
 
 
 def _advancing(jobs: Iterable[Any], bar: Any) -> Iterator[Any]:

@@ -25,10 +25,11 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recolor.app import demo_films, films
+from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.images.decoding import decode, to_srgb
 from recolor.images.opening import opened
-from recolor.inference.colorizer import Colorizer, find_device
+from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
 from recolor.models.folder import read_card
@@ -62,19 +63,18 @@ EXAMPLES_LABEL = (
 )
 
 
-class OwnHostOnly:
-    """Sends POLICY with every answer."""
+def own_host_only(app: ASGIApp) -> ASGIApp:
+    """`app`, with POLICY sent in every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_policy(message: Message) -> None:
+    async def with_policy(scope: Scope, receive: Receive, send: Send) -> None:
+        async def add_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
             await send(message)
 
-        await self.app(scope, receive, with_policy)
+        await app(scope, receive, add_policy)
+
+    return with_policy
 
 
 def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> gr.Blocks:
@@ -159,7 +159,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
             mcp_server=False,
             theme=theme,
             css=STYLE,
-            app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+            app_kwargs={"middleware": [Middleware(own_host_only)]},
         )
     except Exception as error:  # gradio raises OSError, ValueError and what httpx raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())

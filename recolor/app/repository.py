@@ -63,10 +63,11 @@ def default_model() -> Choice | None:
 
     Of the repository's models, only those that `loss` in params.yaml names count. None where there is none.
     """
+    from recolor.core.params import Params
     from recolor.models.folder import shipped_models
 
     root = repository()
-    loss = None if root is None else _loss(root)
+    loss = None if root is None else Params(root / paths.PARAMS).value("loss", str)
     trained = [folder for folder in _trained_models() if folder.name == loss]
     own = [folder for folder in trained if folder.parent.name != SAMPLE]
     if own:
@@ -129,12 +130,6 @@ def scores_of(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
     if root is not None and folder.resolve() == (root / paths.model(dataset, folder.resolve().name)).resolve():
         return read_scores(root / paths.metrics(dataset), folder)
     return card.get("scores", [])
-
-
-def _loss(root: Path) -> str:
-    from recolor.core.params import Params
-
-    return str(Params(root / paths.PARAMS).value("loss", str))
 
 
 def _installed_from() -> Path:

@@ -175,7 +175,7 @@ def _parse_headers(response: requests.Response, part: Path, have: int) -> tuple[
 
 
 def _receive(response: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
-    bar = tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+    bar = tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=None)
     with part.open("r+b" if start else "wb") as out, bar:
         out.seek(start)
         for chunk in response.iter_content(CHUNK):

@@ -1,6 +1,5 @@
 """Progress bars."""
 
-import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -15,5 +14,4 @@ def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") ->
     The bar is shown on a terminal only, so logs stay short, and vanishes at the end. `total` is needed for an iterable without
     a length, `desc` is shown in front of the bar.
     """
-    shown = sys.stderr.isatty()
-    return tqdm(iterable, total=total, desc=desc, disable=not shown, leave=False)
+    return tqdm(iterable, total=total, desc=desc, disable=None, leave=False)  # None: where stderr is no terminal

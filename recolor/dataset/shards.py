@@ -41,10 +41,6 @@ class CacheError(UserError):
     """A cache that is missing, incomplete, or does not match its manifest."""
 
 
-def shard_file(directory: Path, number: int) -> Path:
-    return directory / f"shard-{number:03d}.npy"
-
-
 def tensor_bytes(size: int) -> int:
     return 3 * size * size * DTYPE.itemsize
 
@@ -105,7 +101,7 @@ def write_shards(directory: Path, tensors: Iterable[bytes], shape: Shape) -> Non
     for number in count():
         if (first := next(remaining, None)) is None:
             return
-        with shard_file(directory, number).open("xb") as file:
+        with (directory / f"shard-{number:03d}.npy").open("xb") as file:
             _write_header(file, (SHARD, *shape))
             rows = 0
             for tensor in chain([first], islice(remaining, SHARD - 1)):

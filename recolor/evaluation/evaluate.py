@@ -26,10 +26,10 @@ from recolor.evaluation.features import FeatureNetwork, Lite0
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
 from recolor.evaluation.inception import Inception, WeightsUnavailableError, find_weights
 from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
-from recolor.evaluation.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
 from recolor.evaluation.scored import check_trained_on
 from recolor.evaluation.set_metrics import Features
 from recolor.models.folder import load_generator, weights_sha256
+from recolor.models.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
 from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recolor.dataset.shards import CachedPhotos
-from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
+from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
 
 ARRAYS = ("input", "output", "truth")
 

@@ -5,7 +5,6 @@ photo's size, where it is combined with the photo's own L. So the network's size
 detail of the photo is lost.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.core.threads import batches
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
@@ -193,24 +193,6 @@ class Colorizer:
             ):
                 if progress:
                     progress(done)
-
-
-def find_device(name: str | torch.device) -> torch.device:
-    """`name` as torch knows it; raises UserError for one that is not here.
-
-    accelerate would choose the same, but its state belongs to the whole process.
-    """
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if name == "auto":
-        return found or torch.device("cpu")
-    available = ["cpu"] + (
-        [f"{found.type}:{index}" for index in range(torch.accelerator.device_count())] if found else []
-    )
-    with contextlib.suppress(RuntimeError, TypeError):  # not the name of any device
-        device = torch.device(name)
-        if f"{device.type}:{device.index or 0}" in (*available, "cpu:0"):
-            return device
-    raise UserError(f"device: got {name}, which is not available here; takes auto, {', '.join(available)}")
 
 
 def _is_batch(array: NDArray[Any]) -> bool:

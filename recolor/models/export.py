@@ -32,9 +32,11 @@ def describe(card: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Turns an OSError while `out` is written into UserError."""
+def writing(out: Path, force: bool = True) -> Iterator[None]:
+    """Turns an OSError while `out` is written into UserError; raises one where it exists, unless `force` or it is empty."""
     try:
+        if not force and os.path.lexists(out) and not (is_folder(out) and not any(out.iterdir())):
+            raise UserError(f"{out}: exists already; --force overwrites it")
         yield
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
@@ -52,21 +54,20 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
         raise UserError(f"{' and '.join(missing)} missing: pip install 'recolor[onnx]'")
     if is_folder(file):
         raise UserError(f"{file}: is a folder, and --onnx writes a file; name another")
-    if os.path.lexists(file) and not force:
-        raise UserError(f"{file}: exists already; --force overwrites it")
-    generator, card = load_generator(model), read_card(model)
-    multiple = generator.params.multiple
-    batch, rows, columns = (torch.export.Dim(name, min=1) for name in ("batch", "rows", "columns"))
-    program = torch.onnx.export(
-        generator,
-        (torch.zeros(2, 1, 2 * multiple, 3 * multiple),),  # three sizes that differ: each keeps its own name
-        input_names=["lightness"],
-        output_names=["ab"],
-        dynamic_shapes=({0: batch, 2: multiple * rows, 3: multiple * columns},),
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None  # only without dynamo
-    program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
-    with writing(file), atomic_file(file, "the model") as path:
-        program.save(path, external_data=False)
+    with writing(file, force):
+        generator, card = load_generator(model), read_card(model)
+        multiple = generator.params.multiple
+        batch, rows, columns = (torch.export.Dim(name, min=1) for name in ("batch", "rows", "columns"))
+        program = torch.onnx.export(
+            generator,
+            (torch.zeros(2, 1, 2 * multiple, 3 * multiple),),  # three sizes that differ: each keeps its own name
+            input_names=["lightness"],
+            output_names=["ab"],
+            dynamic_shapes=({0: batch, 2: multiple * rows, 3: multiple * columns},),
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None  # only without dynamo
+        program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
+        with atomic_file(file, "the model") as path:
+            program.save(path, external_data=False)

@@ -7,7 +7,7 @@ It is a model's folder like any other.
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import torch
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder
 from recolor.evaluation.metrics import METRICS, Metric
-from recolor.evaluation.pictures import GREY
 from recolor.evaluation.scored import is_trained
 from recolor.models.export import describe, writing
 from recolor.models.folder import ModelError, architecture, load_generator, read_card, save_generator, weights_sha256
+from recolor.models.pictures import GREY
+from recolor.reporting.rendering import render, table
 
 
 class NotEvaluatedError(UserError):
@@ -82,14 +83,12 @@ def export(
     generator, card = load_generator(model), read_card(model)
     if os.path.lexists(out) and not is_folder(out):
         raise UserError(f"{out}: is a file, and a bundle is a folder; name another")
-    if is_folder(out) and any(out.iterdir()) and not force:
-        raise UserError(f"{out}: exists already; --force overwrites it")
     if os.path.realpath(out) == os.path.realpath(model):
         raise UserError(f"{out}: is the model itself; name another folder")
     card |= {"scores": list(scores) or card.get("scores", [])}
     if made:
         card["made"] = dict(made)
-    with writing(out):
+    with writing(out, force):
         save_generator(out, generator, card, torch.float16 if half else torch.float32)
         with atomic_file(out / "README.md", "the model card") as path:
             path.write_text(model_card(card))
@@ -97,79 +96,28 @@ def export(
 
 def model_card(card: Mapping[str, Any]) -> str:
     """A model's README.md, from its `model.json`."""
-    description, size = architecture(card).description, card.get("size", "?")
-    made = "".join(f"{name.capitalize()}: {value}. " for name, value in card.get("made", {}).items())
-    versions = ", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items()) or "unknown versions"
-    training = "\n".join(f"    {line}" for line in json.dumps(card.get("params", {}), indent=2).splitlines())
-    return f"""---
-library_name: recolor
-pipeline_tag: image-to-image
-tags: [image-colorization, pix2pix, gan]
----
-
-# recolor: {card.get("model", "?")}, trained on {card.get("dataset", "?")}
-
-Colours grey photos. The network is {description}.
-From a photo's lightness at {size}x{size} pixels it predicts CIELAB's a and b. Training: {describe(card)}.
-
-## How to use it
-
-With recolor installed: `recolor colorize --model THIS_FOLDER photo.jpg`, or
-
-```python
-from PIL import Image
-from recolor.inference.colorizer import Colorizer
-
-coloured = Colorizer.load("THIS_FOLDER")(Image.open("photo.jpg"))
-```
-
-`generator.safetensors` holds the weights, `model.json` all that this page is made from. Input is normalised as
-`{card["normalisation"]["lightness"]}`, output as `{card["normalisation"]["ab"]}`.
-
-## What it is for
-
-Plausible colours for grey photos, to look at; comparisons of ways to train such a network. The photo's own lightness is
-kept, so only colour is added.
-
-## What it is not for
-
-- **The colours are invented.** They are typical of such photos, not those of the scene. They are no evidence, least of all of
-  a person's skin, hair or clothes. State this where you show a result.
-- Subjects that it was not trained on, old film (which renders red dark and blue light), and damaged or toned prints give worse
-  results.
-- Colours are predicted at {size}x{size} pixels: small things get the colour of their surroundings.
-
-## Scores
-
-{_score_table(card.get("scores", []), str(card.get("model", "?")))}
-
-## How it was made
-
-Data: manifest SHA-256 `{card.get("data", {}).get("manifest_sha256", "?")}`. Trained with {versions}.
-{made}Settings:
-
-{training}
-"""
+    return render(
+        "model_card.md",
+        card=card,
+        network=architecture(card).description,
+        training=describe(card),
+        scores=_score_table([row for row in card.get("scores", []) if row.get("model") in (card.get("model"), GREY)]),
+        versions=", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items())
+        or "unknown versions",
+        settings=json.dumps(card.get("params", {}), indent=2),
+    )
 
 
-def _score_table(scores: Iterable[Mapping[str, Any]], model: str) -> str:
-    rows = [row for row in scores if row.get("model") in (model, GREY)]
-    if not rows:
-        return "None: this model has not been evaluated."
+def _score_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The scores that were measured; "" without any."""
     columns: dict[str, tuple[str, Metric]] = {}
     for metric in METRICS.values():
         columns[metric.name] = (metric.heading, metric)
         if metric.better == "truth":
             columns[f"{metric.name}_true"] = ("true", metric)
     shown = {name: column for name, column in columns.items() if any(name in row for row in rows)}
-    lines = [["split", "model", "N", *(heading for heading, _ in shown.values())], ["---"] * (3 + len(shown))]
-    lines += [
-        [row["split"], row["model"], str(row["photos"]), *(m.shown(row.get(name)) for name, (_, m) in shown.items())]
+    lines = [
+        [row["split"], row["model"], row["photos"], *(m.shown(row.get(name)) for name, (_, m) in shown.items())]
         for row in rows
     ]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"""{table}
-
-`{GREY}` is doing nothing: the grey photo itself. PSNR and SSIM reward it, because its lightness is right; colourfulness beside
-the true photos' and the distances of sets (FD-Lite0, KID-Lite0, FID, KID) show what it lacks. `test` holds photos that no
-training used. Scores of few photos (N) mean little."""
+    return table(["split", "model", "N", *(heading for heading, _ in shown.values())], lines) if rows else ""

@@ -8,25 +8,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
+from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder, is_folder
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
-from recolor.evaluation.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.models.export import writing
 from recolor.models.folder import load_generator
 from recolor.models.objectives import MODELS
+from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.reporting.bundle import check_evaluated
-from recolor.runtime.devices import Device, RuntimeContext
+from recolor.reporting.rendering import render
 
 PAGE, PICTURES = "index.html", "pictures"
 TITLES = {name: model.label for name, model in MODELS.items()} | {GREY: "Input", TRUTH: "Truth"}
@@ -36,23 +36,6 @@ QUALITY: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4"}  # of JPEG, fo
 Rows = Sequence[Mapping[Any, Any]]  # of photos.csv, for one model, in the order of the split
 
 
-class Picture(NamedTuple):
-    """One version of a photo, with its scores as text."""
-
-    name: str
-    file: str
-    scores: str
-
-
-class Photo(NamedTuple):
-    """A photo of the test split: its row, its versions, and the value of each key that it can be sorted by."""
-
-    row: int
-    name: str
-    pictures: list[Picture]
-    keys: dict[str, float | None]
-
-
 def write_gallery(
     out: Path,
     dataset: str,
@@ -60,7 +43,7 @@ def write_gallery(
     models: Mapping[str, Path],
     metrics: Path,
     limit: int = 200,
-    device: Device = "auto",
+    device: str = "auto",
 ) -> int:
     """Writes the gallery of `cache`'s test photos into the folder `out`, and returns the number of photos.
 
@@ -75,15 +58,16 @@ def write_gallery(
     for folder in models.values():
         check_evaluated(metrics, folder)
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
-    where = RuntimeContext.find(device, key="--device").device
-    generators = {name: load_generator(folder, where) for name, folder in models.items()}
+    found = find_device(device, "--device")
+    generators = {name: load_generator(folder, found) for name, folder in models.items()}
     with writing(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
-        for row, pictures in _coloured(photos, rows, generators, where):
+        for row, pictures in _coloured(photos, rows, generators, found):
             for name, picture in pictures.items():
                 Image.fromarray(picture).save(folder / _file(row, name), **QUALITY)
         shown = [_photo(row, measured, list(models)) for row in rows]
-        (folder / PAGE).write_text(_page(dataset, shown, len(photos), photos.shape[-1]), "utf-8")
+        page = {"photos": shown, "total": len(photos), "size": photos.shape[-1], "measures": list(shown[0]["measures"])}
+        (folder / PAGE).write_text(render("gallery.html", dataset=dataset, **page), "utf-8")
     return len(shown)
 
 
@@ -121,10 +105,11 @@ def _file(row: int, name: str) -> str:
     return f"{PICTURES}/{row:05d}-{'input' if name == GREY else name}.jpg"
 
 
-def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> Photo:
+def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> dict[str, Any]:
+    """What the page shows of a photo: its row, its versions with their scores, and the measures that it can be sorted by."""
     first = measured[GREY][row]
     name = f"{first['path']} [{first['crop']}]" if first["crop"] else first["path"]
-    keys: dict[str, float | None] = {"Order of the split": row}
+    measures: dict[str, float | None] = {"Order of the split": row}
     captions: dict[str, list[str]] = {version: [] for version in (GREY, *models, TRUTH)}
     for metric in _shown_metrics():
         values = {model: measured[model][row][metric.name] for model in (*models, GREY)}
@@ -133,21 +118,17 @@ def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> Pho
         for version, value in values.items():
             captions[version].append(" ".join(filter(None, (metric.label, metric.shown(value), metric.unit))))
         reference = TRUTH if metric.better == "truth" else GREY
-        keys |= _keys(metric, {version: values[version] for version in (*models, reference)})
-    pictures = [Picture(TITLES[name], _file(row, name), ", ".join(scores)) for name, scores in captions.items()]
-    return Photo(row, name, pictures, keys)
+        measures |= _measures(metric, {version: values[version] for version in (*models, reference)})
+    pictures = [
+        {"name": TITLES[version], "file": _file(row, version), "scores": ", ".join(scores)}
+        for version, scores in captions.items()
+    ]
+    return {"row": row, "name": name, "pictures": pictures, "measures": measures}
 
 
-def _keys(metric: ImageMetric, values: Mapping[str, float]) -> dict[str, float | None]:
+def _measures(metric: ImageMetric, values: Mapping[str, float]) -> dict[str, float | None]:
     """`values` and the differences of each two, scaled; None, for JSON, where one is not finite."""
     scaled = {f"{metric.label}: {TITLES[name]}": value * metric.scale for name, value in values.items()}
     for (one, first), (other, second) in combinations(values.items(), 2):
         scaled[f"{metric.label}: {TITLES[one]} - {TITLES[other]}"] = (first - second) * metric.scale
     return {key: value if math.isfinite(value) else None for key, value in scaled.items()}
-
-
-def _page(dataset: str, photos: Sequence[Photo], total: int, size: int) -> str:
-    loader = jinja2.PackageLoader("recolor.reporting")  # its folder templates
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.get_template("gallery.html")
-    return template.render(dataset=dataset, photos=photos, total=total, size=size, keys=list(photos[0].keys))

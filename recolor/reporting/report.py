@@ -1,6 +1,5 @@
 """Writes the report: text, tables and figures of measured scores. Computes nothing."""
 
-import json
 import math
 import platform
 import shutil
@@ -14,12 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic_core import to_json
 
 from recolor.core.errors import UserError
 from recolor.core.storage import check_disk_space, synchronise
 from recolor.evaluation.metrics import METRICS, SPLITS
-from recolor.evaluation.pictures import GREY
 from recolor.models.objectives import MODELS
+from recolor.models.pictures import GREY
 from recolor.reporting.figures import bars, curves, image_grid, tradeoff
 from recolor.reporting.markdown import PAPER, PAPER_SOURCE, results_markdown, timings_markdown
 from recolor.reporting.results import Results
@@ -143,17 +143,8 @@ def _write_csv(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _finite(node: Any) -> Any:
-    """`node` with null for not measured and infinite, which JSON does not have."""
-    if isinstance(node, Mapping):
-        return {key: _finite(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_finite(value) for value in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
+    """With null for what was not measured or is infinite, which JSON does not have."""
+    path.write_bytes(to_json(content, indent=2, inf_nan_mode="null") + b"\n")
 
 
 def _replace(new: Path, out: Path) -> None:

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
@@ -13,6 +13,7 @@ from accelerate import PartialState
 from pydantic import Field
 from torch import Tensor, nn
 
+from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.core.params import Auto, Section
 from recolor.runtime.distributed import DistributedContext
@@ -50,13 +51,12 @@ class RuntimeContext:
     distributed: DistributedContext = field(default_factory=DistributedContext)
 
     @classmethod
-    def find(cls, device: Device = "auto", precision: Precision = "fp32", key: str = "runtime.device") -> Self:
+    def find(cls, device: Device = "auto", precision: Precision = "fp32") -> Self:
         """The context on `device`; auto is accelerate's choice (CUDA, then MPS, then the CPU).
 
-        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not available; `key`
-        is the setting that the error names.
+        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not available.
         """
-        check_device(device, key)
+        find_device(device, "runtime.device")
         # With cpu=True accelerate also sets up a launcher's processes on CPUs.
         found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
         bf16 = precision == "bf16" or (precision == "auto" and bf16_in_hardware(found))
@@ -80,19 +80,22 @@ class RuntimeContext:
         """(B, C, H, W) in the memory format of this context."""
         return images.contiguous(memory_format=self.memory_format)
 
+    def compile(self, networks: Iterable[nn.Module], wanted: Auto, log: Callable[[str], None]) -> None:
+        """Compiles `networks` in place; `auto` does so on CUDA only. Where compiling fails, `log` gets the reason in one line.
+
+        A trial on a small network finds a missing compiler, missing headers and a GPU that is too old. All processes compile,
+        or none does: they wait for each other in a step.
+        """
+        if wanted is False or (wanted == "auto" and self.device.type != "cuda"):
+            return
+        if reason := next(filter(None, self.distributed.all_gather(_compile_failure(self.device))), None):
+            log(f"runtime.compile: training runs without torch.compile, which fails here: {reason}")
+            return
+        for network in networks:
+            network.compile()
+
     def __str__(self) -> str:
         return f"{self.device.type}, {'bf16' if self.bf16 else 'fp32'}"
-
-
-def check_device(device: Device, key: str = "runtime.device") -> None:
-    """Raises UserError, which names `key`, where this machine has no such device."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    found = [accelerator.type, "cpu"] if accelerator else ["cpu"]
-    if device not in ("auto", *found):
-        there = " and ".join(found)
-        raise UserError(
-            f"{key}: {device} is not available on this machine; it has {there}: choose one of these, or auto"
-        )
 
 
 def check_gpus(device: Device, processes: int) -> None:
@@ -115,6 +118,18 @@ def _has_any(instructions: Iterable[str]) -> bool:
     """Whether the CPU has one of the instruction sets, by torch's names; false where torch is too old to know."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name) for name in instructions)
+
+
+def _compile_failure(device: torch.device) -> str:
+    """The error of a small compiled network, forwards and backwards, in one line; empty where it works."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).to(device)
+    try:
+        with torch.random.fork_rng():
+            torch.compile(network)(torch.ones(1, 1, 8, 8, device=device)).sum().backward()
+    except Exception as error:  # each cause has an error class of its own
+        cause = getattr(error, "inner_exception", error)  # the back end's own error
+        return str(cause).strip().partition("\n")[0] or type(cause).__name__
+    return ""
 
 
 @contextmanager

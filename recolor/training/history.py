@@ -83,19 +83,11 @@ class MetricLogger:
         steps = {"critic_steps": progress.critic_steps, "generator_steps": progress.generator_steps}
         progress.epoch += 1
         progress.history.append({"epoch": progress.epoch, **means, **steps, "lr": lr})
-        photos = progress.batch * batch_size
-        progress.timings.append(
-            {
-                "epoch": progress.epoch,
-                "seconds": progress.seconds,
-                "photos": photos,
-                "photos_per_second": photos / progress.seconds,
-                "data_wait": progress.waited / progress.seconds,
-                "checkpoints": progress.saving,
-            }
-        )
+        photos, seconds = progress.batch * batch_size, progress.seconds
+        times = progress.epoch, seconds, photos, photos / seconds, progress.waited / seconds, progress.saving
+        progress.timings.append(dict(zip(TIMINGS, times, strict=True)))
         losses = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None and "loss" in name)
-        line = f"epoch {progress.epoch}: {losses}, {photos / progress.seconds:.1f} photos/s"
+        line = f"epoch {progress.epoch}: {losses}, {photos / seconds:.1f} photos/s"
         progress.batch, progress.sums, progress.counts = 0, {}, {}
         progress.seconds = progress.waited = progress.saving = 0.0
         return line

@@ -21,7 +21,6 @@ from recolor.dataset.augment import AugmentParams, augment
 from recolor.dataset.batches import BatchLoader
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.layers import Generator
-from recolor.runtime.compiling import compile_networks
 from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
@@ -84,21 +83,13 @@ def train(
     distributed.sync_batch_norm(state.networks.values())
 
     with determinism(runtime.deterministic), stop_flag() as stop_signal:
-        failure = compile_networks(state.networks.values(), runtime.compile, context.device, distributed)
-        if failure:
-            log(f"runtime.compile: training runs without torch.compile, which fails here: {failure}")
+        context.compile(state.networks.values(), runtime.compile, log)
         state.resume(checkpoints, distributed, log)
         progress = state.progress
         saver = CheckpointSaver(state, checkpoints, distributed, runtime.checkpoint_minutes)
+        share = distributed.rank, distributed.world_size
         loader = BatchLoader(
-            photos,
-            params.batch_size,
-            augment_params.flip,
-            params.seed,
-            context.device,
-            runtime.data_on_device,
-            distributed.rank,
-            distributed.world_size,
+            photos, params.batch_size, augment_params.flip, params.seed, context.device, runtime.data_on_device, *share
         )
         for epoch in range(progress.epoch, params.epochs):
             logger = MetricLogger(progress, distributed, checkpoints.newest)
@@ -112,16 +103,7 @@ def train(
                 loss_terms = method.step(state, augment(real, augment_params, step_key), context)
                 state.end_step(loss_terms)
                 logger.add(loss_terms)
-                signal = stop_signal()
-                stop, due = distributed.all_reduce_any(bool(signal), saver.due_within_epoch())
-                if stop or due:
-                    logger.flush()
-                    progress.saving += saver.save()
-                    logger.start()
-                if stop:
-                    reason = f"stopped by {signal or 'a signal to another process'} at step {progress.step}"
-                    where = f"in epoch {epoch + 1} of {params.epochs}"
-                    raise Interrupted(f"{reason}, {where}; `dvc repro` goes on from there")
+                _save_if_due(saver, logger, stop_signal(), f"in epoch {epoch + 1} of {params.epochs}")
             log(logger.end_epoch(state.learning_rate, params.batch_size))
             saver.end_epoch(last=progress.epoch == params.epochs)
             if watch and distributed.is_main:
@@ -131,6 +113,19 @@ def train(
             f"{progress.step} steps in {progress.epoch} epochs, and none of the generator: train for longer"
         )
     return Trained(state.result.cpu().eval(), progress.history, progress.timings, f"{context}, {distributed}")
+
+
+def _save_if_due(saver: CheckpointSaver, logger: MetricLogger, signal: str | None, where: str) -> None:
+    """Saves within an epoch where it is time, or a process got a signal: then raises Interrupted."""
+    progress = logger.progress
+    stop, due = logger.distributed.all_reduce_any(bool(signal), saver.due_within_epoch())
+    if stop or due:
+        logger.flush()
+        progress.saving += saver.save()
+        logger.start()
+    if stop:
+        reason = f"stopped by {signal or 'a signal to another process'} at step {progress.step}"
+        raise Interrupted(f"{reason}, {where}; `dvc repro` goes on from there")
 
 
 def _steps_per_epoch(photos: CachedPhotos, params: TrainParams, distributed: DistributedContext) -> int:

@@ -1,38 +1,68 @@
 """What a training step does: L1 alone, or L1 and an adversary. The loop (loop.py) is the same for both."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
+from torch.optim import AdamW
 
+from recolor.core.params import Section
 from recolor.models.layers import Generator
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.runtime.devices import RuntimeContext
-from recolor.training.balance import balanced_gradient
-from recolor.training.pretrain import PretrainParams
 from recolor.training.state import TrainState
 
 CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
 
 
+SMALLEST = 1e-12  # a gradient of 0 divides nothing by 0
+
+
+class PretrainParams(Section, frozen=True):
+    """Section `pretrain`. With `epochs` 0 the generator keeps its initial weights.
+
+    `start`: none, a model folder whose weights training starts from, or shipped for the model that comes with the package. A
+    model that was trained on photos of the test split makes the scores too good; training warns of one with another split.
+    """
+
+    epochs: int = Field(ge=0, le=1_000_000)
+    start: str
+    lr: float = Field(gt=0, le=1)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    clip_norm: float = Field(gt=0)
+
+
 @dataclass(frozen=True)
 class Pretraining:
-    """L1 alone. `name` is for the model's card."""
+    """L1 alone, with AdamW (Loshchilov and Hutter 2019). `name` is for the model's card."""
 
     params: PretrainParams
     name: ClassVar[str] = "L1"
 
     def start(self, generator: Generator, context: RuntimeContext, ema: float) -> TrainState:
         """The state before the first step."""
-        generator = context.place(generator)
-        return TrainState({"generator": generator}, {"generator": self.params.optimizer(generator)}, ema)
+        generator, params = context.place(generator), self.params
+        groups = generator.parameter_groups(params.lr)
+        optimizer = AdamW(groups, params.lr, weight_decay=params.weight_decay, fused=True)
+        return TrainState({"generator": generator}, {"generator": optimizer}, ema)
 
     def rate_factor(self, step: int, epochs: int, steps: int) -> float:
-        """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each."""
-        return self.params.rate_factor(step, epochs * steps)
+        """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each.
+
+        Linear up over `warmup_steps`, then half a cosine to 0. A short run warms up for a quarter of its steps, so that its
+        rate reaches the peak.
+        """
+        warmup = min(self.params.warmup_steps, epochs * steps // 4)
+        if step < warmup:
+            return (step + 1) / warmup
+        return (1 + math.cos(math.pi * (step - warmup) / max(1, epochs * steps - warmup))) / 2
 
     def step(self, state: TrainState, real: Tensor, context: RuntimeContext) -> dict[str, Tensor]:
         """Trains on a batch (B, 3, H, W) of normalised Lab and returns the loss terms, scalars without a graph."""
@@ -130,3 +160,23 @@ class Adversarial:
 
 
 Method = Pretraining | Adversarial
+
+
+def balanced_gradient(
+    l1: Tensor, adversarial: Tensor, ab: Tensor, balance: float | None, mean: Callable[[Tensor], Tensor] = lambda x: x
+) -> tuple[Tensor, Tensor]:
+    """The gradient of both weighted losses at the generator's output `ab` (B, 2, H, W), and a scalar: the norm of the
+    adversarial part as a multiple of L1's.
+
+    The norm measures an adversary's strength, whatever the scale of its scores. With a `balance` the adversarial part is scaled
+    to that multiple, which makes objectives comparable: an adaptive weight as in VQGAN (Esser et al. 2021, eq. 7), taken at the
+    output instead of the last layer, so that `ab.backward(gradient)` is the only backward pass through the generator. `mean`
+    averages a tensor over processes that share the batch.
+    """
+    (of_l1,) = torch.autograd.grad(l1, ab, retain_graph=True)
+    (of_adversarial,) = torch.autograd.grad(adversarial, ab, retain_graph=True)
+    squares = mean(torch.stack([of_adversarial.square().sum(), of_l1.square().sum()]))
+    ratio = (squares[0] / squares[1].clamp(min=SMALLEST**2)).sqrt()
+    if balance is None:
+        return of_l1 + of_adversarial, ratio
+    return of_l1 + of_adversarial * (balance / ratio.clamp(min=SMALLEST)), torch.full_like(ratio, balance)

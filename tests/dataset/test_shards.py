@@ -173,6 +173,6 @@ def test_a_split_without_photos_is_refused(tmp_path: Path) -> None:
 
 def test_both_splits_read_the_same_shards(many: CachedPhotos) -> None:
     test = CachedPhotos(many.directory, "test")
-    stored = np.concatenate([np.load(shards.shard_file(many.directory, number)) for number in range(11)])
+    stored = np.concatenate([np.load(many.directory / f"shard-{number:03d}.npy") for number in range(11)])
     assert torch.equal(torch.cat([many.read_fp16(range(TRAIN)), test.read_fp16(range(TEST))]), torch.from_numpy(stored))
     assert list(test.manifest["path"]) == [f"{number}.jpg" for number in range(TRAIN, TRAIN + TEST)]

@@ -61,18 +61,7 @@ def write_film(
             small.width, small.height, small.pix_fmt = 16, 16, "yuvj420p"
             small.disposition = av.stream.Disposition.attached_pic
         out.metadata["title"] = title
-        out.set_chapters(
-            [
-                {
-                    "id": number,
-                    "start": round(1000 * start),
-                    "end": round(1000 * end),
-                    "time_base": Fraction(1, 1000),
-                    "metadata": {"title": name},
-                }
-                for number, (start, end, name) in enumerate(chapters)
-            ]
-        )
+        out.set_chapters([_chapter(number, *chapter) for number, chapter in enumerate(chapters)])
         for number, picture in enumerate(pictures):
             frame = as_frame(picture, pixels)
             frame.pts, frame.time_base = times[number] if times else number * STEP, TIME_BASE
@@ -84,20 +73,33 @@ def write_film(
             shown.pts = 0
             out.mux(small.encode(shown) + small.encode())
         if audio is not None:
-            wave = np.sin(np.arange(48000 * len(pictures) // 25) / 20).astype(np.float32)
-            for start in range(0, len(wave), 1024):
-                samples = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], "fltp", "mono")
-                samples.sample_rate, samples.pts, samples.time_base = 48000, start, Fraction(1, 48000)
-                out.mux(audio.encode(samples))
-            out.mux(audio.encode())
+            _add_sound(out, audio, 48000 * len(pictures) // 25)
         if text is not None:
-            content = subtitles.encode()
-            packet = av.Packet(len(content).to_bytes(2, "big") + content if path.suffix == ".mp4" else content)
-            packet.stream, packet.time_base = text, Fraction(1, 1000)
-            packet.pts = packet.dts = 200
-            packet.duration = 300
-            out.mux(packet)
+            _add_subtitle(out, text, subtitles.encode())
     return path
+
+
+def _chapter(number: int, start: float, end: float, name: str) -> dict[str, Any]:
+    times = {"start": round(1000 * start), "end": round(1000 * end), "time_base": Fraction(1, 1000)}
+    return {"id": number, **times, "metadata": {"title": name}}
+
+
+def _add_sound(out: Any, stream: Any, samples_in_all: int) -> None:
+    wave = np.sin(np.arange(samples_in_all) / 20).astype(np.float32)
+    for start in range(0, len(wave), 1024):
+        samples = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], "fltp", "mono")
+        samples.sample_rate, samples.pts, samples.time_base = 48000, start, Fraction(1, 48000)
+        out.mux(stream.encode(samples))
+    out.mux(stream.encode())
+
+
+def _add_subtitle(out: Any, stream: Any, content: bytes) -> None:
+    is_mp4 = out.format.name == "mp4"
+    packet = av.Packet(len(content).to_bytes(2, "big") + content if is_mp4 else content)
+    packet.stream, packet.time_base = stream, Fraction(1, 1000)
+    packet.pts = packet.dts = 200
+    packet.duration = 300
+    out.mux(packet)
 
 
 def as_frame(luma: np.ndarray, pixels: str) -> Any:

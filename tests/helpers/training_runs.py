@@ -18,8 +18,7 @@ from recolor.models.unet import UNetParams
 from recolor.runtime.devices import RuntimeContext, RuntimeParams
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, TrainParams, derived_seed, train
-from recolor.training.methods import Adversarial, Method, Pretraining
-from recolor.training.pretrain import PretrainParams
+from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams
 from recolor.training.state import TrainState
 
 GENERATOR = UNetParams(filters=2, downs=4, dropout=0.5)

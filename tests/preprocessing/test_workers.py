@@ -18,14 +18,18 @@ from recolor.core.errors import UserError
 from recolor.preprocessing import workers
 from recolor.preprocessing.workers import WINDOW, ordered_map
 
-LARGE = 2**20  # more than a pipe's buffer: sending blocks until it is read
+LARGE = 2**23  # much more than a pipe's buffer: sending takes a while
 
 
 def lost(task: int, limit: float | None) -> str:
     return f"lost {task}" if limit is None else f"{task} took more than {limit} s"
 
 
-def large(task: int) -> bytes:
+def torn(task: int, folder: Path) -> bytes:
+    """The first process that does task 5 is killed, most likely while it sends the result."""
+    if task == 5 and not any(folder.iterdir()):
+        (folder / "killed").touch()
+        threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return task.to_bytes(2, "little") * LARGE
 
 
@@ -74,14 +78,9 @@ def test_a_task_has_two_chances(deaths: int, fifth: str, tmp_path: Path) -> None
     assert results == [fifth if task == 5 else f"did {task}" for task in range(12)]
 
 
-def test_workers_killed_while_they_send_are_replaced() -> None:
-    results = ordered_map(large, range(20), 2, lost)
-    taken = [next(results)]
-    time.sleep(0.5)  # both workers are blocked in the middle of a result
-    for process in multiprocessing.active_children():
-        process.kill()
-    taken += results
-    assert taken == [large(task) for task in range(20)]
+def test_workers_killed_while_they_send_are_replaced(tmp_path: Path) -> None:
+    results = list(ordered_map(partial(torn, folder=tmp_path), range(8), 2, lost))
+    assert results == [task.to_bytes(2, "little") * LARGE for task in range(8)]
 
 
 def test_workers_that_keep_dying_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.evaluation.metrics import METRICS, SetMetric, image_metrics_in_use
 from recolor.reporting import report
-from recolor.reporting.markdown import results_markdown, table, timings_markdown
+from recolor.reporting.markdown import results_markdown, timings_markdown
+from recolor.reporting.rendering import table
 from recolor.reporting.report import headline, write
 from recolor.reporting.results import Results, read
 from stages import paths

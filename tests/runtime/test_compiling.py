@@ -8,16 +8,15 @@ import torch
 from torch import nn
 from training_runs import OBJECTIVES, RUNTIME, MadePhotos, assert_identical, run
 
-from recolor.runtime import compiling
-from recolor.runtime.compiling import compile_networks
-from recolor.runtime.distributed import DistributedContext
+from recolor.runtime import devices
+from recolor.runtime.devices import RuntimeContext
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
 def test_auto_compiles_on_cuda_only(device: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "_failure", lambda device: "")
+    monkeypatch.setattr(devices, "_compile_failure", lambda device: "")
     network = nn.Conv2d(1, 1, 1)
-    compile_networks([network], "auto", torch.device(device), DistributedContext())
+    RuntimeContext(torch.device(device), bf16=False).compile([network], "auto", log=pytest.fail)
     assert (network._compiled_call_impl is not None) is expected
 
 
@@ -42,7 +41,7 @@ def test_compiled_networks_have_the_losses_of_the_others(
 ) -> None:
     # aot_eager captures forward and backward graphs as the default back end does, and generates no code: seconds less.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
-    monkeypatch.setattr(compiling, "_failure", lambda device: "")
+    monkeypatch.setattr(devices, "_compile_failure", lambda device: "")
     compiled, eager = (
         run(
             tmp_path / str(wanted),

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
+from recolor.core.devices import find_device
 from recolor.core.errors import UserError
-from recolor.runtime.devices import RuntimeContext, bf16_in_hardware, check_device
+from recolor.runtime.devices import RuntimeContext, bf16_in_hardware
 
 CPU = torch.device("cpu")
 
@@ -68,7 +69,7 @@ def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_an_unavailable_device_is_an_error_that_names_the_setting() -> None:
     for device in ("auto", "cpu"):
-        check_device(device, "runtime.device")
+        find_device(device, "runtime.device")
     with pytest.raises(UserError) as caught:
-        RuntimeContext.find("cuda", key="runtime.device")
-    assert str(caught.value).startswith("runtime.device: cuda is not available on this machine")
+        RuntimeContext.find("cuda")
+    assert str(caught.value).startswith("runtime.device: got cuda, which is not available")

@@ -148,7 +148,7 @@ def test_what_this_machine_lacks_is_found_before_any_work(
     set_param("evaluate.inception_weights", None)
     if not torch.cuda.is_available():
         set_param("runtime.device", "cuda")
-        assert message("mine").startswith("runtime.device: cuda")
+        assert message("mine").startswith("runtime.device: got cuda")
 
 
 def test_an_edit_during_the_check_fails_it_at_its_end(params_file: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recolor.training.balance import balanced_gradient
+from recolor.training.methods import balanced_gradient
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from recolor.models.objectives import ObjectiveParams
 from recolor.training import state as training_state
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted
-from recolor.training.pretrain import PretrainParams
+from recolor.training.methods import PretrainParams
 from recolor.training.state import Diverged
 
 pytestmark = pytest.mark.usefixtures("checkpoint_each_epoch")

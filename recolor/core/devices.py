@@ -1,0 +1,29 @@
+"""The devices of this machine."""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from recolor.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def find_device(name: "str | torch.device", setting: str = "device") -> "torch.device":
+    """`name` as torch knows it, auto: the accelerator if there is one. Raises UserError, which names `setting`, without it.
+
+    accelerate would choose the same, but its state belongs to the whole process.
+    """
+    import torch  # not at the top: core is imported where torch's seconds are not needed
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return found or torch.device("cpu")
+    available = ["cpu"] + (
+        [f"{found.type}:{index}" for index in range(torch.accelerator.device_count())] if found else []
+    )
+    with contextlib.suppress(RuntimeError, TypeError):  # not the name of any device
+        device = torch.device(name)
+        if f"{device.type}:{device.index or 0}" in (*available, "cpu:0"):
+            return device
+    raise UserError(f"{setting}: got {name}, which is not available here; takes auto, {', '.join(available)}")
