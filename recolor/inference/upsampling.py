@@ -9,6 +9,7 @@ Interpolation is linear and separable: a matrix for the rows and one for the col
 each, made when they are needed, so that photos of any size and shape are done in tiles which fit together without a seam.
 """
 
+import functools
 import math
 from typing import Literal, get_args
 
@@ -71,6 +72,7 @@ def _window_mean(maps: Tensor) -> Tensor:
     return F.avg_pool2d(maps[None], 2 * RADIUS + 1, stride=1, padding=RADIUS, count_include_pad=False)[0]
 
 
+@functools.lru_cache(maxsize=256)  # the same for each frame of a film
 def _weights(source: int, target: int, first: int, count: int) -> tuple[int, Tensor]:
     """The first source pixel that `count` target pixels from `first` on depend on, and their weights, (count, source pixels).
 
