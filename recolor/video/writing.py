@@ -48,7 +48,7 @@ class SegmentEncoder:
         self._durations: dict[int, int] = {}
 
     def add(self, time: int, duration: int, planes: list[Plane]) -> None:
-        frame = av.VideoFrame(self._target.width, self._target.height, "yuv420p")
+        frame: Any = av.VideoFrame(self._target.width, self._target.height, "yuv420p")
         for plane, values in zip(frame.planes, planes, strict=True):
             rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
             rows[:, : plane.width] = values
