@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from recolor.core.devices import channels_last_is_faster
 from recolor.models.layers import Generator
 
 G = TypeVar("G", bound=Generator)
@@ -33,7 +34,7 @@ def for_inference(generator: G) -> G:
         fused.set_submodule(convolution, merged)
         activation = [getattr(after, part) for part in ("drop", "act") if hasattr(after, part)]  # in timm's batch norms
         fused.set_submodule(norm, nn.Sequential(*activation))
-    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2":  # there channels_last is slower
+    if channels_last_is_faster(device):
         fused = fused.to(memory_format=torch.channels_last)
     return fused if torch.allclose(fused(example), expected, rtol=0, atol=TOLERANCE) else generator
 

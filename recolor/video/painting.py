@@ -44,9 +44,8 @@ def chroma(
     for top in range(0, height, rows):
         strip = slice(top, top + rows)
         ab = strength * upsampler.tile(columns, top, lightness[:, strip])
-        outside = torch.maximum(*ab.abs()).clamp_(
-            min=1
-        )  # of the table, and of sRGB: moved towards grey, as in `into_gamut`
+        # Beyond 1 a colour lies outside of the table and of sRGB: it is moved towards grey, as in `into_gamut`.
+        outside = torch.maximum(*ab.abs()).clamp_(min=1)
         x, y = (ab * (middle / outside) + middle).numpy()
         y += np.float32(GRID) * levels[strip]
         uv = cv2.remap(table, x, y, cv2.INTER_LINEAR)

@@ -1,8 +1,20 @@
-"""Facts about networks."""
+"""A small pretrained U-Net, and facts about networks."""
 
 from collections.abc import Iterable
 
 from torch import nn
+
+from recolor.models.pretrained import PretrainedParams
+
+SMALL_PRETRAINED = PretrainedParams(
+    kind="pretrained",
+    encoder="tf_efficientnet_lite0",
+    encoder_weights="none",
+    widths=(8, 8, 8, 8, 8),
+    ab_scale=1,
+    freeze_encoder=False,
+    encoder_lr=0.33,
+)
 
 
 def receptive_field(layers: Iterable[nn.Module]) -> int:

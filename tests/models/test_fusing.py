@@ -2,23 +2,15 @@
 
 import pytest
 import torch
+from networks import SMALL_PRETRAINED
 from torch import Tensor, nn
 
 from recolor.models.fusing import for_inference
 from recolor.models.layers import Generator
-from recolor.models.pretrained import PretrainedParams, PretrainedUNet
+from recolor.models.pretrained import PretrainedUNet
 from recolor.models.unet import UNetGenerator, UNetParams
 
 UNET = UNetParams(filters=4, downs=4, dropout=0.5)
-PRETRAINED = PretrainedParams(
-    kind="pretrained",
-    encoder="tf_efficientnet_lite0",
-    encoder_weights="none",
-    widths=(8, 8, 8, 8, 8),
-    ab_scale=1,
-    freeze_encoder=False,
-    encoder_lr=0.33,
-)
 
 
 def trained(generator: Generator) -> Generator:
@@ -42,9 +34,9 @@ def norms(network: nn.Module) -> int:
 @pytest.mark.parametrize("kind", ["unet", "pretrained", "small ab"])
 @torch.no_grad()
 def test_batch_norm_is_folded_and_the_result_stays(kind: str) -> None:
-    scaled = PRETRAINED.model_copy(update={"ab_scale": 0.25})
+    scaled = SMALL_PRETRAINED.model_copy(update={"ab_scale": 0.25})
     generator = trained(
-        UNetGenerator(UNET) if kind == "unet" else PretrainedUNet(scaled if kind == "small ab" else PRETRAINED)
+        UNetGenerator(UNET) if kind == "unet" else PretrainedUNet(scaled if kind == "small ab" else SMALL_PRETRAINED)
     )
     before, weights = norms(generator), {name: value.clone() for name, value in generator.state_dict().items()}
     fused, photos = for_inference(generator), torch.rand(2, 1, 64, 96) * 2 - 1

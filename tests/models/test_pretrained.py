@@ -7,7 +7,7 @@ import pytest
 import skimage
 import timm
 import torch
-from networks import parameter_count
+from networks import SMALL_PRETRAINED, parameter_count
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,15 +28,12 @@ DEFAULT = PretrainedParams(
     freeze_encoder=False,
     encoder_lr=0.33,
 )
-SMALL = DEFAULT.model_copy(
-    update={"encoder": "tf_efficientnet_lite0", "widths": (8, 8, 8, 8, 8), "encoder_weights": "none"}
-)
 ESPRESSO, CATS = 967, range(281, 286)
 
 
 def small(**changes: object) -> PretrainedUNet:
     torch.manual_seed(0)
-    return PretrainedUNet(SMALL.model_copy(update=changes))
+    return PretrainedUNet(SMALL_PRETRAINED.model_copy(update=changes))
 
 
 def photo(name: str, size: int, grey: bool) -> Tensor:
@@ -114,7 +111,7 @@ def test_the_encoder_learns_at_a_rate_of_its_own() -> None:
 def test_an_encoder_of_another_family_works() -> None:
     torch.manual_seed(0)
     generator = PretrainedUNet(
-        SMALL.model_copy(update={"encoder": "convnext_atto", "ab_scale": 1})
+        SMALL_PRETRAINED.model_copy(update={"encoder": "convnext_atto", "ab_scale": 1})
     ).eval()  # no 1/2 level
     with torch.no_grad():
         assert generator(torch.zeros(1, 1, 64, 64)).shape == (1, 2, 64, 64)
@@ -134,7 +131,9 @@ def test_weights_come_from_a_file_too(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "w.safetensors")
     torch.save(weights, tmp_path / "w.pth")
     for name in ("w.safetensors", "w.pth"):
-        generator = build_generator(SMALL.model_copy(update={"encoder_weights": str(tmp_path / name)}), pretrained=True)
+        generator = build_generator(
+            SMALL_PRETRAINED.model_copy(update={"encoder_weights": str(tmp_path / name)}), pretrained=True
+        )
         assert torch.equal(generator.state_dict()["encoder.conv_stem.weight"], weights["conv_stem.weight"])
 
 
@@ -148,7 +147,7 @@ def test_weights_that_are_not_available_are_one_line(tmp_path: Path, monkeypatch
     cases["convnext_atto"] = ["auto"]  # timm's own download
     for encoder, sources in cases.items():
         for source in sources:
-            params = SMALL.model_copy(update={"encoder": encoder, "encoder_weights": str(source)})
+            params = SMALL_PRETRAINED.model_copy(update={"encoder": encoder, "encoder_weights": str(source)})
             with pytest.raises(EncoderWeightsError) as caught:
                 build_generator(params, pretrained=True)
             assert "\n" not in str(caught.value)
