@@ -62,23 +62,20 @@ class Steady:
         ab = np.ascontiguousarray(predicted[1:].permute(1, 2, 0).float().cpu().numpy())
         age = np.zeros(lightness.shape, np.float32)
         if self.state is not None and self.state.lightness.shape == lightness.shape:
-            carried, weight = self._carry(self.state, lightness)
-            if carried is not None:
-                ab = (ab + weight[..., None] * carried) / (1 + weight[..., None])
-                age = weight
+            ab, age = self._averaged(self.state, lightness, ab)
         self.state = State(lightness, ab, np.minimum(age + 1, self.oldest).astype(np.float32))
         return torch.cat([predicted[:1], torch.from_numpy(ab).permute(2, 0, 1).to(predicted)])
 
-    def _carry(self, before: State, lightness: NDArray[np.uint8]) -> tuple[Map | None, Map]:
-        """The ab carried to this frame, None after a cut, and how many predictions it counts for."""
+    def _averaged(self, before: State, lightness: NDArray[np.uint8], ab: Map) -> tuple[Map, Map]:
+        """`ab` averaged with the colours carried to this frame, and how many frames those count for; 0 after a cut."""
         import cv2
 
         height, width = lightness.shape
         flow = self._flow.calc(lightness, before.lightness, None)
         y, x = np.mgrid[:height, :width].astype(np.float32)
         x, y = x + flow[..., 0], y + flow[..., 1]
-        moved: Map = cv2.remap(
-            np.dstack([before.ab, before.age, before.lightness.astype(np.float32)]),
+        moved = cv2.remap(
+            cv2.merge([before.ab, before.age, before.lightness.astype(np.float32)]),
             *(x, y, cv2.INTER_LINEAR),
             borderMode=cv2.BORDER_REPLICATE,
         )
@@ -86,5 +83,6 @@ class Steady:
         fit = np.exp(-((misfit / MISFIT) ** 2))
         fit[(x < -1) | (x > width) | (y < -1) | (y > height)] = 0
         if (fit > 0.5).mean() < CUT:
-            return None, fit
-        return moved[..., :2], (moved[..., 2] * fit).astype(np.float32)
+            return ab, np.zeros_like(fit)
+        age = moved[..., 2] * fit
+        return cv2.blendLinear(ab, moved[..., :2], np.ones_like(age), age), age
