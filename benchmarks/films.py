@@ -11,10 +11,9 @@ import torch
 from benchmarks.measuring import Budget, Sizes, in_turn
 from benchmarks.steadiness import CLIPS, clip
 from benchmarks.table import Row
-from recolor.core.threads import in_order
+from recolor.core.threads import in_order, strip_threads
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.steady import STEADY, Steady
-from recolor.inference.threads import strip_threads
 from recolor.video.film import DEFAULT, colorize_film, output_size, paint, predictions
 from recolor.video.reading import Film, Frame, frames, probe
 from recolor.video.writing import SegmentEncoder

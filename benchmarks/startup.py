@@ -16,7 +16,7 @@ def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
     if not sizes.children:
         return
     stages = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if "__main__" in path.read_text())
-    commands: dict[str, Callable[[], None]] = {"recolor": lambda: _run("-m", "recolor.app.cli", "--help")}
+    commands: dict[str, Callable[[], None]] = {"recolor": lambda: _run("-m", "recolor", "--help")}
     commands |= {stage: lambda stage=stage: _run("-m", f"stages.{stage}", "--help") for stage in stages}
     timings = in_turn(commands, sizes.repeats, seconds / 2)
     note = timings.note(sizes.repeats)

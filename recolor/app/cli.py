@@ -230,7 +230,3 @@ def gallery(
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
     typer.echo(f"{count} photos: {out / 'index.html'}")
-
-
-if __name__ == "__main__":
-    app(prog_name="recolor")

@@ -1,19 +1,19 @@
-"""`recolor colorize`: its options, its progress, its lines, its exit status."""
+"""`recolor colorize`: photos, then films, each with a line for its result or its problem."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
 import typer
 
 from recolor.app import options
-from recolor.app.films import colorize_films, seconds
 from recolor.app.repository import need_model
+from recolor.core.errors import UserError
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
-FILM_SETTINGS = ("size", "upsampling", "strength", "side_by_side", "quality")  # those that photos and films have
 SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
 
 
@@ -50,46 +50,94 @@ def colorize(
     the sample. The exit status is 1 if a photo or film failed.
     """
     from recolor.inference.colorizer import Colorizer
+    from recolor.inference.plan import plan
     from recolor.models.export import describe
 
     folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)
     typer.echo(f"model: {folder} ({describe(colorizer.card)}): {reason}")
-    plan = {"force": force, "skip_existing": skip_existing, "all_pages": all_pages}
-    how = {"size": size, "upsampling": upsampling, "strength": strength, "quality": quality, "damaged": damaged}
-    film = {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
+    how = {
+        "size": size,
+        "upsampling": upsampling,
+        "strength": strength,
+        "side_by_side": side_by_side,
+        "quality": quality,
+    }
+    film = how | {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
     film |= {} if steady is None else {"steady": steady}
     try:
-        colorize_photos(colorizer, photos, out, plan, film, side_by_side=side_by_side, **how)
+        jobs = plan(photos, out, force, skip_existing, all_pages)
+        counts = _print(_photos(colorizer, [job for job in jobs if not job.film], damaged=damaged, **how))
+        counts.update(_print(_film(colorizer, job, film) for job in jobs if job.film))
     except KeyboardInterrupt:
         typer.echo("stopped: the same command with --skip-existing continues", err=True)
         raise typer.Exit(options.INTERRUPTED) from None
+    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
+    if counts["failed"]:
+        raise typer.Exit(1)
 
 
-def colorize_photos(
-    colorizer: Any, photos: list[Path], out: Path | None, plan: dict[str, Any], film: dict[str, Any], **how: Any
-) -> None:
-    """Colours photos, then films, and prints what becomes of each as it is done. The exit status is 1 where one failed.
+def _photos(colorizer: Any, jobs: list[Any], **how: Any) -> Iterator[Any]:
+    """Colours photos (see `colorize_files`) under a bar, which also shows what is done to a large one."""
+    from tqdm import tqdm
 
-    `plan` and `how`: the settings of `plan` and of `colorize_files`; `film`: those that only films have.
-    """
     from recolor.inference.files import colorize_files
-    from recolor.inference.plan import plan as make_plan
 
-    jobs = make_plan(photos, out, **plan)
-    with _bar(sum(not job.film for job in jobs)) as bar:
+    with tqdm(total=len(jobs), desc="colorize", disable=None, leave=False) as bar:
 
         def notify(job: Any, state: str) -> None:
             if job.pixels > LARGE:
                 bar.set_postfix_str(f"{job.source.name}: {state}")
 
-        done = colorize_files(colorizer, [job for job in jobs if not job.film], notify=notify, **how)
-        counts = _print(_advancing(done, bar))
-    films = [job for job in jobs if job.film]
-    counts.update(_print(colorize_films(colorizer, films, **film, **{name: how[name] for name in FILM_SETTINGS})))
-    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
-    if counts["failed"]:
-        raise typer.Exit(1)
+        for job in colorize_files(colorizer, jobs, notify=notify, **how):
+            yield job
+            bar.update()
+
+
+def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
+    """Does the job under a bar of its own and returns it, with its `problem` where that was not possible.
+
+    `settings`: of `recolor.video.film.Settings`. Ctrl-C ends the command with a line that says how far it came.
+    """
+    if job.problem:
+        return job
+    if not films_are_possible():
+        return job._replace(problem="films need PyAV and OpenCV: pip install 'recolor[video]'")
+    from tqdm import tqdm
+
+    from recolor.inference.plan import EXISTS
+    from recolor.video.film import Settings, colorize_film
+
+    with tqdm(unit=" frames", desc=job.source.name, disable=None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            reached[:] = [done, total]
+            bar.total = total or None
+            if not bar.n:
+                bar.initial = done  # what an earlier run has done says nothing about the speed
+            bar.update(done - bar.n)
+
+        reached = [0, 0]
+        try:
+            notes = colorize_film(colorizer, job.source, job.target, Settings(**settings), job.force, progress)
+        except FileExistsError:
+            return job._replace(problem=EXISTS.format(job.target))
+        except UserError as error:
+            return job._replace(problem=str(error))
+        except OSError as error:
+            return job._replace(problem=f"{job.target} cannot be written: {error.strerror or error}")
+        except KeyboardInterrupt:
+            bar.close()
+            done, total = reached
+            frames = f"{done} of {total} frames" if total else f"{done} frames"
+            typer.echo(f"stopped: {job.source}: {frames}; the same command goes on from there", err=True)
+            raise typer.Exit(options.INTERRUPTED) from None
+    return job._replace(note="; ".join(notes))
+
+
+def films_are_possible() -> bool:
+    """Whether the extra `video` is installed."""
+    return find_spec("av") is not None and find_spec("cv2") is not None
 
 
 def _print(jobs: Iterable[Any]) -> Counter[str]:
@@ -116,13 +164,18 @@ def _print(jobs: Iterable[Any]) -> Counter[str]:
     return counts
 
 
-def _bar(total: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc="colorize", disable=None, leave=False)  # None: where stderr is no terminal
-
-
-def _advancing(jobs: Iterable[Any], bar: Any) -> Iterator[Any]:
-    for job in jobs:
-        yield job
-        bar.update()
+def seconds(option: str, text: str | None) -> float | None:
+    """Of "90", "1:30", "0:01:30.5". Raises UserError, which names `option`, for anything else."""
+    if text is None:
+        return None
+    value = 0.0
+    parts = text.split(":")
+    for part in parts:
+        try:
+            number = float(part)
+        except ValueError:
+            number = -1
+        if not 0 <= number < math.inf or len(parts) > 3:
+            raise UserError(f"{option}: got {text}; takes seconds or H:MM:SS")
+        value = 60 * value + number
+    return value

@@ -24,7 +24,8 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recolor.app import demo_films, films
+from recolor.app import demo_films
+from recolor.app.colorize import films_are_possible
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.images.decoding import decode, to_srgb
@@ -113,12 +114,9 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
                         for side in ("first", "second")
                     ]
         gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=EXAMPLES_LABEL)
-        if films.available():
+        if films_are_possible():
             demo_films.add(model, strength, load)
-        asked, made = (
-            gr.Number(0, visible=False),
-            gr.Number(0, visible=False),
-        )  # the newest request, and that of the file
+        asked, made = (gr.Number(0, visible=False) for _ in range(2))  # the newest request, and that of the file
         done = gr.State()
         requests = [photo.change, model.change, other.change, strength.change]
         gr.on(requests, None, [asked], [download, asked], js=ASKED, api_visibility="private")

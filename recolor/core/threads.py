@@ -1,6 +1,8 @@
-"""Iterators whose work is done in threads: one that runs ahead of its user, one that keeps the order of a pool's results."""
+"""Work in threads: iterators that run ahead of their user or keep a pool's order, and pools that use one core a thread."""
 
+import functools
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,3 +49,30 @@ def in_order(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def single_core_threads(count: int) -> ThreadPoolExecutor:
+    """A pool of `count` threads in which torch uses one core each. torch's number of threads elsewhere stays what it was.
+
+    torch keeps that number for each thread, and a default for threads to come: `set_num_threads` sets both.
+    """
+    import torch  # not at the top: core is imported where torch's seconds are not needed
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="recolor")
+    before, started = torch.get_num_threads(), threading.Barrier(count)
+
+    def start(_: int) -> None:
+        torch.set_num_threads(1)
+        started.wait()  # so that each of the pool's threads does this once
+
+    list(pool.map(start, range(count)))
+    torch.set_num_threads(before)
+    return pool
+
+
+@functools.cache
+def strip_threads() -> ThreadPoolExecutor:
+    """One thread for each core that torch may use, for the strips of photos. Made when it is first needed."""
+    import torch
+
+    return single_core_threads(torch.get_num_threads())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,18 +19,17 @@ from torch import Tensor
 
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
-from recolor.core.threads import batches
+from recolor.core.threads import batches, strip_threads
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
 from recolor.inference.steady import STEADY, Steady
-from recolor.inference.threads import strip_threads
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import default_shipped_model, load_generator, read_card
 from recolor.models.fusing import for_inference
 from recolor.models.layers import Generator
 
-Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8])
+Photos = TypeVar("Photos")
 
 SIZE = 256  # of models whose card does not say what they were trained on
 MAX_SIZE = 4096  # larger ones need all the memory that there is
@@ -75,39 +74,20 @@ class Colorizer:
         folder = default_shipped_model() if directory is None else Path(directory)
         return cls(for_inference(load_generator(folder, find_device(device))), read_card(folder))
 
-    @overload
     def __call__(
-        self, photos: Photo, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
-    ) -> Photo: ...
-    @overload
-    def __call__(
-        self,
-        photos: Sequence[Photo],
-        *,
-        size: int | None = None,
-        upsampling: Upsampling = "guided",
-        strength: float = 1.0,
-    ) -> list[Photo]: ...
-    def __call__(
-        self, photos: Any, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
-    ) -> Any:
+        self, photos: Photos, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
+    ) -> Photos:
         """`photos` in colour. `size`: what the network sees, if not what it was trained on; `strength`: a factor of ab."""
+        coloured = partial(self._coloured, size=size, upsampling=upsampling, strength=strength)
+        result: Any
         if isinstance(photos, np.ndarray) and _is_batch(photos):
-            if not len(photos):
-                return np.zeros((*photos.shape[:3], 4 if photos.shape[3:] == (4,) else 3), np.uint8)
-            return np.stack(self(list(photos), size=size, upsampling=upsampling, strength=strength))
-        if isinstance(photos, list | tuple) and not photos:
-            return []
-        if not isinstance(photos, list | tuple):
-            return self([photos], size=size, upsampling=upsampling, strength=strength)[0]
-        with translate_errors():
-            images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
-        for image, predicted in zip(images, self.predict(images, size), strict=True):
-            self.paint(image, predicted, upsampling, strength)
-        return [
-            np.array(image) if isinstance(photo, np.ndarray) else image
-            for photo, image in zip(photos, images, strict=True)
-        ]
+            channels = 4 if photos.shape[3:] == (4,) else 3
+            result = np.array(list(coloured(photos)), np.uint8).reshape(*photos.shape[:3], channels)
+        elif isinstance(photos, list | tuple):
+            result = list(coloured(photos))
+        else:
+            result = next(coloured([photos]))
+        return result
 
     def video(
         self,
@@ -124,11 +104,23 @@ class Colorizer:
         """
         steadied = Steady(steady)
         for batch in batches(frames, BATCH):
-            with translate_errors():
-                images = [to_srgb(_image(frame), keep_alpha=True) for frame in batch]
-            for image, predicted in zip(images, self.predict(images, size), strict=True):
-                self.paint(image, steadied(predicted), upsampling, strength)
-                yield np.array(image)
+            yield from self._coloured(batch, size, upsampling, strength, steadied)
+
+    def _coloured(
+        self,
+        photos: Any,
+        size: int | None,
+        upsampling: Upsampling,
+        strength: float,
+        steadied: Callable[[Tensor], Tensor] = lambda predicted: predicted,
+    ) -> Iterator[Any]:
+        """Each of a sequence of photos in colour, in its own type; `steadied` gets their predictions, one after the other."""
+        with translate_errors():
+            images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
+        predictions: Iterable[Tensor] = self.predict(images, size) if images else []
+        for photo, image, predicted in zip(photos, images, predictions, strict=True):
+            self.paint(image, steadied(predicted), upsampling, strength)
+            yield np.array(image) if isinstance(photo, np.ndarray) else image
 
     @torch.inference_mode()
     def predict(self, photos: Sequence[Image.Image], size: int | None = None) -> Tensor:

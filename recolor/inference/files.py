@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from recolor.core.threads import single_core_threads
 from recolor.images.decoding import to_srgb
 from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
@@ -19,9 +20,8 @@ from recolor.images.opening import CutShortError, PhotoError, opened, page_count
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
 from recolor.inference.plan import EXISTS, Job
-from recolor.inference.threads import single_core_threads
 from recolor.inference.upsampling import Upsampling
-from recolor.inference.writing import appearing, unwritable
+from recolor.inference.writing import appearing
 
 T = TypeVar("T")
 Notify = Callable[[Job, str], None]
@@ -78,14 +78,6 @@ def colorize_files(
     Raises UserError for what `colorizer` does not take.
     """
     painting = _Painting(colorizer, upsampling, strength, side_by_side, quality, damaged, notify)
-    jobs = list(jobs)
-    refusing = unwritable({job.target.parent for job in jobs if not job.problem})
-    jobs = [
-        job._replace(problem=f"{job.target} cannot be written: {refusing[job.target.parent]}")
-        if not job.problem and job.target.parent in refusing
-        else job
-        for job in jobs
-    ]
     finishing: list[Future[Job]] = []
     loading: list[Future[Job | _Loaded]] = []
     try:
@@ -110,7 +102,7 @@ def colorize_files(
             finish.cancel()
 
 
-def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+def _batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     batch: list[Job] = []
     for job in jobs:
         batch.append(job)
@@ -136,18 +128,15 @@ def _start(
 ) -> list[Future[Job]]:
     """Colours the photos among `loaded` and starts to paint and write them. Empties `loaded`, so that memory is free early."""
     predicted = _unless_memory_fails(lambda: _predict(loaded, painting.colorizer, size))
-    if predicted is None and len(loaded) > 1:  # one photo after the other, and nothing beside it
-        wait(finishing)
-        return [_done(future.result()) for item in _emptied(loaded) for future in _start([item], painting, size, [])]
-    rows = iter(predicted or [])
+    one_by_one, rows = predicted is None and len(loaded) > 1, iter(predicted or [])
     futures: list[Future[Job]] = []
     for item in _emptied(loaded):
-        if isinstance(item, Job):
-            futures.append(_done(item))
-        elif predicted is None:
-            futures.append(_done(item.job._replace(problem=_TOO_LARGE)))
+        if one_by_one:
+            wait([*finishing, *futures])  # nothing beside it
+            futures += _start([item], painting, size, [])
         else:
-            futures.append(_threads().submit(_finish, [item], next(rows), painting))
+            row = next(rows, None) if isinstance(item, _Loaded) else None
+            futures.append(_threads().submit(_finish, [item], row, painting))
         del item
     return futures
 
@@ -168,16 +157,13 @@ def _results(futures: list[Future[Job]]) -> Iterator[Job]:
         yield future.result()
 
 
-def _done(job: Job) -> Future[Job]:
-    future: Future[Job] = Future()
-    future.set_result(job)
-    return future
-
-
-def _finish(photos: list[_Loaded], predicted: Tensor, painting: _Painting) -> Job:
-    """Paints and writes the one photo in `photos`, a list so that nobody else holds its memory."""
-    job = photos[0].job
-    done = _unless_memory_fails(lambda: _paint_and_write(photos.pop(), predicted, painting))
+def _finish(items: list[Any], predicted: Tensor | None, painting: _Painting) -> Job:
+    """Paints and writes the one photo in `items`, a list so that nobody else holds its memory; a job with a problem stays."""
+    if isinstance(items[0], Job):
+        return items[0]
+    job, done = items[0].job, None
+    if predicted is not None:
+        done = _unless_memory_fails(lambda: _paint_and_write(items.pop(), predicted, painting))
     return done or job._replace(problem=_TOO_LARGE)
 
 

@@ -13,6 +13,7 @@ from recolor.core.storage import is_folder
 from recolor.images.folders import RESULT_MARK, walk
 from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
+from recolor.inference.writing import unwritable
 
 EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over it"
 
@@ -137,6 +138,7 @@ def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:
 def _checked(jobs: list[Job], skip_existing: bool) -> list[Job]:
     # realpath and lexists, unlike pathlib, answer for links in a circle and names that are too long: those are reported later.
     originals = {os.path.realpath(job.source) for job in jobs}
+    refusing = unwritable({job.target.parent for job in jobs})
     taken: dict[str, Job] = {}
     checked = []
     for job in jobs:
@@ -150,5 +152,7 @@ def _checked(jobs: list[Job], skip_existing: bool) -> list[Job]:
             job = job._replace(problem=f"{job.target} is one of the photos to colour, and these stay as they are")
         elif os.path.lexists(job.target) and not job.force:
             job = job._replace(problem=EXISTS.format(job.target), skipped=skip_existing)
+        elif reason := refusing.get(job.target.parent):
+            job = job._replace(problem=f"{job.target} cannot be written: {reason}")
         checked.append(job)
     return list(dict.fromkeys(checked))

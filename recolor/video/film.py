@@ -19,11 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.core.storage import check_disk_space
-from recolor.core.threads import ahead, batches, in_order
+from recolor.core.threads import ahead, batches, in_order, single_core_threads, strip_threads
 from recolor.inference.colorizer import BATCH, SIZE, Colorizer
 from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
-from recolor.inference.threads import single_core_threads, strip_threads
 from recolor.inference.upsampling import Upsampling
 from recolor.inference.writing import appearing
 from recolor.video.painting import chroma, grey

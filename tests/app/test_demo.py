@@ -6,9 +6,10 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -86,13 +87,25 @@ def upload(page: Page, photo: Path) -> None:
 
 def downloaded(page: Page, folder: Path) -> Path:
     button = page.locator("#download")
-    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
-    expect(button).to_be_enabled(timeout=WAIT)
+    expect_download(button, enabled=True)
     with page.expect_download() as download:
         button.click()
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+def expect_download(button: Locator, enabled: bool) -> None:
+    """Waits until the button says so and can be clicked, or cannot."""
+    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
+    expect(button).to_be_enabled(enabled=enabled, timeout=WAIT)
+
+
+def result_pictures(page: Page, count: int = 2) -> Locator:
+    """The pictures before and after the line, once there are `count`."""
+    pictures = page.locator("#result img")
+    expect(pictures).to_have_count(count, timeout=WAIT)
+    return pictures
 
 
 def lab(path: Path) -> np.ndarray:
@@ -110,20 +123,18 @@ def loaded(pictures: Locator) -> list[str]:
 
 def test_a_photo_is_coloured_looked_at_and_taken_away(page: Page, photo: Path, tmp_path: Path) -> None:
     upload(page, photo)
-    pictures = page.locator("#result img")
-    expect(pictures).to_have_count(2, timeout=WAIT)
+    pictures = result_pictures(page)
     assert len(set(loaded(pictures))) == 2
 
     line = page.get_by_test_id("slider").locator(".inner")
     box = line.bounding_box()
     assert box is not None
-    before = pictures.nth(1).evaluate("picture => picture.style.clipPath")
+    left = covered(pictures.nth(1))
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] - 150, box["y"] + box["height"] / 2, steps=3)
     page.mouse.up()
-    left = [float(re.findall(r"([\d.]+)%", style)[0]) for style in (before, clip_path(pictures.nth(1)))]
-    assert left[1] < left[0] - 10
+    assert covered(pictures.nth(1)) < left - 10
 
     path = downloaded(page, tmp_path / "downloads")
     assert path.name == "my photo-recolor.png"
@@ -133,13 +144,14 @@ def test_a_photo_is_coloured_looked_at_and_taken_away(page: Page, photo: Path, t
     assert np.abs(result[1:]).mean() > 5
 
 
-def clip_path(picture: Locator) -> str:
-    return str(picture.evaluate("picture => picture.style.clipPath"))
+def covered(picture: Locator) -> float:
+    """The share of a picture left of the line, in per cent."""
+    return float(re.findall(r"([\d.]+)%", picture.evaluate("picture => picture.style.clipPath"))[0])
 
 
 def test_two_models_stand_side_by_side_and_either_may_change(page: Page, photo: Path) -> None:
     upload(page, photo)
-    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    result_pictures(page)
     page.get_by_role("tab", name="Side by side").click()
     pictures = page.locator("#first img, #second img")
     expect(pictures).to_have_count(2, timeout=WAIT)
@@ -157,28 +169,24 @@ def test_two_models_stand_side_by_side_and_either_may_change(page: Page, photo: 
 def test_an_example_without_strength_is_grey(page: Page, tmp_path: Path) -> None:
     page.locator("#strength input[type=number]").fill("0")
     page.locator(".gallery-item").first.click()
-    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    result_pictures(page)
     result = lab(downloaded(page, tmp_path))
     assert np.abs(result[1:]).max() < 1
     assert result[0].std() > 5
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("write", "words"),
     [
-        (b"not a photo", "not a photo, or in a format that is not supported"),
-        ((2000, 1000), "2000x1000 pixels: this page takes up to 1 megapixels"),
-        (b"\0" * 1_100_000, "exceed the maximum allowed size"),
+        (lambda file: file.write_bytes(b"words"), "not a photo, or in a format that is not supported"),
+        (lambda file: Image.new("1", (2000, 1000)).save(file), "2000x1000 pixels: this page takes up to 1 megapixels"),
+        (lambda file: file.write_bytes(b"\0" * 1_100_000), "exceed the maximum allowed size"),
     ],
     ids=["no photo", "too many pixels", "too many bytes"],
 )
-def test_what_cannot_be_done_is_said(page: Page, tmp_path: Path, content: bytes | tuple[int, int], words: str) -> None:
-    path = tmp_path / "photo.png"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        Image.new("1", content).save(path)
-    upload(page, path)
+def test_what_cannot_be_done_is_said(page: Page, tmp_path: Path, write: Callable[[Path], object], words: str) -> None:
+    write(tmp_path / "photo.png")
+    upload(page, tmp_path / "photo.png")
     expect(page.get_by_text(words)).to_be_visible(timeout=WAIT)
     expect(page.locator("#download")).to_be_disabled()
 
@@ -189,7 +197,7 @@ def test_what_cannot_be_done_leaves_nothing_of_the_photo_before(page: Page, phot
     (tmp_path / "bad.png").write_bytes(b"neither")
     upload(page, tmp_path / "bad.png")
     expect(page.get_by_text("not a photo, or in a format")).to_have_count(1, timeout=WAIT)  # said once
-    expect(page.locator("#result img")).to_have_count(0, timeout=WAIT)
+    result_pictures(page, 0)
     expect(page.locator("#download")).to_be_disabled()
     upload(page, photo)  # and the page goes on
     downloaded(page, tmp_path)
@@ -202,10 +210,8 @@ def test_a_failure_while_the_file_is_made_leaves_the_page_usable(
     downloaded(page, tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # where the file is made
     page.locator("#strength input[type=number]").fill("2")
-    expect(page.locator("#result img")).to_have_count(0, timeout=WAIT)
-    button = page.locator("#download")
-    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"), timeout=WAIT)
-    expect(button).to_be_disabled()
+    result_pictures(page, 0)
+    expect_download(page.locator("#download"), enabled=False)
     monkeypatch.undo()
     page.locator("#strength input[type=number]").fill("0.5")
     downloaded(page, tmp_path)
@@ -214,26 +220,17 @@ def test_a_failure_while_the_file_is_made_leaves_the_page_usable(
 def test_the_file_before_is_not_to_be_had_while_the_next_is_made(page: Page, photo: Path, tmp_path: Path) -> None:
     strength, button = page.locator("#strength input[type=number]"), page.locator("#download")
     held: list[Route] = []
-
-    def hold() -> None:
-        page.route("**/queue/join*", lambda route: held.append(route))
-
-    def release() -> None:
-        """Lets the server hear of the oldest wish that was held."""
-        held.pop(0).continue_()
-
     upload(page, photo)
     colours = [lab(downloaded(page, tmp_path))]
-    hold()
+    page.route("**/queue/join*", lambda route: held.append(route))  # until `continue_` the server does not hear of it
     strength.fill("2")
     expect(button).to_be_disabled()  # the server knows of nothing yet
     strength.fill("0.5")  # while the file of 2 is being made
-    release()
+    held.pop(0).continue_()
     while not held:  # until 2 is done, and 0.5 the next
         page.wait_for_timeout(50)
-    expect(button).to_have_text(re.compile(r"^\s*Download\s*$"))
-    expect(button).to_be_disabled()  # 2's file is not what is asked for any more
-    release()
+    expect_download(button, enabled=False)  # 2's file is not what is asked for any more
+    held.pop(0).continue_()
     page.unroute("**/queue/join*")
     colours.append(lab(downloaded(page, tmp_path)))
     strength.fill("1.5")
@@ -246,14 +243,8 @@ def test_the_file_before_is_not_to_be_had_while_the_next_is_made(page: Page, pho
 def test_a_photo_in_the_place_of_another_is_coloured_once(
     page: Page, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    painted: list[Path] = []
-    once = demo.colorize_files
-
-    def counted(colorizer: Any, jobs: list[Any], **settings: Any) -> Any:
-        painted.extend(job.source for job in jobs)
-        return once(colorizer, jobs, **settings)
-
-    monkeypatch.setattr(demo, "colorize_files", counted)
+    painted = Mock(wraps=demo.colorize_files)
+    monkeypatch.setattr(demo, "colorize_files", painted)
     other = tmp_path / "other.png"
     Image.open(photo).rotate(180).save(other)
     for path in (photo, other):
@@ -261,7 +252,8 @@ def test_a_photo_in_the_place_of_another_is_coloured_once(
         downloaded(page, tmp_path)
     page.locator("#strength input[type=number]").fill("0.5")
     downloaded(page, tmp_path)
-    assert [path.name for path in painted] == ["my photo.png", "other.png", "other.png"]
+    jobs = [job for call in painted.call_args_list for job in call.args[1]]
+    assert [job.source.name for job in jobs] == ["my photo.png", "other.png", "other.png"]
 
 
 def test_a_photo_is_pasted(page: Page, address: str, photo: Path, tmp_path: Path) -> None:
@@ -274,7 +266,7 @@ def test_a_photo_is_pasted(page: Page, address: str, photo: Path, tmp_path: Path
         base64.b64encode(photo.read_bytes()).decode(),
     )
     page.get_by_label("Paste from clipboard").click()
-    expect(page.locator("#result img")).to_have_count(2, timeout=WAIT)
+    result_pictures(page)
     assert np.abs(lab(downloaded(page, tmp_path))[0] - lab(photo)[0]).max() < 0.6
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("cv2", reason="the extra `video` is not installed")
 
 import av
 
-from recolor.app import films
+from recolor.app import colorize
 from recolor.app.cli import app
 from recolor.core.errors import UserError
 
@@ -105,7 +105,7 @@ def test_without_the_extra_one_line_names_it(
     tiny_model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(films, "find_spec", lambda name: None if name == missing else find(name))
+    monkeypatch.setattr(colorize, "find_spec", lambda name: None if name == missing else find(name))
     done = recolor(tiny_model, folder / "sub", "-o", tmp_path)
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "pip install 'recolor[video]'" in line
@@ -113,10 +113,10 @@ def test_without_the_extra_one_line_names_it(
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30", 90), ("1:01:30.5", 3690.5), (None, None), ("0", 0)])
 def test_times(text: str | None, seconds: float | None) -> None:
-    assert films.seconds("--end", text) == seconds
+    assert colorize.seconds("--end", text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1:-2", "1:2:3:4", "inf", "nan", "1::2"])
 def test_wrong_times(text: str) -> None:
     with pytest.raises(UserError, match="--end"):
-        films.seconds("--end", text)
+        colorize.seconds("--end", text)

@@ -14,7 +14,7 @@ import torch
 from films import moving, write_film
 from surroundings import ROOT
 
-from recolor.app import films as command
+from recolor.app.options import INTERRUPTED
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.plan import plan
 from recolor.video import film
@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
     interrupted.send_signal(signal.SIGINT)
     _, words = interrupted.communicate()
-    assert interrupted.returncode == command.INTERRUPTED
+    assert interrupted.returncode == INTERRUPTED
     [line] = words.splitlines()
     assert "48 of 60 frames" in line
 
