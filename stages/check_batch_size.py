@@ -18,7 +18,7 @@ def main(dataset: Dataset) -> None:
 
     params = read_params(dataset)
     size, epochs = params.value("train.batch_size", PositiveInt), params.value("train.epochs", PositiveInt)
-    photos = int((read_table(paths.cache(dataset) / "manifest.csv")["split"] == "train").sum())
+    photos = int((read_table(paths.cache(dataset) / "manifest.csv", ["split"])["split"] == "train").sum())
     where = f"{paths.PARAMS}: {params.recipe}"
     if size > photos:
         raise UserError(f"{where}.train.batch_size: got {size}; takes at most the {photos} photos to train on")

@@ -18,7 +18,7 @@ def main(dataset: Dataset) -> None:
     params = read_params(dataset)
     settings = params.section("data", CacheParams)
     source = paths.at_home(params.source(SourceParams))
-    listing = read_table(paths.raw(dataset) / "listing.csv")
+    listing = read_table(paths.raw(dataset) / "listing.csv", ("path", "crop", "sha256", "group"))
     photos = root(source, paths.DOWNLOADS, dataset)
     typer.echo(f"{dataset}: {build(listing, photos, paths.cache(dataset), settings, dataset=dataset)}")
 

@@ -8,7 +8,7 @@ import typer
 from recolor.app.colorize import colorize
 from recolor.app.options import Device, Force, Group
 from recolor.app.repository import available_models, default_model, need_model, need_repository, scores_of, shown
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, printable
 from recolor.core.params import expanded
 from recolor.core.storage import is_folder
 from stages import paths
@@ -88,7 +88,8 @@ def train(
     if changed:
         typer.echo("\n".join(training.way_back(root, changed)))
     training.run_pipeline(root)
-    typer.echo(f"trained: {need_model(None).folder}\ncolour photos with it: recolor colorize PHOTO")
+    typer.echo(printable(f"trained: {need_model(None).folder}"))
+    typer.echo("colour photos with it: recolor colorize PHOTO")
 
 
 @app.command()
@@ -99,7 +100,7 @@ def models() -> None:
     """
     from recolor.models.export import describe
     from recolor.models.folder import ModelError, read_card
-    from recolor.reporting.bundle import NotEvaluatedError, score_line
+    from recolor.reporting.bundle import score_line
 
     folders, default = available_models(), default_model()
     if not folders:
@@ -110,13 +111,11 @@ def models() -> None:
         except ModelError as error:
             typer.echo(f"  {error}")
             continue
-        typer.echo(f"{'*' if default and folder == default.folder else ' '} {shown(folder)}: {describe(card)}")
+        mark = "*" if default and folder == default.folder else " "
+        typer.echo(printable(f"{mark} {shown(folder)}: {describe(card)}"))
         try:
             scores = scores_of(folder, card)
-        except NotEvaluatedError:
-            typer.echo("    not evaluated since it was trained; run `dvc repro`")
-            continue
-        except ModelError as error:
+        except UserError as error:
             typer.echo(f"    {error}")
             continue
         tested = [row for row in scores if (row["split"], row["model"]) == ("test", card.get("model", folder.name))]
@@ -151,7 +150,7 @@ def export(
         export_onnx(folder, out, force)
     else:
         bundle.export(folder, out, scores_of(folder, read_card(folder)), force, half)
-    typer.echo(f"{folder} -> {out}")
+    typer.echo(printable(f"{folder} -> {out}"))
 
 
 @app.command()
@@ -167,7 +166,7 @@ def average(
     folders = [need_model(model).folder for model in models]
     with writing(out, force):
         average(folders, out)
-    typer.echo(f"the mean of {len(folders)} models -> {out}")
+    typer.echo(printable(f"the mean of {len(folders)} models -> {out}"))
 
 
 @app.command()
@@ -229,4 +228,4 @@ def gallery(
     out = out or root / GALLERIES / dataset
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
-    typer.echo(f"{count} photos: {out / 'index.html'}")
+    typer.echo(printable(f"{count} photos: {out / 'index.html'}"))

@@ -11,7 +11,7 @@ import typer
 
 from recolor.app import options
 from recolor.app.repository import need_model
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, printable
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
 SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
@@ -55,7 +55,7 @@ def colorize(
 
     folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)
-    typer.echo(f"model: {folder} ({describe(colorizer.card)}): {reason}")
+    typer.echo(printable(f"model: {folder} ({describe(colorizer.card)}): {reason}"))
     how = {
         "size": size,
         "upsampling": upsampling,
@@ -130,7 +130,8 @@ def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
             bar.close()
             done, total = reached
             frames = f"{done} of {total} frames" if total else f"{done} frames"
-            typer.echo(f"stopped: {job.source}: {frames}; the same command goes on from there", err=True)
+            stopped = f"stopped: {job.source}: {frames}; the same command goes on from there"
+            typer.echo(printable(stopped), err=True)
             raise typer.Exit(options.INTERRUPTED) from None
     return job._replace(note="; ".join(notes))
 
@@ -154,11 +155,11 @@ def _print(jobs: Iterable[Any]) -> Counter[str]:
             note = f" ({job.note})" if job.note else ""
             tqdm.write(f"{source} -> {listed_name(str(job.target))}{note}")
         elif not job.skipped:
-            tqdm.write(f"error: {source}: {job.problem}", file=sys.stderr)
+            tqdm.write(f"error: {source}: {printable(job.problem)}", file=sys.stderr)
         elif job.problem != EXISTS.format(job.target):
-            tqdm.write(f"skipped: {source}: {job.problem}", file=sys.stderr)
+            tqdm.write(f"skipped: {source}: {printable(job.problem)}", file=sys.stderr)
         elif (existing := existing + 1) <= SKIPPED_SHOWN:
-            tqdm.write(f"skipped: {source}: {job.target} exists already", file=sys.stderr)
+            tqdm.write(f"skipped: {source}: {printable(str(job.target))} exists already", file=sys.stderr)
     if existing > SKIPPED_SHOWN:
         typer.echo(f"skipped: {existing - SKIPPED_SHOWN} more whose result exists already", err=True)
     return counts

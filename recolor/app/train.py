@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, printable
 from stages import paths
 
 DATASET = "mine"
@@ -146,4 +146,4 @@ def way_back(root: Path, changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))

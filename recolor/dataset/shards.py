@@ -11,12 +11,12 @@ import io
 import os
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -45,17 +45,24 @@ def tensor_bytes(size: int) -> int:
     return 3 * size * size * DTYPE.itemsize
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """Reads one of this project's CSV files. Text stays text: a photo may be named NA.
+def read_table(file: Path, columns: Collection[str] = (), numbers: bool = False) -> pd.DataFrame:
+    """Reads one of this project's CSV files. Text stays text, since a photo may be named NA, unless `numbers`.
 
-    Raises CacheError if it is missing or damaged.
+    Raises CacheError if it is missing or damaged: cut short, or without one of `columns`.
     """
+    how: dict[str, Any] = {} if numbers else {"dtype": defaultdict(lambda: str, NUMBERS), "keep_default_na": False}
     try:
-        return pd.read_csv(file, dtype=defaultdict(lambda: str, NUMBERS), keep_default_na=False)
+        text = file.read_text("utf-8")
+        table = pd.read_csv(io.StringIO(text), **how)
+        if not text.endswith("\n"):
+            raise ValueError("its end is missing")
+        if missing := set(columns) - set(table):
+            raise ValueError(f"it has no column {min(missing)}")
     except FileNotFoundError:
         raise CacheError(f"{file} is missing: `dvc repro` makes it") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         raise CacheError(f"{file} is damaged ({' '.join(str(error).split())}): `dvc repro` makes it again") from None
+    return table
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:

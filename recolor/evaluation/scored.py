@@ -1,11 +1,11 @@
 """Which models are scored, and the check that they were trained on the split that they are scored on."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 from recolor.core.errors import UserError
 from recolor.core.storage import file_sha256
+from recolor.dataset.shards import read_table
 from recolor.models.folder import read_card
 from recolor.models.objectives import ADVERSARIAL
 
@@ -31,9 +31,8 @@ def is_trained(folder: Path) -> bool:
     history = folder / "history.csv"
     if not history.exists():  # a bundle
         return True
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return not rows or rows[-1].get("generator_steps") != "0"
+    steps = read_table(history, ["generator_steps"])["generator_steps"]
+    return steps.empty or steps.iloc[-1] != "0"
 
 
 def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:

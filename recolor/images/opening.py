@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, printable
 
 _MORE_FORMATS = []
 with contextlib.suppress(ImportError):  # optional: with it, iPhone photos can be read
@@ -130,14 +130,9 @@ def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
 def listed_name(path: str) -> str:
     """The relative path `path` as it is written in tables: one line of printable Unicode.
 
-    Every byte of a character that is not printable (newlines, control and invisible characters), every byte that is not
-    UTF-8, and the per cent sign itself become %XX. Ordinary names stay as they are. `locate` is the inverse.
+    As `printable`, and the per cent sign itself becomes %25. Ordinary names stay as they are. `locate` is the inverse.
     """
-    text = os.fsencode(path.replace(os.sep, "/")).decode("utf-8", "surrogateescape")
-    return "".join(
-        c if c.isprintable() and c != "%" else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogateescape"))
-        for c in text
-    )
+    return printable(os.fsencode(path.replace(os.sep, "/")).decode("utf-8", "surrogateescape").replace("%", "%25"))
 
 
 def is_photo(name: str) -> bool:

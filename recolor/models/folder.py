@@ -25,6 +25,7 @@ CARD = "model.json"
 NORMALISATION = {"lightness": f"L / {L_CENTRE:g} - 1", "ab": f"ab / {AB_SCALE:g}"}
 SHIPPED = Path(__file__).parents[1] / "weights"  # models that come with the package
 DEFAULT = "vivid"  # of these
+AGAIN = "`dvc repro` makes a model of a repository again; copy any other again"
 SMALL_TENSOR = 10_000  # numbers; stays float32 in a file of float16
 
 
@@ -83,7 +84,7 @@ def read_card(directory: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
     except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}") from None
+        raise ModelError(f"{path}: damaged: {error}; {AGAIN}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
     if card.get("normalisation") != NORMALISATION:
@@ -115,9 +116,9 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
     try:
         weights = load_file(path)
     except FileNotFoundError:
-        raise ModelError(f"{path}: missing; `dvc checkout` or `dvc repro` brings it back") from None
+        raise ModelError(f"{path}: missing; {AGAIN}") from None
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: damaged: {' '.join(str(error).split())[:200]}") from None
+        raise ModelError(f"{path}: damaged: {' '.join(str(error).split())[:200]}; {AGAIN}") from None
     for name, tensor in weights.items():
         if name in expected and tensor.dtype not in (expected[name].dtype, torch.float16):
             raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name].dtype}")

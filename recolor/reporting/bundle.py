@@ -4,7 +4,6 @@ A bundle holds `generator.safetensors`, `model.json` with the scores added, and 
 It is a model's folder like any other.
 """
 
-import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,49 +14,46 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder
+from recolor.dataset.shards import read_table
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.scored import is_trained
 from recolor.models.export import describe, writing
-from recolor.models.folder import ModelError, architecture, load_generator, read_card, save_generator, weights_sha256
+from recolor.models.folder import architecture, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.pictures import GREY
 from recolor.reporting.rendering import render, table
 
 
-class NotEvaluatedError(UserError):
-    """The scores belong to other weights."""
-
-
 def check_evaluated(metrics: Path, model: Path) -> None:
-    """Raises NotEvaluatedError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
+    """Raises UserError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
     notes = metrics / "notes.json"
     try:
         evaluated = json.loads(notes.read_text()).get("models", {}).get(model.name) if notes.exists() else None
     except (ValueError, AttributeError):
         raise _damaged(notes) from None
     if evaluated != weights_sha256(model):
-        raise NotEvaluatedError(f"{model}: not evaluated since it was trained; run `dvc repro`")
+        raise UserError(f"{model}: not evaluated since it was trained; run `dvc repro`")
 
 
-def _damaged(file: Path) -> ModelError:
-    return ModelError(f"{file} is damaged: `dvc repro` makes it again")
+def _damaged(file: Path) -> UserError:
+    return UserError(f"{file} is damaged: `dvc repro` makes it again")
 
 
 def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     """The rows of `metrics`/scores.csv of the folder `model` and of grey, without the columns that were not measured.
 
     [] where there are no scores yet, and for an untrained model, which has none. Raises
-    NotEvaluatedError where they belong to other weights.
+    UserError where they belong to other weights.
     """
     table = metrics / "scores.csv"
     if not table.exists() or not is_trained(model):
         return []
     check_evaluated(metrics, model)
     kinds: dict[str, type] = {"split": str, "model": str, "photos": int}
+    scores = read_table(table, kinds)
+    rows = scores[scores["model"].isin((model.name, GREY))].to_dict("records")
     try:
-        with table.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["model"] in (model.name, GREY)]
-        return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
-    except (ValueError, TypeError, KeyError, csv.Error):  # not UTF-8, no numbers, other columns
+        return [{str(key): kinds.get(str(key), float)(value) for key, value in row.items() if value} for row in rows]
+    except ValueError:  # no numbers
         raise _damaged(table) from None
 
 

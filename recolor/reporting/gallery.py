@@ -77,10 +77,8 @@ def _shown_metrics() -> list[ImageMetric]:
 
 def _measured(file: Path, photos: CachedPhotos, models: Sequence[str]) -> dict[str, Rows]:
     """The rows of `file` for grey and each model, which must be those of `photos`."""
-    if not file.is_file():
-        raise UserError(f"{file} is missing: `dvc repro` makes it")
     columns = [column for metric in _shown_metrics() for column in metric.columns]
-    table = read_table(file)
+    table = read_table(file, ["split", "model", "row", "path", *columns])
     table = table[table["split"] == "test"].astype(dict.fromkeys(columns, float))
     measured = {model: table[table["model"] == model].sort_values("row") for model in (*models, GREY)}
     for model, rows in measured.items():

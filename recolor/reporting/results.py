@@ -1,16 +1,19 @@
 """What the stages wrote for one dataset, read for the report. Computes nothing but counts."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
-from recolor.core.errors import UserError
-from recolor.dataset.shards import CacheCounts, read_table
+from recolor.dataset.shards import CacheCounts, CacheError, read_table
+from recolor.evaluation.examples import ARRAYS
 from recolor.evaluation.metrics import SPLITS
 from recolor.models.objectives import MODELS
 from recolor.reporting.figures import Photos
@@ -59,30 +62,31 @@ def read(
     """The results of `dataset` from the folders of its stages; `models` and `timings` are by model name.
 
     `settings` are those of data and evaluation; those of training are in the models' cards. A model without scores is left
-    out. Raises UserError for a missing file.
+    out. Raises UserError for a missing or damaged file.
     """
-    scores = _table(metrics / "scores.csv")
+    scores = read_table(metrics / "scores.csv", ["split", "model", "photos"], numbers=True)
     models = {name: folder for name, folder in models.items() if name in set(scores["model"])}
-    cards = {name: _json(folder / "model.json") for name, folder in models.items()}
+    cards = {name: _json(folder / "model.json", "machine", "params") for name, folder in models.items()}
     trained: dict[str, Any] = {}
     for card in cards.values():
         trained |= card["params"]
     order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(MODELS).index))
-    with np.load(_existing(metrics / "examples.npz")) as arrays:
-        pictures = dict(arrays)
-    notes = _json(metrics / "notes.json")
+    examples = read_table(metrics / "examples.csv", ["split", "model", "kind", "row", "psnr", "index"], numbers=True)
+    notes = _json(metrics / "notes.json", "inception")
     return Results(
         dataset=dataset,
         settings=shown_settings(dataset, trained | dict(settings)),
         machines={name: card["machine"] for name, card in cards.items()},
-        counts=CacheCounts.of(read_table(cache / "manifest.csv"), read_table(cache / "rejected.csv")),
+        counts=CacheCounts.of(
+            read_table(cache / "manifest.csv", ["split", "group"]), read_table(cache / "rejected.csv", ["reason"])
+        ),
         scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
-        photos=_table(metrics / "photos.csv"),
+        photos=read_table(metrics / "photos.csv", ["split", "row", "model", "psnr"], numbers=True),
         notes=_without({"models"}, notes),
-        examples=_table(metrics / "examples.csv"),
-        pictures=pictures,
-        history=_by_model({name: folder / "history.csv" for name, folder in models.items()}),
-        timings=_by_model({name: timings[name] for name in models}),
+        examples=examples,
+        pictures=_arrays(metrics / "examples.npz", len(examples)),
+        history=_by_model({name: folder / "history.csv" for name, folder in models.items()}, "epoch"),
+        timings=_by_model({name: timings[name] for name in models}, "seconds", "photos", "data_wait", "checkpoints"),
     )
 
 
@@ -104,29 +108,32 @@ def _without(keys: set[str], section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in keys}
 
 
-def _by_model(paths: Mapping[str, Path]) -> pd.DataFrame:
-    return pd.concat([_table(path).assign(model=name) for name, path in paths.items()], ignore_index=True)
+def _by_model(paths: Mapping[str, Path], *columns: str) -> pd.DataFrame:
+    tables = [read_table(path, columns, numbers=True).assign(model=name) for name, path in paths.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _json(path: Path, *keys: str) -> dict[str, Any]:
+    with _whole(path):
+        content = json.loads(path.read_text("utf-8"))
+        return content | {key: content[key] for key in keys}
+
+
+def _arrays(path: Path, count: int) -> dict[str, Photos]:
+    with _whole(path), np.load(path) as arrays:
+        found = {name: arrays[name] for name in ARRAYS}
+        if {len(array) for array in found.values()} != {count}:
+            raise ValueError("other photos than examples.csv lists")
+        return found
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raises CacheError for what the reader of a missing or damaged file raises."""
     try:
-        return pd.read_csv(_existing(path))
-    except ValueError as error:  # and those of pandas' parser
-        raise _damaged(path) from error
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_existing(path).read_text())
-    except ValueError as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is damaged: `dvc repro` makes it again")
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path} is missing: `dvc repro` makes it")
-    return path
+        yield
+    except FileNotFoundError:
+        raise CacheError(f"{path} is missing: `dvc repro` makes it") from None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CacheError(f"{path} is damaged ({why}): `dvc repro` makes it again") from None

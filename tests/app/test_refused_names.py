@@ -69,6 +69,39 @@ def test_a_photo_of_a_refused_name_fails_alone(name: str) -> None:
     assert Path("photo-recolor.jpg").is_file()
 
 
+AWKWARD = 'dq" \\ \n\t\x1b[1m\u202e \N{GRINNING FACE} \udcff '
+SHOWN = 'dq" \\ %0A%09%1B[1m%E2%80%AE \N{GRINNING FACE} %FF '
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "NAME/nowhere"],
+        ["colorize", "photo.jpg", "-o", "NAME/photo.jpg"],  # exists already
+        ["colorize", "NAME/photo.jpg", "--model", "NAME"],
+        ["export", "mine/gan", "-o", "NAME"],
+        ["average", "mine/gan", "mine/gan", "-o", "NAME"],
+        ["gallery", "NAME"],
+    ],
+)
+def test_an_error_about_any_name_is_one_line(repository: Path, arguments: list[str]) -> None:
+    Path(AWKWARD).mkdir()
+    Path("photo.jpg").rename(Path(AWKWARD) / "photo.jpg")
+    Path("photo.jpg").symlink_to(Path(AWKWARD) / "photo.jpg")
+    result = recolor(*(argument.replace("NAME", AWKWARD) for argument in arguments))
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    [line] = result.stderr.splitlines()
+    assert SHOWN in line
+
+
+def test_a_result_of_any_name_is_named(repository: Path) -> None:
+    for arguments in (["colorize", "photo.jpg"], ["export", "mine/gan"], ["average", "mine/gan", "mine/gan"]):
+        result = recolor(*arguments, "-o", AWKWARD + arguments[0])
+        assert result.exit_code == 0, result.output
+        assert SHOWN in result.stdout
+        assert Path(AWKWARD + arguments[0]).is_dir()
+
+
 def test_a_folder_whose_name_begins_with_a_tilde_is_trained_on(repository: Path, monkeypatch) -> None:
     Path(NOBODY).mkdir()
     monkeypatch.setattr(training, "_dvc", lambda root, arguments: 0)

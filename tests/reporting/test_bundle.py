@@ -8,7 +8,7 @@ import pytest
 
 from recolor.core.errors import UserError
 from recolor.models.export import export_onnx
-from recolor.models.folder import CARD, WEIGHTS, ModelError, read_card, weights_sha256
+from recolor.models.folder import CARD, WEIGHTS, read_card, weights_sha256
 from recolor.reporting.bundle import export, model_card, read_scores, score_line
 
 SCORES = """split,model,photos,fid,psnr,ssim,is
@@ -37,19 +37,26 @@ def test_scores_are_the_models_own_and_greys(scores: list[dict]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["split,model\ntest,gan,6,7\n", "a,b\n1,2\n", "split,model,psnr\ntest,gan,x\n", "\xff"]
+    "content",
+    [
+        "split,model\ntest,gan,6,7\n",
+        "a,b\n1,2\n",
+        "split,model,photos\ntest,gan,x\n",
+        "split,model,photos\ntest,gan,6",
+        "\xff",
+    ],
 )
 @pytest.mark.parametrize("name", ["scores.csv", "notes.json"])
 def test_a_damaged_file_is_named(tiny_model: Path, tmp_path: Path, scores: list[dict], name: str, content: str) -> None:
     (tmp_path / "metrics" / name).write_text(content, "latin-1")
-    with pytest.raises(ModelError, match=f"{name} is damaged"):
+    with pytest.raises(UserError, match=f"{name} is damaged"):
         read_scores(tmp_path / "metrics", tiny_model)
 
 
 @pytest.mark.parametrize("content", ['{"models": []}', '{"models": 1}', "[]", "1", "null"])
 def test_notes_of_another_kind_are_damaged(tiny_model: Path, tmp_path: Path, scores: list[dict], content: str) -> None:
     (tmp_path / "metrics/notes.json").write_text(content)
-    with pytest.raises(ModelError, match=r"notes\.json is damaged"):
+    with pytest.raises(UserError, match=r"notes\.json is damaged"):
         read_scores(tmp_path / "metrics", tiny_model)
 
 
@@ -114,7 +121,7 @@ def test_nothing_is_overwritten_unless_asked(tiny_model: Path, tmp_path: Path) -
         export(tiny_model, tiny_model, [], force=True)
     export(tiny_model, tmp_path, [], force=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    with pytest.raises(ModelError, match="no model here"):
+    with pytest.raises(UserError, match="no model here"):
         export(tmp_path / "nowhere", tmp_path / "out", [])
 
 

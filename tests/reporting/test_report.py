@@ -266,16 +266,22 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
 
 
 @pytest.mark.parametrize(
-    "name", ["reports/metrics/sample/scores.csv", "data/models/sample/wgan/model.json", "data/timings/sample/gan.csv"]
+    "name",
+    [
+        *(f"reports/metrics/sample/{file}" for file in ("scores.csv", "photos.csv", "examples.csv", "examples.npz")),
+        *("reports/metrics/sample/notes.json", "data/cache/sample/manifest.csv", "data/cache/sample/rejected.csv"),
+        *("data/models/sample/wgan/model.json", "data/models/sample/gan/history.csv", "data/timings/sample/gan.csv"),
+    ],
 )
-@pytest.mark.parametrize(("content", "words"), [(None, "missing"), ("", "damaged"), ("a\n1\n1,2,3", "damaged")])
-def test_a_missing_or_damaged_result_is_named(
-    tmp_path: Path, sample: Results, name: str, content: str | None, words: str
-) -> None:
-    (tmp_path / name).unlink()
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match=f"^{tmp_path / name} is {words}"):
+@pytest.mark.parametrize("harm", ["missing", "empty", "cut", "text", "bytes", "another"])
+def test_a_missing_or_damaged_result_is_named(tmp_path: Path, sample: Results, name: str, harm: str) -> None:
+    path = tmp_path / name
+    before = path.read_bytes()
+    new = {"empty": b"", "cut": before[:-10], "text": b"a\n1\n", "bytes": bytes(range(256)), "another": b"[]\n"}
+    path.unlink()
+    if harm in new:
+        path.write_bytes(new[harm])
+    with pytest.raises(UserError, match=f"^{path} is {'missing' if harm == 'missing' else 'damaged'}"):
         read("sample", {"data": {"sample": {}}, "evaluate": {}}, *folders(tmp_path, "sample"))
 
 
