@@ -1,7 +1,9 @@
 """Films on disk: pictures encoded a segment at a time, then put together with all else that the film's file holds."""
 
+import contextlib
 import heapq
 import io
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -131,6 +133,23 @@ def _set_up(context: Any, film: Film, target: Target) -> None:
     context.color_range, context.colorspace = film.range, film.matrix
     context.color_primaries, context.color_trc = film.primaries, film.transfer
     context.flags |= _GLOBAL_HEADER
+    with _usual_priority():
+        context.open()
+
+
+@contextlib.contextmanager
+def _usual_priority() -> Iterator[None]:
+    """On Linux, as root, SVT-AV1 gives its threads and this one real-time priority, which stops other programs: undone here."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():  # not Linux
+        yield
+        return
+    before, policy, priority = set(tasks.iterdir()), os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    os.sched_setscheduler(0, policy, priority)
+    for task in set(tasks.iterdir()) - before:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setscheduler(int(task.name), policy, priority)
 
 
 def _describe(stream: Any, original: Any) -> None:

@@ -1,5 +1,6 @@
 """Films that are damaged, odd, or of no use: one line, or the right picture."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from films import BT709, LIMITED, STEP, TIME_BASE, as_frame, luma, moving, read,
 from recolor.core.storage import DiskFull
 from recolor.images.opening import PhotoError
 from recolor.inference.colorizer import Colorizer
-from recolor.video.film import Settings, colorize_film
-from recolor.video.reading import FilmError
+from recolor.video.film import Settings, colorize_film, output_size
+from recolor.video.reading import FilmError, frames, probe
+from recolor.video.writing import SegmentEncoder
 
 
 @pytest.mark.parametrize(
@@ -123,3 +125,15 @@ def test_a_full_disk_is_reported_and_the_same_command_goes_on(
         colorize_film(colorizer, path, small_disk / "film.mp4", Settings(quality=100))
     assert not (small_disk / "film.mp4").exists()
     assert not list(small_disk.rglob("*.part"))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root's encoder gets real-time priority"
+)
+def test_av1_leaves_other_programs_their_time(short_film: Path) -> None:
+    film = probe(short_film)
+    encoder = SegmentEncoder(film, output_size(film, Settings(codec="av1")))
+    frame = next(frames(film))
+    encoder.add(frame.time, frame.duration, frame.planes)
+    assert {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()} == {os.SCHED_OTHER}
+    encoder.finish()
