@@ -19,7 +19,7 @@ def average(folders: Sequence[Path], out: Path) -> None:
     UserError where there are fewer than two, or their networks or splits differ.
     """
     if len(folders) < 2:
-        raise UserError(f"got {len(folders)} models; a mean takes two or more")
+        raise UserError(f"models: got {len(folders)}; a mean takes two or more")
     generator = load_generator(folders[0])
     states = [generator.state_dict(), *(load_generator(folder).state_dict() for folder in folders[1:])]
     cards = [read_card(folder) for folder in folders]

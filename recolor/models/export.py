@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder
-from recolor.models.folder import CARD, load_generator, read_card
+from recolor.models.folder import CARD, load_generator, read_card, tensor_bytes
 
 
 def trained(models: Path) -> list[Path]:
@@ -33,13 +34,21 @@ def describe(card: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def writing(out: Path, force: bool = True) -> Iterator[None]:
-    """Turns an OSError while `out` is written into UserError; raises one where it exists, unless `force` or it is empty."""
+    """Turns an OSError while `out` is written into UserError; raises one where it exists, unless `force` or it is empty.
+
+    A new folder is removed when the block fails.
+    """
+    existed = os.path.lexists(out)
     try:
-        if not force and os.path.lexists(out) and not (is_folder(out) and not any(out.iterdir())):
+        if not force and existed and not (is_folder(out) and not any(out.iterdir())):
             raise UserError(f"{out}: exists already; --force overwrites it")
         yield
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    except BaseException as error:
+        if not existed:
+            shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+        raise
 
 
 def export_onnx(model: Path, file: Path, force: bool = False) -> None:
@@ -54,8 +63,9 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
         raise UserError(f"{' and '.join(missing)} missing: pip install 'recolor[onnx]'")
     if is_folder(file):
         raise UserError(f"{file}: is a folder, and --onnx writes a file; name another")
-    with writing(file, force):
-        generator, card = load_generator(model), read_card(model)
+    generator, card = load_generator(model), read_card(model)
+    # What cannot be written is known before the minutes that the export takes.
+    with writing(file, force), atomic_file(file, "the model", tensor_bytes(generator.state_dict())) as path:
         multiple = generator.params.multiple
         batch, rows, columns = (torch.export.Dim(name, min=1) for name in ("batch", "rows", "columns"))
         program = torch.onnx.export(
@@ -69,5 +79,4 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
         )
         assert program is not None  # only without dynamo
         program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
-        with atomic_file(file, "the model") as path:
-            program.save(path, external_data=False)
+        program.save(path, external_data=False)

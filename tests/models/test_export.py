@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 import torch
 
 from recolor.core.errors import UserError
+from recolor.core.storage import DiskFull
 from recolor.models import export as exporting
 from recolor.models.export import export_onnx, trained
 from recolor.models.folder import CARD, load_generator, read_card
+from recolor.reporting.bundle import export
 
 
 def test_models_are_found_newest_first(tmp_path: Path) -> None:
@@ -54,3 +58,14 @@ def test_onnx_gives_torchs_numbers_for_any_batch_and_size(
         (ab,) = session.run(["ab"], {"lightness": lightness.numpy()})
         np.testing.assert_allclose(ab, expected, atol=1e-3)
         assert np.abs(expected).mean() > 0.01
+
+
+@pytest.mark.parametrize("onnx", [True, False])
+def test_a_full_disk_leaves_nothing_and_is_known_before_the_export(
+    tiny_model: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, onnx: bool
+) -> None:
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 8192))
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: pytest.fail("exports first"))
+    with pytest.raises(DiskFull, match="the model needs"):
+        (export_onnx if onnx else partial(export, scores=[]))(tiny_model, small_disk / "new")
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
