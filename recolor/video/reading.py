@@ -21,6 +21,10 @@ Plane = NDArray[np.uint8]
 LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
 BT709, UNSPECIFIED, BT601, BT2020 = 1, 2, 6, 9  # AVCOL_SPC_*: the matrices that H.273 numbers; 5 is BT.601's as well
 HD = 720  # lines from which on players use BT.709's matrix where none is named
+TO_SDR = (
+    "ffmpeg -i FILM -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p "
+    "-c:a copy SDR.mp4"
+)
 HDR = {16: "PQ, HDR10 or Dolby Vision", 18: "HLG"}  # AVCOL_TRC_*
 
 
@@ -88,7 +92,7 @@ def probe(path: Path) -> Film:
         if first is None:
             raise FilmError("0 frames in this file")
         if first.color_trc in HDR:
-            raise FilmError(f"HDR ({HDR[first.color_trc]}) is not supported: convert it to SDR first")
+            raise FilmError(f"HDR ({HDR[first.color_trc]}) is not supported: convert it to SDR first: {TO_SDR}")
         turns, width, height = round(first.rotation / 90) % 4, first.width, first.height
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
         if turns % 2:

@@ -91,7 +91,7 @@ def test_other_pixel_formats_keep_their_luma(run: Callable, tmp_path: Path, pixe
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_refused_by_its_name(run: Callable, tmp_path: Path, transfer: int, name: str) -> None:
-    with pytest.raises(FilmError, match=name):
+    with pytest.raises(FilmError, match=f"{name}.*: ffmpeg .*tonemap"):
         run(write_film(tmp_path / "film.mp4", moving(5), transfer=transfer))
 
 
