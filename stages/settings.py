@@ -45,6 +45,10 @@ def check(path: Path) -> list[str]:
         raise ParamsError(f"{path}: datasets: got {datasets}; takes each dataset once")
     for dataset in common.datasets:
         common.value(f"data.{dataset}", SourceParams)
+    for recipe in RECIPES:  # also the values that a dataset's overrides replace
+        plain = Params(path, recipe=recipe)
+        for name, kind in SECTIONS.items():
+            plain.section(name, kind)
     for dataset in datasets:
         Params(path, dataset).section("evaluate", EvaluateParams)
         for recipe in RECIPES:

@@ -54,6 +54,7 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("evaluate.bootstrap", 1),
         ("evaluate.inception_weights", "~nobody-here/x"),
         ("runtime.processes", 10**6),
+        ("paper.train.epochs", 0),  # which the sample's overrides replace
         ("paper.generator.dropout", 1),
         ("paper.discriminator.downs", 0),
         ("paper.discriminator.downs", 6.5),
