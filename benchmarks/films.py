@@ -11,10 +11,10 @@ import torch
 from benchmarks.measuring import Budget, Sizes, in_turn
 from benchmarks.steadiness import CLIPS, clip
 from benchmarks.table import Row
-from recolor.core.threads import in_order, strip_threads
+from recolor.core.iterators import in_order, strip_threads
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.steady import STEADY, Steady
-from recolor.video.film import DEFAULT, colorize_film, output_size, paint, predictions
+from recolor.video.film import DEFAULT, colorize_film, encoding, paint, predictions
 from recolor.video.reading import Film, Frame, frames, probe
 from recolor.video.writing import SegmentEncoder
 
@@ -33,7 +33,7 @@ def rows(sizes: Sizes, seconds: float) -> Iterator[Row]:
 def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Iterator[Row]:
     read = list(itertools.islice(frames(film), sizes.film_frames))
     items = list(predictions(colorizer, film, DEFAULT, read))
-    painted = [paint(film, DEFAULT, item).planes for item in items]
+    painted = [paint(film, DEFAULT, item)[0] for item in items]
     timings = in_turn(
         {
             "all of it": partial(_colorize, colorizer, film, len(read)),
@@ -43,7 +43,7 @@ def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Ite
             "painting alone": lambda: list(
                 in_order(strip_threads(), partial(paint, film, DEFAULT), items, torch.get_num_threads() + 1)
             ),
-            "encoding alone": partial(_encode, film, read, painted),
+            "encoding alone": partial(_encode, film, painted),
         },
         *(sizes.repeats, seconds),
     )
@@ -62,8 +62,8 @@ def _colorize(colorizer: Colorizer, film: Film, count: int) -> None:
         colorize_film(colorizer, film.path, Path(out) / "film.mp4", DEFAULT._replace(end=end))
 
 
-def _encode(film: Film, read: list[Frame], painted: list) -> None:
-    encoder = SegmentEncoder(film, output_size(film, DEFAULT))
-    for frame, planes in zip(read, painted, strict=True):
-        encoder.add(frame.time, frame.duration, planes)
+def _encode(film: Film, painted: list[Frame]) -> None:
+    encoder = SegmentEncoder(film, encoding(film, DEFAULT))
+    for frame in painted:
+        encoder.add(frame)
     encoder.finish()

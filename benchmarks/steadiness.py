@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks import table
-from recolor.core.threads import batches
+from recolor.core.iterators import batches
 from recolor.images.color import AB_SCALE, into_gamut, lab_to_rgb, rgb_to_lab
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.steady import STEADY, Steady

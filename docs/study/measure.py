@@ -15,7 +15,7 @@ from torch import Tensor
 
 from docs.study.running import FULL_MANIFEST
 from recolor.core.errors import UserError
-from recolor.core.progress import progress
+from recolor.core.iterators import progress
 from recolor.core.storage import atomic_folder, file_sha256
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.features import FeatureNetwork

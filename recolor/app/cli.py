@@ -1,19 +1,29 @@
 """The `recolor` command. What a command needs is imported when it runs, so that `recolor --help` is quick."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from recolor.app.colorize import colorize
-from recolor.app.options import Device, Force, Group
+from recolor.app.colorize import Device, Force, colorize
 from recolor.app.repository import available_models, default_model, need_model, need_repository, scores_of, shown
+from recolor.app.train import train
 from recolor.core.errors import UserError, printable
-from recolor.core.params import expanded
-from recolor.core.storage import is_folder
 from stages import paths
 
 GALLERIES = Path("data/gallery")
+
+
+class Group(TyperGroup):
+    """Prints a UserError in one line; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -43,53 +53,7 @@ def main(
 
 
 app.command()(colorize)
-
-
-@app.command()
-def train(
-    photos: Annotated[Path, typer.Argument(help="A folder of colour photos, with all its subfolders.")],
-    recipe: Annotated[Literal["paper", "modern"] | None, typer.Option(help="Default: `recipe` in params.yaml.")] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Of the adversarial training, in either recipe (train.epochs). Default: params.yaml's."
-        ),
-    ] = None,
-    pretrain_epochs: Annotated[
-        int | None,
-        typer.Option(min=0, help="Of the L1 training before it (pretrain.epochs). Default: params.yaml's."),
-    ] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="The model that `recolor colorize` uses: gan or wgan. Default: params.yaml's.")
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of params.yaml, in full; any number."),
-    ] = None,
-) -> None:
-    """Trains models on your own photos, from any folder: writes the settings into params.yaml and runs `dvc repro`.
-
-    The photos are read where they are; nothing in their folder is changed. Both the GAN and the WGAN are trained. Ctrl-C stops
-    after a checkpoint, and the same command continues from there. Needs recolor[pipeline].
-    """
-    from importlib.util import find_spec
-
-    if find_spec("dvc") is None:
-        raise UserError("DVC is not installed: pip install 'recolor[pipeline]'")
-    from recolor.app import train as training
-
-    root = need_repository()
-    folder = expanded(photos).absolute()
-    if not is_folder(folder):
-        raise UserError(f"{photos}: no such folder; takes a folder of photos")
-    values = training.settings(folder, recipe, loss, epochs, pretrain_epochs)
-    values |= dict(training.parse_setting(text) for text in setting or [])
-    changed = training.write_settings(root / paths.PARAMS, values)
-    if changed:
-        typer.echo("\n".join(training.way_back(root, changed)))
-    training.run_pipeline(root)
-    typer.echo(printable(f"trained: {need_model(None).folder}"))
-    typer.echo("colour photos with it: recolor colorize PHOTO")
+app.command()(train)
 
 
 @app.command()

@@ -1,40 +1,86 @@
-"""`recolor colorize`: photos, then films, each with a line for its result or its problem."""
+"""`recolor colorize`: its options; photos, then films, each with a line for its result or its problem."""
 
 import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from recolor.app import options
 from recolor.app.repository import need_model
 from recolor.core.errors import UserError, printable
 
 LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
 SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
+INTERRUPTED = 130  # the exit status after Ctrl-C
+
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="DATASET/MODEL, or a model's folder; see `recolor models`.")
+]
+Device = Annotated[
+    str, typer.Option(help="Where the network runs: auto (a GPU if there is one), cpu, mps, cuda, or cuda:N.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+
+Photos = Annotated[list[Path], typer.Argument(help="Photos, films, and folders with them in it or in its subfolders.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="A folder, or one result's file. Default: NAME-recolor.SUFFIX, next to the photo."
+    ),
+]
+SideBySide = Annotated[bool, typer.Option("--side-by-side", help="Photo left, result right.")]
+SIZE_HELP = (
+    "Side of the square that the network sees, in pixels; memory and time grow with its square. Default: the size that the "
+    "model was trained on."
+)
+Size = Annotated[int | None, typer.Option(min=1, max=4096, help=SIZE_HELP)]
+Upsampling = Annotated[
+    Literal["guided", "bicubic"],
+    typer.Option(help="How colour is brought to the photo's size: guided by the photo's edges, or smooth."),
+]
+Strength = Annotated[
+    float, typer.Option(min=0, help="Strength of the colours: 0 is grey, 1 as predicted, more is stronger.")
+]
+QUALITY_HELP = "Of JPEG, WebP, AVIF and films. Default: 95, WebP lossless, 90, 64."
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help=QUALITY_HELP)]
+AllPages = Annotated[
+    bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
+]
+Damaged = Annotated[bool, typer.Option("--damaged", help="Colour what there is of a cut JPEG.")]
+STEADY_HELP = "Of films: how much colour stays from frame to frame. 0: none. Default: 0.9."
+Steady = Annotated[float | None, typer.Option(min=0, max=1, help=STEADY_HELP)]
+Codec = Annotated[
+    Literal["h264", "h265", "av1", "vp9", "ffv1"], typer.Option(help="Of films: how their pictures are encoded.")
+]
+Start = Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to begin, in seconds or H:MM:SS.")]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Pass over photos whose result exists: continues a stopped run.")
+]
 
 
 def colorize(
-    photos: options.Photos,
-    out: options.Out = None,
-    model: options.Model = None,
-    side_by_side: options.SideBySide = False,
-    size: options.Size = None,
-    upsampling: options.Upsampling = "guided",
-    strength: options.Strength = 1.0,
-    quality: options.Quality = None,
-    all_pages: options.AllPages = False,
-    damaged: options.Damaged = False,
-    steady: options.Steady = None,
-    codec: options.Codec = "h264",
-    start: options.Start = None,
-    end: options.End = None,
-    device: options.Device = "auto",
-    skip_existing: options.SkipExisting = False,
-    force: options.Force = False,
+    photos: Photos,
+    out: Out = None,
+    model: Model = None,
+    side_by_side: SideBySide = False,
+    size: Size = None,
+    upsampling: Upsampling = "guided",
+    strength: Strength = 1.0,
+    quality: Quality = None,
+    all_pages: AllPages = False,
+    damaged: Damaged = False,
+    steady: Steady = None,
+    codec: Codec = "h264",
+    start: Start = None,
+    end: End = None,
+    device: Device = "auto",
+    skip_existing: SkipExisting = False,
+    force: Force = False,
 ) -> None:
     """Colours photos and films of any size and format. Those that have colours lose them first.
 
@@ -71,7 +117,7 @@ def colorize(
         counts.update(_print(_film(colorizer, job, film) for job in jobs if job.film))
     except KeyboardInterrupt:
         typer.echo("stopped: the same command with --skip-existing continues", err=True)
-        raise typer.Exit(options.INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
     if counts["failed"]:
         raise typer.Exit(1)
@@ -132,7 +178,7 @@ def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
             frames = f"{done} of {total} frames" if total else f"{done} frames"
             stopped = f"stopped: {job.source}: {frames}; the same command goes on from there"
             typer.echo(printable(stopped), err=True)
-            raise typer.Exit(options.INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
     return job._replace(note="; ".join(notes))
 
 
@@ -166,7 +212,7 @@ def _print(jobs: Iterable[Any]) -> Counter[str]:
 
 
 def seconds(option: str, text: str | None) -> float | None:
-    """Of "90", "1:30", "0:01:30.5". Raises UserError, which names `option`, for anything else."""
+    """The seconds in "90", "1:30" or "0:01:30.5". Raises UserError, which names `option`, for anything else."""
     if text is None:
         return None
     value = 0.0

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,10 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
 
     Raises ModelError for a folder without a model.
     """
-    titles = [(_title(name, read_card(folder)), name) for name, folder in models.items()]
+    titles = []
+    for name, folder in models.items():
+        card = read_card(folder)
+        titles.append((f"{name}: {card.get('epochs', '?')} epochs, {card.get('photos', '?')} photos", name))
     first = next(iter(models))
     load = lru_cache(MODELS_KEPT)(lambda name: Colorizer.load(models[name], device))
     with gr.Blocks(title="recolor", analytics_enabled=False, delete_cache=(600, 3600)) as page:
@@ -122,7 +125,7 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
         gr.on(requests, None, [asked], [download, asked], js=ASKED, api_visibility="private")
         coloured = gr.on(
             requests,
-            _show_errors(lambda *chosen: _colour(load, *chosen)),
+            partial(_respond, load),
             [photo, model, other, strength, asked, done],
             [result, *sides, download, made, done],
             # Only `opened` opens the photo. gradio has checked by then that it is one of its uploads.
@@ -199,39 +202,37 @@ def grey_examples(folder: Path) -> Path:
     return folder
 
 
-def _title(name: str, card: Mapping[str, Any]) -> str:
-    return f"{name}: {card.get('epochs', '?')} epochs, {card.get('photos', '?')} photos"
-
-
 def _other(models: Mapping[str, Path], first: str) -> str:
     """The model that `first` is compared with by default: the other one of its dataset."""
     same = [name for name, folder in models.items() if folder.parent == models[first].parent and name != first]
     return same[0] if same else NO_OTHER
 
 
-def _show_errors(colour: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """`colour`, with a UserError shown on the page; after a failure nothing of an earlier photo is left there.
+def _respond(
+    load: Callable[[str], Colorizer],
+    photo: dict[str, Any] | None,
+    model: str,
+    other: str,
+    strength: float,
+    asked: int,
+    done: Any,
+) -> Iterator[tuple[Any, ...]]:
+    """`_colour`, with a UserError shown on the page; after a failure nothing of an earlier photo is left there.
 
     `asked` is passed on, and what is `done` is not done again: gradio reports a photo that replaces another twice.
     """
-
-    def shown(
-        photo: dict[str, Any] | None, model: str, other: str, strength: float, asked: int, done: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        chosen = photo and Path(photo["path"]), model, other, strength
-        if chosen == done:
-            yield *[gr.skip()] * 4, asked, done
-            return
-        try:
-            for outputs in colour(*chosen):
-                yield *outputs, asked, chosen
-        except Exception as error:
-            yield *_nothing(), asked, chosen
-            if not isinstance(error, UserError):
-                raise
-            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
-
-    return shown
+    chosen = Path(photo["path"]) if photo else None, model, other, strength
+    if chosen == done:
+        yield *[gr.skip()] * 4, asked, done
+        return
+    try:
+        for outputs in _colour(load, *chosen):
+            yield *outputs, asked, chosen
+    except Exception as error:
+        yield *_nothing(), asked, chosen
+        if not isinstance(error, UserError):
+            raise
+        raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
 
 
 def _nothing() -> tuple[Any, ...]:

@@ -123,7 +123,7 @@ def shown(folder: Path) -> str:
 
 
 def scores_of(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of a model of the repository, the scores of its evaluation; of an exported one, those in its card."""
+    """The scores of a model: those of its evaluation in the repository, or those in the card of an exported one."""
     from recolor.reporting.bundle import read_scores
 
     root, dataset = repository(), folder.resolve().parent.name

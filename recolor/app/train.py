@@ -8,17 +8,70 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import typer
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from recolor.app.repository import need_model, need_repository
 from recolor.core.errors import UserError, printable
+from recolor.core.params import expanded
+from recolor.core.storage import is_folder
 from stages import paths
 
 DATASET = "mine"
 RECIPE = "RECIPE"  # as the first part of a key: the recipe in use
+
+
+def train(
+    photos: Annotated[Path, typer.Argument(help="A folder of colour photos, with all its subfolders.")],
+    recipe: Annotated[Literal["paper", "modern"] | None, typer.Option(help="Default: `recipe` in params.yaml.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of the adversarial training, in either recipe (train.epochs). Default: params.yaml's."
+        ),
+    ] = None,
+    pretrain_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the L1 training before it (pretrain.epochs). Default: params.yaml's."),
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="The model that `recolor colorize` uses: gan or wgan. Default: params.yaml's.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of params.yaml, in full; any number."),
+    ] = None,
+) -> None:
+    """Trains models on your own photos, from any folder: writes the settings into params.yaml and runs `dvc repro`.
+
+    The photos are read where they are; nothing in their folder is changed. Both the GAN and the WGAN are trained. Ctrl-C stops
+    after a checkpoint, and the same command continues from there. Needs recolor[pipeline].
+    """
+    if find_spec("dvc") is None:
+        raise UserError("DVC is not installed: pip install 'recolor[pipeline]'")
+    root = need_repository()
+    folder = expanded(photos).absolute()
+    if not is_folder(folder):
+        raise UserError(f"{photos}: no such folder; takes a folder of photos")
+    chosen = {
+        "recipe": recipe,
+        "loss": loss,
+        f"{RECIPE}.train.epochs": epochs,
+        f"{RECIPE}.pretrain.epochs": pretrain_epochs,
+    }
+    values: dict[str, Any] = {"datasets": [DATASET], f"data.{DATASET}.path": str(folder)}
+    values |= {key: value for key, value in chosen.items() if value is not None}
+    values |= dict(parse_setting(text) for text in setting or [])
+    if changed := write_settings(root / paths.PARAMS, values):
+        typer.echo("\n".join(way_back(root, changed)))
+    run_pipeline(root)
+    typer.echo(printable(f"trained: {need_model(None).folder}"))
+    typer.echo("colour photos with it: recolor colorize PHOTO")
 
 
 class _Representer(RoundTripRepresenter):
@@ -122,20 +175,6 @@ def _dvc(root: Path, arguments: list[str]) -> int:
                 continue
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def settings(
-    photos: Path, recipe: str | None, loss: str | None, epochs: int | None, pretrain_epochs: int | None
-) -> dict[str, Any]:
-    """What the options of `recolor train` mean in params.yaml; None leaves a setting as it is there."""
-    chosen = {
-        "recipe": recipe,
-        "loss": loss,
-        f"{RECIPE}.train.epochs": epochs,
-        f"{RECIPE}.pretrain.epochs": pretrain_epochs,
-    }
-    location = {"datasets": [DATASET], f"data.{DATASET}.path": str(photos)}
-    return location | {key: value for key, value in chosen.items() if value is not None}
 
 
 def way_back(root: Path, changed: Mapping[str, tuple[Any, Any]]) -> list[str]:

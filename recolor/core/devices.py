@@ -20,9 +20,7 @@ def find_device(name: "str | torch.device", setting: str = "device") -> "torch.d
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
         return found or torch.device("cpu")
-    available = ["cpu"] + (
-        [f"{found.type}:{index}" for index in range(torch.accelerator.device_count())] if found else []
-    )
+    available = ["cpu", *(f"{found}:{index}" for index in range(torch.accelerator.device_count()))]
     with contextlib.suppress(RuntimeError, TypeError):  # not the name of any device
         device = torch.device(name)
         if f"{device.type}:{device.index or 0}" in (*available, "cpu:0"):

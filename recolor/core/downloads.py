@@ -146,9 +146,19 @@ def _attempt(file: RemoteFile, part: Path, timeout: float) -> None:
         if file.size is not None and total not in (None, file.size):
             raise _Failed(f"the server offers {total:,} bytes where the file has {file.size:,}")
         total = total or file.size
-        with check_disk_space(file.name, part.parent, total and total - start):
-            _receive(response, part, start, total, file.name)
-    if total is not None and _size(part) != total:
+        bar = tqdm(total=total, initial=start, desc=file.name, unit="B", unit_scale=True, disable=None)
+        space = check_disk_space(file.name, part.parent, total and total - start)
+        with space, part.open("r+b" if start else "wb") as out, bar:
+            out.seek(start)
+            for chunk in response.iter_content(CHUNK):
+                out.write(chunk)
+                bar.update(len(chunk))
+                if total is not None and out.tell() > total:
+                    break
+    if total is not None and _size(part) > total:
+        part.unlink()
+        raise _Failed(f"the server sends more than {total:,} bytes")
+    if total is not None and _size(part) < total:
         raise _Failed(f"the connection broke after {_size(part):,} of {total:,} bytes")
 
 
@@ -172,20 +182,6 @@ def _parse_headers(response: requests.Response, part: Path, have: int) -> tuple[
         part.unlink(missing_ok=True)
         raise _Failed("the server sends another range than was requested")
     return have, None if sent[2] == "*" else int(sent[2])
-
-
-def _receive(response: requests.Response, part: Path, start: int, total: int | None, name: str) -> None:
-    bar = tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=None)
-    with part.open("r+b" if start else "wb") as out, bar:
-        out.seek(start)
-        for chunk in response.iter_content(CHUNK):
-            out.write(chunk)
-            bar.update(len(chunk))
-            if total is not None and out.tell() > total:
-                break
-    if total is not None and _size(part) > total:
-        part.unlink(missing_ok=True)
-        raise _Failed(f"the server sends more than {total:,} bytes")
 
 
 def _is_offline(error: Exception) -> bool:

@@ -5,7 +5,9 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -104,6 +106,55 @@ def atomic_file(path: Path, what: str, needed: int | None = None) -> Iterator[Pa
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, replace: bool) -> Iterator[Path]:
+    """As `atomic_file`, for a folder in which others write too: the temporary path is hidden and has a name of its own.
+
+    Raises FileExistsError where `path` exists by the end of the block and `replace` is false, and OSError.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".recolor-{uuid.uuid4().hex}.part")
+    try:
+        yield temporary
+        synchronise(temporary)
+        if replace:
+            temporary.replace(path)
+        else:
+            _link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Makes `path` a name of `temporary`. Without hard links (FAT), an empty file holds the name first."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        path.open("xb").close()
+        try:
+            temporary.replace(path)
+        except OSError:
+            path.unlink()
+            raise
+
+
+def unwritable(folders: Iterable[Path]) -> dict[Path, str]:
+    """Why nothing can be written into those of `folders`, which need not exist, that refuse it: found by trying."""
+    reasons = {}
+    for folder in folders:
+        existing = folder
+        while not os.path.lexists(existing) and existing != existing.parent:
+            existing = existing.parent
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            reasons[folder] = error.strerror or str(error)
+    return reasons
 
 
 def synchronise(path: Path) -> None:

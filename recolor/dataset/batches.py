@@ -1,7 +1,7 @@
 """Batches for the training loop: shuffled every epoch, mirrored, and read while the previous step runs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recolor.core.iterators import in_order
 from recolor.core.params import Auto
-from recolor.core.threads import in_order
 from recolor.dataset.shards import CachedPhotos
 
 FREE_SHARE = 0.25  # of a GPU's free memory for the photos; the rest is for networks, gradients and activations
@@ -56,19 +56,30 @@ class BatchLoader:
         return (_finished(held[places[batch]], mirror[batch]) for batch in range(len(chosen)))
 
     def _read(self, chosen: NDArray[np.intp], mirror: Tensor) -> Iterator[Tensor]:
-        on_cpu, on_gpu = self.device.type == "cpu", self.device.type == "cuda"
+        on_cpu = self.device.type == "cpu"
 
         def read(batch: int) -> Tensor:
             half = self.photos.read_fp16(chosen[batch])
-            if on_cpu:
-                return _finished(half, mirror[batch])  # while the previous step runs
-            return half.pin_memory() if on_gpu else half
+            return _finished(half, mirror[batch]) if on_cpu else half  # on a CPU while the previous step runs
 
-        with ThreadPoolExecutor(1) as reader:
-            for batch, photos in enumerate(in_order(reader, read, range(len(chosen)), 2)):
-                # From pinned memory the copy is asynchronous. From ordinary memory it must not be: on MPS the photos may be
-                # freed before they are copied (pytorch/pytorch#189690).
-                yield photos if on_cpu else _finished(photos.to(self.device, non_blocking=on_gpu), mirror[batch])
+        for batch, photos in enumerate(read_ahead(read, range(len(chosen)), self.device)):
+            yield photos if on_cpu else _finished(photos, mirror[batch])
+
+
+def read_ahead(
+    read: Callable[[int], Tensor], items: Iterable[int], device: torch.device, threads: int = 1
+) -> Iterator[Tensor]:
+    """`read` of each item, in order and on `device`. Each thread reads a batch, and one more batch is waiting."""
+    on_gpu = device.type == "cuda"
+
+    def read_pinned(item: int) -> Tensor:
+        return read(item).pin_memory() if on_gpu else read(item)
+
+    with ThreadPoolExecutor(threads) as readers:
+        for batch in in_order(readers, read_pinned, items, threads + 1):
+            # From pinned memory the copy is asynchronous. From ordinary memory it must not be: on MPS the photos may be
+            # freed before they are copied (pytorch/pytorch#189690).
+            yield batch.to(device, non_blocking=on_gpu)
 
 
 def _finished(half: Tensor, mirror: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recolor.core.errors import UserError
-from recolor.core.progress import progress
+from recolor.core.iterators import progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,10 +15,10 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
+from recolor.core.iterators import progress
 from recolor.core.params import Section, expandable
-from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder
-from recolor.core.threads import in_order
+from recolor.dataset.batches import read_ahead
 from recolor.dataset.shards import CachedPhotos, write_table
 from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
@@ -33,7 +32,7 @@ from recolor.models.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
 from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
 
-AHEAD = 2  # batches that threads read while one is measured
+READERS = 2  # threads that read batches while one is measured
 OFF = "evaluate.inception is off for this dataset, in params.yaml or in the dataset's overrides; auto or required fills them"
 
 
@@ -120,20 +119,18 @@ def _load_inception(
 def _batches(photos: CachedPhotos, size: int, context: RuntimeContext) -> Iterator[tuple[int, Tensor]]:
     """This process's batches: their first row and (B, 3, H, W) float32 on the device.
 
-    Threads read ahead and compare each tensor with the manifest. float16 goes to the device, out of pinned memory for a GPU,
-    and is widened there. Raises CacheError.
+    Threads read ahead and compare each tensor with the manifest. float16 goes to the device and is widened there. Raises
+    CacheError.
     """
-    distributed, on_gpu = context.distributed, context.device.type == "cuda"
+    distributed = context.distributed
     starts = range(0, len(photos), size)[distributed.rank :: distributed.world_size]
 
     def read(start: int) -> Tensor:
-        half = photos.verified(range(start, min(start + size, len(photos))))
-        return half.pin_memory() if on_gpu else half
+        return photos.verified(range(start, min(start + size, len(photos))))
 
     shown = progress(starts, desc=f"evaluate {photos.split}") if distributed.is_main else starts
-    with ThreadPoolExecutor(AHEAD) as readers:
-        for start, half in zip(starts, in_order(readers, read, shown, AHEAD + 1), strict=True):
-            yield start, half.to(context.device, non_blocking=on_gpu).float()
+    for start, half in zip(starts, read_ahead(read, shown, context.device, READERS), strict=True):
+        yield start, half.float()
 
 
 class _Measured:

@@ -84,7 +84,7 @@ def colourfulness_distance(output: Tensor, truth: Tensor) -> Tensor:
 
 
 def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each photo's integers (B, H, W), from exact sums: the same for every batch and device."""
+    """Means and variances of each photo's integers (B, H, W), from exact sums: the same for every batch and device."""
     total, squares = (_double(v.sum(-1, dtype=torch.int32).sum(-1)) for v in (values, values.square()))
     count = values[0].numel()
     return total / count, (squares * count - total**2) / count**2

@@ -45,7 +45,7 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Of a table's column: label, unit and direction."""
+        """The heading of a table's column: label, unit and direction."""
         return self.label_with_unit + ARROWS[self.better]
 
     def shown(self, value: float | None) -> str:

@@ -142,7 +142,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image, keep_alpha: bool) -> Image.Image:
-    """To a mode that a colour profile can describe: L, RGB, CMYK, LAB, or RGBA to keep transparency."""
+    """`image` in a mode that a colour profile can describe: L, RGB, CMYK, LAB, or RGBA to keep transparency."""
     if image.mode == "La":  # premultiplied, which Pillow converts to nothing else
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -158,7 +158,7 @@ def _flatten(image: Image.Image, keep_alpha: bool) -> Image.Image:
 
 
 def _convert(image: Image.Image, profile: bytes | None, in_place: bool) -> Image.Image:
-    """To sRGB, in mode RGB, or RGBA if `image` is; `in_place` if that may be, which saves a copy."""
+    """`image` in sRGB, mode RGB, or RGBA if it is RGBA. `in_place`: it may be changed, which saves a copy."""
     mode = "RGBA" if image.mode == "RGBA" else "RGB"
     source = _profile(image.mode, profile)
     if source is not None:

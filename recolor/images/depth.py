@@ -11,18 +11,19 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE
 
 from recolor.images.opening import PhotoError
 
 STRIP = 2**20  # pixels scaled at a time: in one piece, 100 megapixels of float need 400 MB for each step
 WIDTHS = (8, 10, 12, 14, 16)  # bits that scanners and cameras use
-BITS_PER_SAMPLE = 258  # a tag
 
 
 def is_deep(image: Image.Image) -> bool:
     """Whether `image`, opened and not loaded, has more than 8 bits per channel."""
     _correct_ppm(image)
-    return image.mode.startswith(("I", "F")) or ";16" in _rawmode(image) or _tiff_bits(image) > 8
+    bits = getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, (8,))
+    return image.mode.startswith(("I", "F")) or ";16" in _rawmode(image) or max(bits) > 8
 
 
 def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
@@ -55,13 +56,7 @@ def _stated_white(image: Image.Image) -> int | None:
         return 2**16 - 1  # Pillow scales it as its header says
     if image.format == "PNG" and stream is not None:
         return _significant_bits(stream)
-    bits = _tiff_bits(image)
-    return 2**bits - 1 if 8 < bits < 16 else None
-
-
-def _tiff_bits(image: Image.Image) -> int:
-    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
-    return max(bits) if isinstance(bits, tuple) else 8
+    return None
 
 
 def _significant_bits(stream: BinaryIO) -> int | None:
@@ -80,7 +75,7 @@ def _significant_bits(stream: BinaryIO) -> int | None:
 
 
 def _rawmode(image: Image.Image) -> str:
-    """How the decoder of `image` packs pixels."""
+    """How the decoder of `image` packs pixels; "" for an image that is not from a file."""
     tiles = getattr(image, "tile", [])
     if not tiles:
         return ""
@@ -106,7 +101,7 @@ def _loaded_as(stream: Any, rawmode: str) -> Image.Image:
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """Without alpha; with at least two bands, so that `getextrema` gives pairs."""
+    """`image` without alpha, and with at least two bands, so that `getextrema` gives pairs."""
     return image.convert("RGB") if image.mode != "RGB" else image
 
 
@@ -118,7 +113,7 @@ def strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def highest_value(values: NDArray[Any]) -> float:
-    """Raises PhotoError for values that are negative or not finite."""
+    """The largest of `values`. Raises PhotoError for values that are negative or not finite."""
     if not np.isfinite(values).all() or values.min() < 0:
         raise PhotoError("brightness values that are negative or not numbers")
     return float(values.max())

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from recolor.core.storage import is_folder
 from recolor.images.opening import listed_name
 
 RESULT_MARK = "-recolor"  # at the end of the name, before the suffix, of what `recolor colorize` writes
@@ -34,14 +35,7 @@ def walk(top: Path) -> Iterator[str]:
             name = os.path.normpath(f"{folder}/{entry.name}")
             if entry.name.startswith("."):
                 continue
-            if _is_folder(entry):
+            if is_folder(Path(entry.path)):
                 (links if entry.is_symlink() else folders).append(name)
             elif not Path(entry.name).stem.endswith(RESULT_MARK):
                 yield listed_name(name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a loop, or without permission
-        return False

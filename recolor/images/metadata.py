@@ -31,19 +31,14 @@ def save_options(file: Image.Image, kind: str) -> tuple[dict[str, Any], list[str
     room = _JPEG_BLOCK if kind == "JPEG" else None
     exif, notes = _exif(file, room)
     options: dict[str, Any] = {"exif": exif}
-    xmp = file.info.get("xmp")
-    if isinstance(xmp, str | bytes) and xmp:
+    xmp, comment = file.info.get("xmp"), file.info.get("comment")
+    if isinstance(xmp, str | bytes):
         xmp = _ORIENTATION.sub(rb"\g<1>1", xmp.encode() if isinstance(xmp, str) else xmp)
-        if room and len(xmp) > room:
-            notes.append("its XMP data is too long for a JPEG and left out")
-        else:
-            options["xmp"] = xmp
-    comment = file.info.get("comment")
-    if isinstance(comment, bytes) and comment:
-        if room and len(comment) > room:
-            notes.append("its comment is too long for a JPEG and left out")
-        else:
-            options["comment"] = comment
+    for key, value, name in (("xmp", xmp, "XMP data"), ("comment", comment, "comment")):
+        if room and isinstance(value, bytes) and len(value) > room:
+            notes.append(f"its {name} is too long for a JPEG and left out")
+        elif isinstance(value, bytes) and value:
+            options[key] = value
     dpi = file.info.get("dpi")
     if isinstance(dpi, tuple) and all(0 < value < 2**16 for value in dpi):
         options["dpi"] = tuple(float(value) for value in dpi)

@@ -88,7 +88,7 @@ def seek_page(image: Image.Image, page: int) -> None:
 
 
 def page_count(image: Image.Image) -> int:
-    """Of a TIFF, GIF, WebP or APNG; the other pictures in an MPO are a camera's previews."""
+    """How many pages or frames `image` has. The other pictures in an MPO are a camera's previews and do not count."""
     try:
         return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except Exception:  # whatever is wrong with a later page, the first one can be decoded

@@ -113,7 +113,7 @@ def _parts(page: Any) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
 
 
 def _decompressed(data: bytes, compression: int, size: int) -> bytes:
-    """As the only row of an 8-bit image."""
+    """`data`, decompressed by Pillow's libtiff as the only row of an 8-bit image."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in {256: size, 257: 1, 258: 8, 259: compression, 262: 1, 273: 0, 278: 1, 279: len(data)}.items():
         tags[tag] = value  # Pillow adds to 273, the place of the data, where the tags end

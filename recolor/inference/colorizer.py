@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
-from recolor.core.threads import batches, strip_threads
+from recolor.core.iterators import batches, strip_threads
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
@@ -188,7 +188,7 @@ class Colorizer:
 
 
 def _is_batch(array: NDArray[Any]) -> bool:
-    """Of photos in equal shapes, and not one. Raises PhotoError for what may be either."""
+    """Whether `array` is a batch of photos and not one photo. Raises PhotoError for what may be either."""
     sides = array.shape
     if array.ndim == 3 and sides[2] not in CHANNELS and (sides[2] == 2 or sides[0] == 3):
         takes = "takes (H, W, 3) and, for grey photos, (B, H, W, 1)"

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recolor.core.threads import single_core_threads
+from recolor.core.iterators import single_core_threads
+from recolor.core.storage import new_file
 from recolor.images.decoding import to_srgb
 from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
@@ -21,7 +22,6 @@ from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
 from recolor.inference.plan import EXISTS, Job
 from recolor.inference.upsampling import Upsampling
-from recolor.inference.writing import appearing
 
 T = TypeVar("T")
 Notify = Callable[[Job, str], None]
@@ -252,7 +252,7 @@ def _twice(images: list[Image.Image]) -> Image.Image:
 def _write(job: Job, image: Image.Image, metadata: dict[str, Any], modified: int, quality: int | None) -> Job:
     target: Path = job.target
     try:
-        with appearing(target, job.force) as temporary:
+        with new_file(target, job.force) as temporary:
             save(image, temporary, writable_suffixes()[target.suffix.lower()], metadata, quality)
             os.utime(temporary, ns=(modified, modified))
     except FileExistsError:

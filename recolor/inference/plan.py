@@ -9,11 +9,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from recolor.core.errors import UserError
-from recolor.core.storage import is_folder
+from recolor.core.storage import is_folder, unwritable
 from recolor.images.folders import RESULT_MARK, walk
 from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
-from recolor.inference.writing import unwritable
 
 EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over it"
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.models.folder import load_generator, read_card, save_generator, weights_sha256
@@ -23,21 +22,16 @@ def average(folders: Sequence[Path], out: Path) -> None:
     generator = load_generator(folders[0])
     states = [generator.state_dict(), *(load_generator(folder).state_dict() for folder in folders[1:])]
     cards = [read_card(folder) for folder in folders]
-    for folder, state, card in zip(folders, states, cards, strict=True):
-        if _shapes(state) != _shapes(states[0]):
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    for folder, shape, card in zip(folders, shapes, cards, strict=True):
+        if shape != shapes[0]:
             raise UserError(f"{folder}: has another network than {folders[0]}")
         if card.get("data") != cards[0].get("data"):
             raise UserError(f"{folder}: was trained on another split than {folders[0]}")
-    generator.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})
+    floats = [name for name, tensor in states[0].items() if tensor.is_floating_point()]
+    means = {name: torch.stack([state[name] for state in states]).mean(0) for name in floats}
+    generator.load_state_dict(states[0] | means)
     save_generator(out, generator, _card(folders, cards))
-
-
-def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(tensors)).mean(0) if tensors[0].is_floating_point() else tensors[0]
-
-
-def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _card(folders: Sequence[Path], cards: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def shipped_models() -> list[Path]:
 
 
 def default_shipped_model() -> Path:
-    """Raises ModelError where the package comes without a model."""
+    """The folder of the default model. Raises ModelError where the package comes without a model."""
     folders = shipped_models()
     if not folders:
         raise ModelError(f"{SHIPPED}: recolor was installed without a model; name a model's folder")

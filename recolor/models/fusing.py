@@ -2,7 +2,7 @@
 
 import copy
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from recolor.core.devices import channels_last_is_faster
 from recolor.models.layers import Generator
 
-G = TypeVar("G", bound=Generator)
-
 TOLERANCE = 1e-4  # of normalised ab: 0.01 units. Rounding changes 1e-6
 
 
 @torch.no_grad()
-def for_inference(generator: G) -> G:
+def for_inference(generator: Generator) -> Generator:
     """A copy of `generator`, in eval mode, that computes the same up to rounding in two thirds of the time on a CPU.
 
     A batch norm is folded into the convolution whose output it gets. Where that output is used elsewhere too, the copy would

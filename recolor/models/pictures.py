@@ -27,6 +27,6 @@ def to_rgb(lab: Tensor) -> Tensor:
 
 
 def in_pieces(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """`function` of the batches, PIECE photos at a time on a CPU."""
+    """Applies `function` to the batches, PIECE photos at a time on a CPU."""
     piece = PIECE if batches[0].device.type == "cpu" else len(batches[0])
     return torch.cat([function(*pieces) for pieces in zip(*(batch.split(piece) for batch in batches), strict=True)])

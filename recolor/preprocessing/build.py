@@ -18,8 +18,8 @@ import pandas as pd
 from pydantic import Field
 
 from recolor.core.errors import UserError
+from recolor.core.iterators import progress
 from recolor.core.params import Section, Seed
-from recolor.core.progress import progress
 from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import CacheCounts, count_reasons, tensor_bytes, write_shards, write_table
 from recolor.preprocessing.conversion import Converted, ListedPhoto, Rejected, convert, lost

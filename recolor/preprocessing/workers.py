@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from recolor.core.errors import UserError
-from recolor.core.threads import in_order
+from recolor.core.iterators import in_order
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -104,7 +104,7 @@ class _Worker(Generic[Task, Result]):
         return result
 
     def end(self) -> bool:
-        """Ends the process; whether it had already been killed by the time limit."""
+        """Ends the process. Returns whether the time limit had killed it already."""
         self.process.kill()
         self.process.join()
         self.pipe.close()

@@ -30,28 +30,7 @@ INK, QUIET, PENALTY = "#24292f", "#8c959f", "#cc79a7"
 BETTER = {"higher": "higher is better", "lower": "lower is better", "truth": "near the line is better"}
 RATIO = "gradient_ratio"  # column of history.csv
 EMPTY = pd.Series(dtype=float)
-STYLE = {
-    "figure.dpi": 160,
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": QUIET,
-    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "text.color", "xtick.color", "ytick.color"), INK),
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e4e7ea",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "legend.handlelength": 1.6,
-    "legend.columnspacing": 1.2,
-    "legend.borderpad": 0,
-}
+STYLE: list[str | Path] = ["default", Path(__file__).parent / "templates/report.mplstyle"]
 
 
 def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Image.Image:
@@ -79,7 +58,7 @@ def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Imag
     return grid
 
 
-@matplotlib.style.context(["default", STYLE])
+@matplotlib.style.context(STYLE)
 def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
     """Training curves of each model from its history.csv.
 
@@ -117,7 +96,7 @@ def _losses(panel: Axes, name: str, history: pd.DataFrame) -> None:
     _finish(panel, f"{MODELS[name].label}: adversarial losses")
 
 
-@matplotlib.style.context(["default", STYLE])
+@matplotlib.style.context(STYLE)
 def bars(scores: pd.DataFrame) -> Image.Image:
     """Scores of each model on each split (rows of scores.csv), with a panel for each metric that was measured.
 
@@ -163,7 +142,7 @@ def _bar_panel(panel: Axes, scores: pd.DataFrame, metric: Metric) -> None:
     panel.margins(x=0.02, y=0.12)
 
 
-@matplotlib.style.context(["default", STYLE])
+@matplotlib.style.context(STYLE)
 def tradeoff(scores: pd.DataFrame) -> Image.Image:
     """PSNR against colourfulness on the test split: a point for each model, with 95% intervals. The line is the true photos."""
     figure = Figure(figsize=(4.8, 3.2), layout="constrained")

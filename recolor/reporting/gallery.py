@@ -17,7 +17,7 @@ from torch import nn
 
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
-from recolor.core.progress import progress
+from recolor.core.iterators import progress
 from recolor.core.storage import atomic_folder, is_folder
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use

@@ -143,7 +143,7 @@ def _write_csv(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """With null for what was not measured or is infinite, which JSON does not have."""
+    """Writes JSON, with null for what was not measured or is infinite, which JSON does not have."""
     path.write_bytes(to_json(content, indent=2, inf_nan_mode="null") + b"\n")
 
 

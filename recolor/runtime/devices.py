@@ -68,7 +68,7 @@ class RuntimeContext:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of images and weights: the faster one."""
+        """The faster memory format, for images and weights."""
         fast = self.bf16 or channels_last_is_faster(self.device)
         return torch.channels_last if fast else torch.contiguous_format
 
@@ -77,7 +77,7 @@ class RuntimeContext:
         return network.to(self.device).to(memory_format=self.memory_format).train()
 
     def layout(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in the memory format of this context."""
+        """`images` (B, C, H, W) in the memory format of this context."""
         return images.contiguous(memory_format=self.memory_format)
 
     def compile(self, networks: Iterable[nn.Module], wanted: Auto, log: Callable[[str], None]) -> None:
@@ -133,12 +133,12 @@ def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
     An operation without a deterministic implementation raises RuntimeError, or warns where not `strict`. A CPU gives the
     same bits in any case.
     """
-    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    enabled, warning = (
+    before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
     )
-    before = enabled, warning, torch.backends.cudnn.benchmark, filling
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     try:

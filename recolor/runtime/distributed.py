@@ -113,7 +113,6 @@ class _SyncBatchNormOnCPU(nn.SyncBatchNorm):
     """nn.SyncBatchNorm, which runs on GPUs only, for CPUs."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
         if not self.training:
             return super().forward(features)
         values = features.float()

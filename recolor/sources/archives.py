@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, Self, cast
 
 from recolor.core.errors import UserError
-from recolor.core.progress import progress
+from recolor.core.iterators import progress
 from recolor.core.storage import check_disk_space
 
 MAX_RATIO = 100  # unpacked size to archive size; photos, which are compressed already, have about 1
@@ -150,7 +150,7 @@ def _in_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
 
 
 def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Its regular files. The offset of the next header is checked first: everything before it is decompressed."""
+    """The regular files of `tar`. The offset of the next header is checked first: all before it gets decompressed."""
     limit, reached = MAX_RATIO * archive.stat().st_size, 0
     while (info := tar.next()) is not None:
         tar.members.clear()  # type: ignore[attr-defined]  # ImageNet's million members need a gigabyte
@@ -166,7 +166,7 @@ def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _time(info: tarfile.TarInfo) -> int:
-    """Within what every file system can store: a header may name any number."""
+    """The file's time, limited to what every file system can store: a header may hold any number."""
     return int(min(max(0, info.mtime), 2**31 - 1))  # also of NaN
 
 

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, Field
 
 from recolor.core.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.core.errors import UserError
+from recolor.core.iterators import progress
 from recolor.core.params import Section, expandable
-from recolor.core.progress import progress
 from recolor.images.decoding import decode
 from recolor.images.folders import walk
 from recolor.images.opening import SUFFIXES, is_photo, is_photo_file, listed_name

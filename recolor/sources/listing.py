@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recolor.core.progress import progress
+from recolor.core.iterators import progress
 from recolor.core.storage import atomic_file
 from recolor.images.opening import PhotoError, is_photo_file, locate, open_file
 

@@ -22,7 +22,7 @@ class AveragedGenerator:
 
     @torch.no_grad()
     def update(self, generator: Generator) -> None:
-        """After each step of the generator's optimiser."""
+        """Moves the average towards `generator`: for after each step of its optimiser."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
         current = generator.state_dict()

@@ -33,11 +33,10 @@ class MetricLogger:
         self.start()
 
     def start(self) -> None:
-        """Starts the clock."""
         self.since = time.monotonic()
 
     def add(self, loss_terms: dict[str, Tensor]) -> None:
-        """The loss terms of the step that was just counted. Raises Diverged."""
+        """Adds the loss terms of the step that was just counted. Raises Diverged."""
         self.unread.append(loss_terms)
         if len(self.unread) == READ_EVERY:
             self._read()
@@ -48,7 +47,7 @@ class MetricLogger:
         self.progress.seconds += time.monotonic() - self.since
 
     def timed(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The batches; the time that the loop waits for them is measured."""
+        """Yields the batches, and measures the time that the loop waits for them."""
         iterator = iter(batches)
         while True:
             since = time.monotonic()

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from recolor.core.errors import UserError
+from recolor.core.iterators import progress as progress_bar
 from recolor.core.params import Section, Seed
-from recolor.core.progress import progress as progress_bar
 from recolor.core.signals import stop_flag
 from recolor.dataset.augment import AugmentParams, augment
 from recolor.dataset.batches import BatchLoader

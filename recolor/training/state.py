@@ -92,7 +92,7 @@ class TrainState:
 
     @property
     def learning_rate(self) -> float:
-        """Of the generator's first group."""
+        """The one of the generator's first group of weights."""
         return float(self.optimizers["generator"].param_groups[0]["lr"])
 
     def scale_learning_rates(self, factor: float) -> None:

@@ -18,13 +18,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recolor.core.storage import check_disk_space
-from recolor.core.threads import ahead, batches, in_order, single_core_threads, strip_threads
+from recolor.core.iterators import ahead, batches, in_order, single_core_threads, strip_threads
+from recolor.core.storage import check_disk_space, new_file
 from recolor.inference.colorizer import BATCH, SIZE, Colorizer
 from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
 from recolor.inference.upsampling import Upsampling
-from recolor.inference.writing import appearing
 from recolor.video.painting import chroma, grey
 from recolor.video.reading import Film, FilmError, Frame, Plane, frames, probe
 from recolor.video.segments import Segments
@@ -63,14 +62,6 @@ class Predicted(NamedTuple):
     state: State | None = None
 
 
-class Painted(NamedTuple):
-    """A frame of the result: its planes, and the state of `Steady` after it."""
-
-    frame: Frame
-    planes: list[Plane]
-    state: State | None
-
-
 def colorize_film(
     colorizer: Colorizer,
     path: Path,
@@ -87,13 +78,13 @@ def colorize_film(
     film, kind = probe(path), FILM_FORMATS[target.suffix.lower()]
     if not can_hold(kind, settings.codec):
         raise FilmError(f"{target.suffix} cannot hold {settings.codec}: choose another file or --codec")
-    output = output_size(film, settings)
+    output = encoding(film, settings)
     key = _key(colorizer, film, settings)
     with check_disk_space(target.name, target.parent), Segments.beside(target, key, SEGMENT) as segments:
         if not segments.complete:
             _colour(colorizer, film, output, settings, segments, progress)
         if sum(segments.counts):
-            with appearing(target, force) as temporary:
+            with new_file(target, force) as temporary:
                 notes = assemble(segments, film, output, temporary, kind, settings.start, settings.end)
             return [*film.notes, *_missing(film, settings, int(segments.times().max())), *notes]
     length = f", which has {film.seconds:.1f} seconds" if film.seconds else ""
@@ -120,9 +111,9 @@ def _colour(
         stack.enter_context(closing(painted))
         while not segments.complete:
             encoder, state = SegmentEncoder(film, output), None
-            for item in islice(painted, SEGMENT):
-                encoder.add(item.frame.time, item.frame.duration, item.planes)
-                state, done = item.state, done + 1
+            for frame, state_after in islice(painted, SEGMENT):
+                encoder.add(frame)
+                state, done = state_after, done + 1
                 progress(done, max(done, total))
             segments.add(encoder.finish(), state)
 
@@ -159,36 +150,36 @@ def _steadied(steady: Steady, predicted: Iterable[Predicted]) -> Generator[Predi
         yield Predicted(item.frame, lab, None if number % SEGMENT else steady.state)
 
 
-def paint(film: Film, settings: Settings, item: Predicted) -> Painted:
-    """The planes of the result: the film's luma, the colours of its prediction."""
+def paint(film: Film, settings: Settings, item: Predicted) -> tuple[Frame, State | None]:
+    """The frame of the result, with the film's luma and the colours of the prediction, and the state of `Steady` after it."""
     luma = np.ascontiguousarray(item.frame.planes[0])
-    uv = chroma(luma, item.lab, film.matrix, film.range, settings.strength, settings.upsampling)
-    planes = [_even(luma), *uv]
+    u, v = chroma(luma, item.lab, film.matrix, film.range, settings.strength, settings.upsampling)
+    planes = _even(luma), u, v
     if settings.side_by_side:
-        before = [_even(luma), *item.frame.planes[1:]]
-        planes = [np.hstack(pair) for pair in zip(before, planes, strict=True)]
-    return Painted(item.frame, planes, item.state)
+        _, film_u, film_v = item.frame.planes
+        planes = np.hstack([planes[0], planes[0]]), np.hstack([film_u, u]), np.hstack([film_v, v])
+    return item.frame._replace(planes=planes), item.state
 
 
 def _even(luma: Plane) -> Plane:
-    """With its last column or row once more where there is an odd number of them."""
+    """`luma` with an even number of rows and columns: the last one is repeated where that is needed."""
     return np.pad(luma, [(0, side % 2) for side in luma.shape], "edge")
 
 
-def output_size(film: Film, settings: Settings) -> Target:
+def encoding(film: Film, settings: Settings) -> Target:
     """How the film's pictures are encoded."""
     width, height = film.width + film.width % 2, film.height + film.height % 2
     return Target(width * (1 + settings.side_by_side), height, settings.codec, settings.quality or QUALITY)
 
 
 def _expected(film: Film, settings: Settings) -> int:
-    """How many frames there will be, about; 0 where the film's length is not known."""
+    """About how many frames there will be; 0 where the film's length is not known."""
     end = film.seconds if settings.end is None else min(settings.end, film.seconds)
     return max(0, round((end - (settings.start or 0)) * film.rate))
 
 
 def _missing(film: Film, settings: Settings, last: int) -> list[str]:
-    """A note, where the pictures end before they should."""
+    """A note if the pictures end before the film does."""
     there = float((last - film.start) * film.time_base)
     if settings.end is not None or film.seconds - there < max(SHORTAGE, float(2 / film.rate)):
         return []
@@ -196,7 +187,7 @@ def _missing(film: Film, settings: Settings, last: int) -> list[str]:
 
 
 def _key(colorizer: Colorizer, film: Film, settings: Settings) -> str:
-    """Of all that the result depends on: segments made with another key are not continued."""
+    """A hash of all that the result depends on: segments made with another key are not continued."""
     weights = hashlib.sha256()
     for name, tensor in colorizer.generator.state_dict().items():
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

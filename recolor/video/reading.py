@@ -66,7 +66,9 @@ def open_film(path: Path) -> Any:
     try:
         return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise FilmError(f"not a film, damaged, or in a format that is not supported: {_words(error)}") from error
+        raise FilmError(
+            f"not a film, damaged, or in a format that is not supported: {error.strerror or error}"
+        ) from error
 
 
 def picture_stream(container: Any) -> Any:
@@ -98,29 +100,28 @@ def probe(path: Path) -> Film:
         if turns % 2:
             width, height, aspect = height, width, 1 / aspect
         rgb = first.format.is_rgb or first.format.has_palette
-        matrix = BT709 if rgb else _matrix(first.colorspace, first.height)
         full = first.format.name.startswith(("yuvj", "gray")) and not first.color_range
-        rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         notes = ["in 8 bits, the film has more"] if max(part.bits for part in first.format.components) > 8 else []
         if sum(not is_cover(other) for other in container.streams.video) > 1:
             notes.append("the first of several video streams")
         if first.interlaced_frame:
             notes.append("interlaced, written as progressive")
+        start = first.pts or 0
         return Film(
-            path,
-            width,
-            height,
-            stream.time_base,
-            rate,
-            first.pts or 0,
-            _seconds(container, stream, (first.pts or 0) * stream.time_base),
-            turns,
-            aspect,
-            matrix,
-            FULL if (first.color_range == FULL or full) and not rgb else LIMITED,
-            first.color_primaries,
-            first.color_trc,
-            tuple(notes),
+            path=path,
+            width=width,
+            height=height,
+            time_base=stream.time_base,
+            rate=stream.guessed_rate or stream.average_rate or Fraction(25),
+            start=start,
+            seconds=_seconds(container, stream, start * stream.time_base),
+            turns=turns,
+            aspect=aspect,
+            matrix=BT709 if rgb else _matrix(first.colorspace, first.height),
+            range=FULL if (first.color_range == FULL or full) and not rgb else LIMITED,
+            primaries=first.color_primaries,
+            transfer=first.color_trc,
+            notes=tuple(notes),
         )
 
 
@@ -205,7 +206,3 @@ def _matrix(named: int, height: int) -> int:
     if named in (BT709, BT601, 5, BT2020):
         return named
     return BT709 if height >= HD else BT601
-
-
-def _words(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -24,7 +24,7 @@ class Packets(NamedTuple):
 
 
 class Segments:
-    """Those in `folder`, of up to `length` frames each. Each one is a file that is complete or not there."""
+    """The segments in `folder`, of up to `length` frames each. Each is a file that is complete or not there."""
 
     def __init__(self, folder: Path, length: int) -> None:
         self._folder, self._length = folder, length
@@ -74,7 +74,7 @@ class Segments:
         return np.concatenate([np.zeros(0, np.int64), *(self._read(path, "times") for path in self.paths)])
 
     def packets(self) -> Iterator[Packets]:
-        """One segment after the other."""
+        """The packets of one segment after the other."""
         for path in self.paths:
             with np.load(path) as content:
                 yield Packets(*(content[name] for name in Packets._fields))

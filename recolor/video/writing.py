@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import av
 import numpy as np
 
-from recolor.video.reading import Film, Plane, exact, is_cover, open_film, picture_stream
+from recolor.video.reading import Film, Frame, exact, is_cover, open_film, picture_stream
 from recolor.video.segments import Packets, Segments
 
 Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
@@ -26,6 +26,7 @@ _ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     "vp9": ("libvpx-vp9", {"b": "0", "cpu-used": "5", "row-mt": "1"}),
     "ffv1": ("ffv1", {}),
 }
+_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"}  # metadata
 _CRF_RANGE = {"av1": 63, "vp9": 63}  # of the others 51
 _GLOBAL_HEADER = 2**22  # AV_CODEC_FLAG_GLOBAL_HEADER: what the container needs once is no part of the packets
 
@@ -49,15 +50,15 @@ class SegmentEncoder:
         self._packets: list[Any] = []
         self._durations: dict[int, int] = {}
 
-    def add(self, time: int, duration: int, planes: list[Plane]) -> None:
-        frame: Any = av.VideoFrame(self._target.width, self._target.height, "yuv420p")
-        for plane, values in zip(frame.planes, planes, strict=True):
+    def add(self, frame: Frame) -> None:
+        picture: Any = av.VideoFrame(self._target.width, self._target.height, "yuv420p")
+        for plane, values in zip(picture.planes, frame.planes, strict=True):
             rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
             rows[:, : plane.width] = values
-        frame.pts, frame.time_base, frame.color_range = time, self._film.time_base, self._film.range
-        frame.colorspace = self._film.matrix
-        self._durations[time] = duration
-        self._packets += self._context.encode(frame)
+        picture.pts, picture.time_base = frame.time, self._film.time_base
+        picture.color_range, picture.colorspace = self._film.range, self._film.matrix
+        self._durations[frame.time] = frame.duration
+        self._packets += self._context.encode(picture)
 
     def finish(self) -> Packets:
         if self._durations:
@@ -73,7 +74,7 @@ class SegmentEncoder:
 
 
 def can_hold(kind: str, codec: Codec) -> bool:
-    """Whether pictures encoded like that fit into a container, by its name in FFmpeg."""
+    """Whether the container `kind`, a name of FFmpeg's, can hold pictures of `codec`."""
     with av.open(io.BytesIO(), "w", format=kind) as container:
         return av.Codec(_ENCODERS[codec][0], "w").canonical_name in container.supported_codecs
 
@@ -87,7 +88,8 @@ def assemble(
     """
     notes: list[str] = []
     shift = film.start * film.time_base + exact(start) if start else Fraction(0)
-    with open_film(film.path) as source, av.open(str(path), "w", format=kind, options=_muxer(kind)) as out:
+    options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
+    with open_film(film.path) as source, av.open(str(path), "w", format=kind, options=options) as out:
         stream = out.add_stream(_ENCODERS[target.codec][0], rate=film.rate)
         _set_up(stream.codec_context, film, target)
         stream.time_base = film.time_base
@@ -115,13 +117,6 @@ def assemble(
         for packet in merged:
             out.mux(packet)
     return notes
-
-
-_OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"}
-
-
-def _muxer(kind: str) -> dict[str, str]:
-    return {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
 
 
 def _set_up(context: Any, film: Film, target: Target) -> None:
@@ -196,18 +191,16 @@ def _copied(source: Any, copies: dict[int, Any], shift: Fraction, last: Fraction
             continue
         if is_cover(packet.stream):  # it has no time
             packet.pts = packet.dts = 0
-            packet.stream = copies[packet.stream.index]
-            yield packet
-            continue
-        time = packet.dts if packet.dts is not None else packet.pts
-        if time is None:
-            continue
-        shown = (packet.pts if packet.pts is not None else time) * packet.time_base
-        if (shift and shown < shift) or (last is not None and shown >= last):
-            continue
-        moved = round(shift / packet.time_base)
-        packet.dts = time - moved
-        if packet.pts is not None:
-            packet.pts -= moved
+        else:
+            time = packet.dts if packet.dts is not None else packet.pts
+            if time is None:
+                continue
+            shown = (packet.pts if packet.pts is not None else time) * packet.time_base
+            if (shift and shown < shift) or (last is not None and shown >= last):
+                continue
+            moved = round(shift / packet.time_base)
+            packet.dts = time - moved
+            if packet.pts is not None:
+                packet.pts -= moved
         packet.stream = copies[packet.stream.index]
         yield packet

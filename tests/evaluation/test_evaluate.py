@@ -27,8 +27,8 @@ from recolor.models.folder import WEIGHTS, load_generator, save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
 from recolor.runtime.devices import RuntimeParams
+from recolor.sources.listing import listing_of
 
-SIZE = 32
 INCEPTION_SCORES = ["fid", "fid64", "kid", "kid_std", "is", "is_std"]
 CPU = RuntimeParams(device="cpu")
 PARAMS = EvaluateParams(batch_size=4, inception="off", inception_weights=None, bootstrap=200, examples=2)
@@ -38,20 +38,17 @@ PARAMS = EvaluateParams(batch_size=4, inception="off", inception_weights=None, b
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two crops of each of seven places: five places to train on, two to test."""
     root = tmp_path_factory.mktemp("photos")
-    rows = []
     photos = [photo()[:256, :256] for photo in (data.astronaut, data.chelsea, data.coffee, data.rocket)]
     for place in range(7):
         for shift in range(2):
-            path = f"{place}-{shift}.png"
             corner = 64 * (place // 4) + 8 * shift
-            Image.fromarray(photos[place % 4][corner : corner + 96, 80 : 80 + 96]).save(root / path)
-            content = (root / path).read_bytes()
-            digest = hashlib.sha256(content).hexdigest()
-            rows.append({"path": path, "size": len(content), "sha256": digest, "crop": "", "group": f"place {place}"})
-    out = root / "cache"
-    params = CacheParams(seed=1, size=SIZE, train_fraction=0.7, min_chroma=0)
-    build(pd.DataFrame(rows), root, out, params, processes=1)
-    return out
+            crop = photos[place % 4][corner : corner + 96, 80 : 80 + 96]
+            Image.fromarray(crop).save(root / f"{place}-{shift}.png")
+    listing = listing_of(root, [path.name for path in root.iterdir()])
+    listing["group"] = "place " + listing["path"].str[0]
+    params = CacheParams(seed=1, size=32, train_fraction=0.7, min_chroma=0)
+    build(listing, root, root / "cache", params, processes=1)
+    return root / "cache"
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +67,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def out(cache: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("metrics")
-    evaluate(cache, models, out, PARAMS, CPU, seed=3)
+    scored(cache, models, out)
     return out
+
+
+def scored(cache: Path, models, out: Path, runtime: RuntimeParams = CPU, **changed: object) -> pd.DataFrame:
+    """Evaluates with PARAMS, but for what is `changed` in them."""
+    return evaluate(cache, models, out, PARAMS.model_copy(update=changed), runtime, seed=3)
 
 
 def read(out: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(out / name)
-
-
-def picture(lab: torch.Tensor) -> np.ndarray:
-    return lab_to_rgb(lab[None])[0].permute(1, 2, 0).numpy()
 
 
 def pictures_of(cache: Path, split: str, model: Path | None) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -89,8 +87,9 @@ def pictures_of(cache: Path, split: str, model: Path | None) -> list[tuple[np.nd
     pairs = []
     for lab in photos[range(len(photos))]:
         with torch.inference_mode():
-            output = torch.cat([lab[:1], generator(lab[None, :1])[0]])
-        pairs.append((picture(into_gamut(output[None])[0]), picture(lab)))
+            output = into_gamut(torch.cat([lab[None, :1], generator(lab[None, :1])], dim=1))
+        ours, truth = lab_to_rgb(torch.cat([output, lab[None]])).permute(0, 2, 3, 1).numpy()
+        pairs.append((ours, truth))
     return pairs
 
 
@@ -119,8 +118,8 @@ def test_scores_are_the_means_of_the_photos(out: Path, cache: Path, models) -> N
             assert score[f"{metric}_low"] <= score[metric] <= score[f"{metric}_high"]
         pairs = np.array(pictures_of(cache, split, models.get(model)))
         assert score["psnr_pooled"] == pytest.approx(peak_signal_noise_ratio(pairs[:, 1], pairs[:, 0]))
-        distance = (rows["colourfulness"] - rows["colourfulness_true"]).abs().mean()
-        assert score["colourfulness_distance"] == pytest.approx(distance)
+        distances = (rows["colourfulness"] - rows["colourfulness_true"]).abs()
+        assert score["colourfulness_distance"] == pytest.approx(distances.mean())
     assert (photos.query("model == 'grey'")["colourfulness"] < 1).all()  # Lab's grey is R = G = B within a level
 
 
@@ -166,7 +165,7 @@ def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> No
 
 
 @pytest.mark.parametrize(
-    ("card", "history", "scored"),
+    ("card", "history", "is_scored"),
     [
         ({"epochs": 0}, None, False),  # pretraining was switched off
         ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,0\n", False),  # every batch was a critic's
@@ -175,24 +174,20 @@ def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> No
     ],
 )
 def test_a_model_is_scored_where_its_generator_made_a_step(
-    models, tmp_path: Path, card: dict, history: str | None, scored: bool
+    models, tmp_path: Path, card: dict, history: str | None, is_scored: bool
 ) -> None:
     save_generator(tmp_path, load_generator(models["gan"]), card)
     if history:
         (tmp_path / "history.csv").write_text(history)
-    assert scored_models({"l1": tmp_path}) == ({"l1": tmp_path} if scored else {})
+    assert scored_models({"l1": tmp_path}) == ({"l1": tmp_path} if is_scored else {})
 
 
 def test_another_metric_is_one_entry(cache, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    red = ImageMetric(
-        name="red", label="red", better="truth", digits=".1f", compute=lambda rgb, _: rgb[:, 0].double().mean((1, 2))
-    )
-    count = SetMetric(
-        name="count", label="N", better="higher", digits=".0f", features="lite0", compute=lambda a, b, _: (len(a), 0.5)
-    )
+    red = ImageMetric("red", "red", "truth", ".1f", lambda rgb, _: rgb[:, 0].double().mean((1, 2)))
+    count = SetMetric("count", "N", "higher", ".0f", lambda output, truth, seed: (len(output), 0.5), "lite0")
     monkeypatch.setitem(METRICS, "red", red)
     monkeypatch.setitem(METRICS, "count", count)
-    scores = evaluate(cache, {"gan": models["gan"]}, tmp_path, PARAMS, CPU, seed=3)
+    scores = scored(cache, {"gan": models["gan"]}, tmp_path)
     score = scores.query("split == 'test' and model == 'gan'").iloc[0]
     assert (score["count"], score["count_std"]) == (4, 0.5)
     pairs = np.array(pictures_of(cache, "test", models["gan"]))
@@ -201,7 +196,7 @@ def test_another_metric_is_one_entry(cache, models, tmp_path: Path, monkeypatch:
 
 
 def test_the_same_run_writes_the_same_bytes(out: Path, cache: Path, models, tmp_path: Path) -> None:
-    evaluate(cache, models, tmp_path, PARAMS, CPU, seed=3)
+    scored(cache, models, tmp_path)
     names = {"scores.csv", "photos.csv", "notes.json", "examples.csv", "examples.npz"}
     assert {path.name for path in tmp_path.iterdir()} == names
     for name in names:
@@ -209,7 +204,7 @@ def test_the_same_run_writes_the_same_bytes(out: Path, cache: Path, models, tmp_
 
 
 def test_a_photos_result_does_not_depend_on_its_batch(out: Path, cache, models, tmp_path: Path) -> None:
-    evaluate(cache, models, tmp_path, PARAMS.model_copy(update={"batch_size": 7}), CPU, seed=3)
+    scored(cache, models, tmp_path, batch_size=7)
     pd.testing.assert_frame_equal(read(tmp_path, "photos.csv"), read(out, "photos.csv"), rtol=1e-7)
     exact = ["psnr", "colourfulness"]  # whole numbers underneath: equal where the 8-bit pictures are
     assert read(tmp_path, "photos.csv")[exact].equals(read(out, "photos.csv")[exact])
@@ -222,7 +217,7 @@ def test_photos_that_are_not_the_manifests_are_refused(cache: Path, models, tmp_
     shard.write_bytes(before[:-2] + b"\x00\x3c")  # one value of the last photo
     try:
         with pytest.raises(CacheError, match="test: "):
-            evaluate(cache, models, tmp_path / "metrics", PARAMS, CPU, seed=3)
+            scored(cache, models, tmp_path / "metrics")
     finally:
         shard.write_bytes(before)
     assert not (tmp_path / "metrics").exists()
@@ -232,10 +227,9 @@ def test_photos_that_are_not_the_manifests_are_refused(cache: Path, models, tmp_
 def test_a_deterministic_evaluation_on_a_gpu_writes_the_same_bytes_twice(
     cache: Path, models, random_inception: Path, tmp_path: Path
 ) -> None:
-    params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
+    runtime = RuntimeParams(device="cuda", deterministic=True)
     for turn in ("first", "second"):
-        runtime = RuntimeParams(device="cuda", deterministic=True)
-        evaluate(cache, models, tmp_path / turn, params, runtime, seed=3)
+        scored(cache, models, tmp_path / turn, runtime, inception="required", inception_weights=random_inception)
     for file in (tmp_path / "first").iterdir():
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes(), file.name
 
@@ -245,7 +239,7 @@ def test_a_model_that_has_diverged_is_named(cache: Path, models, tmp_path: Path)
     torch.nn.init.constant_(generator.encoder[0][0].weight, 3e38)  # finite, and their sums are not
     save_generator(tmp_path / "broken", generator, {})
     with pytest.raises(UserError, match="model wgan gives colours that are not numbers"):
-        evaluate(cache, models | {"wgan": tmp_path / "broken"}, tmp_path / "metrics", PARAMS, CPU, seed=3)
+        scored(cache, models | {"wgan": tmp_path / "broken"}, tmp_path / "metrics")
 
 
 def test_set_scores_are_of_verified_pictures_that_pass_each_network_once(
@@ -271,8 +265,7 @@ def test_set_scores_are_of_verified_pictures_that_pass_each_network_once(
     monkeypatch.setattr(CachedPhotos, "verified", noted)
     for kind in passes:
         monkeypatch.setattr(kind, "__call__", counted(kind))
-    params = PARAMS.model_copy(update={"inception": "required", "inception_weights": random_inception})
-    scores = evaluate(cache, models, tmp_path, params, CPU, seed=3)
+    scores = scored(cache, models, tmp_path, inception="required", inception_weights=random_inception)
     assert scores[["fid", "fid64", "kid"]].notna().all(axis=None)
     assert scores[["kid_std", "is", "is_std"]].isna().all(axis=None)  # too few photos
     assert json.loads((tmp_path / "notes.json").read_text())["inception"] is None
@@ -294,11 +287,11 @@ def test_without_weights_auto_notes_the_reason_and_required_fails(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
-    evaluate(cache, models, tmp_path / "auto", PARAMS.model_copy(update={"inception": "auto"}), CPU, seed=3)
+    scored(cache, models, tmp_path / "auto", inception="auto")
     reason = json.loads((tmp_path / "auto" / "notes.json").read_text())["inception"]
     assert "could not be downloaded" in reason
     assert "evaluate.inception_weights" in reason
     assert read(tmp_path / "auto", "scores.csv")[INCEPTION_SCORES].isna().all(axis=None)
     with pytest.raises(WeightsUnavailableError, match="could not be downloaded"):
-        evaluate(cache, models, tmp_path / "required", PARAMS.model_copy(update={"inception": "required"}), CPU, seed=3)
+        scored(cache, models, tmp_path / "required", inception="required")
     assert not (tmp_path / "required").exists()

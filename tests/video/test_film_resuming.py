@@ -14,7 +14,7 @@ import torch
 from films import moving, write_film
 from surroundings import ROOT
 
-from recolor.app.options import INTERRUPTED
+from recolor.app.colorize import INTERRUPTED
 from recolor.inference.colorizer import BATCH, Colorizer
 from recolor.inference.plan import plan
 from recolor.video import film

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from recolor.core.threads import ahead, batches, in_order
+from recolor.core.iterators import ahead, batches, in_order
 
 
 def test_items_come_in_order_from_another_thread_and_not_too_many_ahead() -> None:

@@ -1,4 +1,4 @@
-"""Work in threads: iterators that run ahead of their user or keep a pool's order, and pools that use one core a thread."""
+"""Iterators: in batches, under a progress bar, made ahead or in order by threads; pools whose threads use one core each."""
 
 import functools
 import itertools
@@ -8,8 +8,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from tqdm import tqdm
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
+    """Yields from `iterable` under a bar, which vanishes at the end; without a terminal there is none, so logs stay short."""
+    return tqdm(iterable, total=total, desc=desc, disable=None, leave=False)  # None: where stderr is no terminal
 
 
 def batches(items: Iterable[T], count: int) -> Iterator[list[T]]:
