@@ -14,7 +14,7 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder
-from recolor.dataset.shards import read_table
+from recolor.dataset.shards import read_table, reading
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.scored import is_trained
 from recolor.models.export import describe, writing
@@ -26,23 +26,17 @@ from recolor.reporting.rendering import render, table
 def check_evaluated(metrics: Path, model: Path) -> None:
     """Raises UserError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
     notes = metrics / "notes.json"
-    try:
+    with reading(notes):
         evaluated = json.loads(notes.read_text()).get("models", {}).get(model.name) if notes.exists() else None
-    except (ValueError, AttributeError):
-        raise _damaged(notes) from None
     if evaluated != weights_sha256(model):
         raise UserError(f"{model}: not evaluated since it was trained; run `dvc repro`")
-
-
-def _damaged(file: Path) -> UserError:
-    return UserError(f"{file} is damaged: `dvc repro` makes it again")
 
 
 def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     """The rows of `metrics`/scores.csv of the folder `model` and of grey, without the columns that were not measured.
 
-    [] where there are no scores yet, and for an untrained model, which has none. Raises
-    UserError where they belong to other weights.
+    [] where there are no scores yet, and for an untrained model, which has none. Raises UserError where they belong to other
+    weights.
     """
     table = metrics / "scores.csv"
     if not table.exists() or not is_trained(model):
@@ -51,10 +45,8 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     kinds: dict[str, type] = {"split": str, "model": str, "photos": int}
     scores = read_table(table, kinds)
     rows = scores[scores["model"].isin((model.name, GREY))].to_dict("records")
-    try:
+    with reading(table):
         return [{str(key): kinds.get(str(key), float)(value) for key, value in row.items() if value} for row in rows]
-    except ValueError:  # no numbers
-        raise _damaged(table) from None
 
 
 def score_line(score: Mapping[str, Any]) -> str:

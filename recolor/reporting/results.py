@@ -1,18 +1,15 @@
 """What the stages wrote for one dataset, read for the report. Computes nothing but counts."""
 
-import contextlib
 import json
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
-from recolor.dataset.shards import CacheCounts, CacheError, read_table
+from recolor.dataset.shards import CacheCounts, read_table, reading
 from recolor.evaluation.examples import ARRAYS
 from recolor.evaluation.metrics import SPLITS
 from recolor.models.objectives import MODELS
@@ -114,26 +111,14 @@ def _by_model(paths: Mapping[str, Path], *columns: str) -> pd.DataFrame:
 
 
 def _json(path: Path, *keys: str) -> dict[str, Any]:
-    with _whole(path):
+    with reading(path):
         content = json.loads(path.read_text("utf-8"))
         return content | {key: content[key] for key in keys}
 
 
 def _arrays(path: Path, count: int) -> dict[str, Photos]:
-    with _whole(path), np.load(path) as arrays:
+    with reading(path), np.load(path) as arrays:
         found = {name: arrays[name] for name in ARRAYS}
         if {len(array) for array in found.values()} != {count}:
             raise ValueError("other photos than examples.csv lists")
         return found
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Raises CacheError for what the reader of a missing or damaged file raises."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise CacheError(f"{path} is missing: `dvc repro` makes it") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CacheError(f"{path} is damaged ({why}): `dvc repro` makes it again") from None
