@@ -57,10 +57,8 @@ def rgb_to_lightness(rgb: "Tensor") -> "Tensor":
     """(H, W, 3) or (H, W, 4) 8-bit RGB or RGBA to (1, H, W) normalised L, equal to the first channel of `rgb_to_lab`."""
     height, width, _ = rgb.shape
     tables = _linear_levels(rgb.device)
-    y = sum(
-        (tables[i].index_select(0, rgb[..., i].flatten().int()) for i in range(3)),
-        start=tables.new_zeros(height * width),
-    )
+    channels = (tables[i].index_select(0, rgb[..., i].flatten().int()) for i in range(3))
+    y = sum(channels, start=tables.new_zeros(height * width))
     f = y.clamp(min=_T) ** (1 / 3) + (y.clamp(max=_T) - _T) * _SLOPE
     return ((116 * f - 16) / L_CENTRE - 1).view(1, height, width)
 
@@ -112,10 +110,8 @@ def _share(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "Tensor":
     hue = (_hue(a, b / size) + 2) * _HUES
     row, column = level.int().clamp_(0, levels - 2), hue.int().clamp_(0, hues - 2)
     level, hue = level - row, hue - column
-    corner = row * hues + column
-    above, below = (
-        flat.index_select(0, start).lerp(flat.index_select(0, start + 1), hue) for start in (corner, corner + hues)
-    )
+    corners = row * hues + column, (row + 1) * hues + column
+    above, below = (flat.index_select(0, left).lerp(flat.index_select(0, left + 1), hue) for left in corners)
     return above.lerp_(below, level).mul_(size).reciprocal_().clamp_(max=1)
 
 

@@ -23,7 +23,6 @@ _UPRIGHT = {  # the operation that reverses each EXIF orientation
     8: Transpose.ROTATE_90,
 }
 
-
 _JPEG_END = b"\xff\xd9"
 _SCAN_HEADERS = (b"\xff\xc4", b"\xff\xda")  # Huffman tables, start of a scan
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd9\xff]")  # of a segment with a length; within a scan 0, D0 to D7 follow FF
@@ -31,9 +30,8 @@ _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _TAIL = 2**16  # bytes in which it is looked for: some programs append data
 _NO_END = "its end marker is missing, otherwise complete"
 _NOISE = 2000 * b"\x5a\xa5"
-_FILLER = _NOISE + b"".join(
-    bytes((0xFF, 0xD0 + number)) + _NOISE for number in range(8)
-)  # after any restart marker too
+_RESTARTS = [bytes((0xFF, 0xD0 + number)) for number in range(8)]
+_FILLER = _NOISE + b"".join(marker + _NOISE for marker in _RESTARTS)
 
 
 def decode(file: Path | bytes, crop: Crop | None = None, *, damaged: bool = False) -> Image.Image:

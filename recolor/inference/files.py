@@ -175,10 +175,11 @@ def _paint_and_write(photo: _Loaded, predicted: Tensor, painting: _Painting) -> 
         images = [image]
         del image
         image = _twice(images)
-    painting.colorizer.paint(
-        *(image, predicted, painting.upsampling, painting.strength, start),
-        progress=lambda share: painting.notify(job, f"painting {share:.0%}"),
-    )
+
+    def progress(share: float) -> None:
+        painting.notify(job, f"painting {share:.0%}")
+
+    painting.colorizer.paint(image, predicted, painting.upsampling, painting.strength, start, progress)
     painting.notify(job, "writing")
     return _write(job, image, metadata, modified, painting.quality)
 

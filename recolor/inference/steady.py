@@ -74,11 +74,8 @@ class Steady:
         flow = self._flow.calc(lightness, before.lightness, None)
         y, x = np.mgrid[:height, :width].astype(np.float32)
         x, y = x + flow[..., 0], y + flow[..., 1]
-        moved = cv2.remap(
-            cv2.merge([before.ab, before.age, before.lightness.astype(np.float32)]),
-            *(x, y, cv2.INTER_LINEAR),
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        carried = cv2.merge([before.ab, before.age, before.lightness.astype(np.float32)])
+        moved = cv2.remap(carried, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         misfit = cv2.blur(np.abs(moved[..., 3] - lightness), (3, 3)) * (L_CENTRE * 2 / 255)
         fit = np.exp(-((misfit / MISFIT) ** 2))
         fit[(x < -1) | (x > width) | (y < -1) | (y > height)] = 0

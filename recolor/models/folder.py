@@ -124,9 +124,7 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
             raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name].dtype}")
         if not tensor.isfinite().all():
             raise ModelError(f"{path}: {name} holds values that are not finite: the model is of no use")
-    weights = {
-        name: tensor.to(expected[name].dtype) if name in expected else tensor for name, tensor in weights.items()
-    }
+        weights[name] = tensor.to(expected[name].dtype) if name in expected else tensor
     if any(buffer.is_meta and name not in expected for name, buffer in generator.named_buffers()):
         generator = build_generator(params)  # an encoder with buffers that no file holds
     try:

@@ -33,10 +33,8 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
     names = sorted(names)
     with ThreadPool() as pool:  # hashing and reading release the interpreter lock
         prints = pool.imap(partial(_fingerprint, folder), names, chunksize=16)
-        rows = [
-            (name, size, sha256, "", sha256 or name)
-            for name, (size, sha256) in zip(names, progress(prints, len(names), "hashing"), strict=True)
-        ]
+        found = progress(prints, len(names), "hashing")
+        rows = [(name, size, sha256, "", sha256 or name) for name, (size, sha256) in zip(names, found, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -75,10 +75,8 @@ class MetricLogger:
         """Adds a row to history and timings, and starts the next epoch. Returns a line for the log."""
         self.flush()
         progress = self.progress
-        means: dict[str, Any] = {
-            name: progress.sums[name] / progress.counts[name] if name in progress.counts else None
-            for name in LOSS_TERMS
-        }
+        means: dict[str, Any] = dict.fromkeys(LOSS_TERMS)
+        means |= {name: total / progress.counts[name] for name, total in progress.sums.items()}
         steps = {"critic_steps": progress.critic_steps, "generator_steps": progress.generator_steps}
         progress.epoch += 1
         progress.history.append({"epoch": progress.epoch, **means, **steps, "lr": lr})
