@@ -110,8 +110,9 @@ def _share(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "Tensor":
     hue = (_hue(a, b / size) + 2) * _HUES
     row, column = level.int().clamp_(0, levels - 2), hue.int().clamp_(0, hues - 2)
     level, hue = level - row, hue - column
-    corners = row * hues + column, (row + 1) * hues + column
-    above, below = (flat.index_select(0, left).lerp(flat.index_select(0, left + 1), hue) for left in corners)
+    corner = row * hues + column
+    starts = corner, corner + hues
+    above, below = (flat.index_select(0, start).lerp(flat.index_select(0, start + 1), hue) for start in starts)
     return above.lerp_(below, level).mul_(size).reciprocal_().clamp_(max=1)
 
 
