@@ -10,6 +10,7 @@ from recolor.app.colorize import Device, Force, colorize
 from recolor.app.repository import available_models, default_model, need_model, need_repository, scores_of, shown
 from recolor.app.train import train
 from recolor.core.errors import UserError, printable
+from recolor.core.storage import user_output
 from stages import paths
 
 GALLERIES = Path("data/gallery")
@@ -62,8 +63,7 @@ def models() -> None:
 
     * marks the one that `recolor colorize` uses.
     """
-    from recolor.models.export import describe
-    from recolor.models.folder import ModelError, read_card
+    from recolor.models.folder import ModelError, describe, read_card
     from recolor.reporting.bundle import score_line
 
     folders, default = available_models(), default_model()
@@ -125,10 +125,9 @@ def average(
 ) -> None:
     """Makes one model whose weights are the mean of others', which were trained from the same weights: fewer odd colours."""
     from recolor.models.averaging import average
-    from recolor.models.export import writing
 
     folders = [need_model(model).folder for model in models]
-    with writing(out, force):
+    with user_output(out, force):
         average(folders, out)
     typer.echo(printable(f"the mean of {len(folders)} models -> {out}"))
 

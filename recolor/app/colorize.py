@@ -97,7 +97,7 @@ def colorize(
     """
     from recolor.inference.colorizer import Colorizer
     from recolor.inference.plan import plan
-    from recolor.models.export import describe
+    from recolor.models.folder import describe
 
     folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)

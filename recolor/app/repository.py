@@ -52,10 +52,10 @@ def available_models() -> list[Path]:
 
 
 def _trained_models() -> list[Path]:
-    from recolor.models.export import trained
+    from recolor.models.folder import trained_models
 
     root = repository()
-    return [] if root is None else trained(root / paths.model("", ""))
+    return [] if root is None else trained_models(root / paths.model("", ""))
 
 
 def default_model() -> Choice | None:

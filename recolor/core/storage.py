@@ -109,6 +109,25 @@ def atomic_file(path: Path, what: str, needed: int | None = None) -> Iterator[Pa
 
 
 @contextlib.contextmanager
+def user_output(out: Path, force: bool = True) -> Iterator[None]:
+    """Turns an OSError while `out` is written into UserError; raises one where it exists, unless `force` or it is empty.
+
+    A new folder is removed when the block fails.
+    """
+    existed = os.path.lexists(out)
+    try:
+        if not force and existed and not (is_folder(out) and not any(out.iterdir())):
+            raise UserError(f"{out}: exists already; --force overwrites it")
+        yield
+    except BaseException as error:
+        if not existed:
+            shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+        raise
+
+
+@contextlib.contextmanager
 def new_file(path: Path, replace: bool) -> Iterator[Path]:
     """As `atomic_file`, for a folder in which others write too: the temporary path is hidden and has a name of its own.
 

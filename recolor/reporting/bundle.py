@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 from recolor.core.errors import UserError
-from recolor.core.storage import atomic_file, is_folder
+from recolor.core.storage import atomic_file, is_folder, user_output
 from recolor.dataset.shards import read_table, reading
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.scored import is_trained
-from recolor.models.export import describe, writing
-from recolor.models.folder import architecture, load_generator, read_card, save_generator, weights_sha256
+from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.pictures import GREY
 from recolor.reporting.rendering import render, table
 
@@ -76,7 +75,7 @@ def export(
     card |= {"scores": list(scores) or card.get("scores", [])}
     if made:
         card["made"] = dict(made)
-    with writing(out, force):
+    with user_output(out, force):
         save_generator(out, generator, card, torch.float16 if half else torch.float32)
         with atomic_file(out / "README.md", "the model card") as path:
             path.write_text(model_card(card))

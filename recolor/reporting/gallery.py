@@ -18,10 +18,9 @@ from torch import nn
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.core.iterators import progress
-from recolor.core.storage import atomic_folder, is_folder
+from recolor.core.storage import atomic_folder, is_folder, user_output
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
-from recolor.models.export import writing
 from recolor.models.folder import load_generator
 from recolor.models.objectives import MODELS
 from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
@@ -60,7 +59,7 @@ def write_gallery(
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
     found = find_device(device, "--device")
     generators = {name: load_generator(folder, found) for name, folder in models.items()}
-    with writing(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
+    with user_output(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
         for row, pictures in _coloured(photos, rows, generators, found):
             for name, picture in pictures.items():

@@ -14,8 +14,8 @@ import torch
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.models import export as exporting
-from recolor.models.export import export_onnx, trained
-from recolor.models.folder import CARD, load_generator, read_card
+from recolor.models.export import export_onnx
+from recolor.models.folder import CARD, load_generator, read_card, trained_models
 from recolor.reporting.bundle import export
 
 
@@ -25,8 +25,12 @@ def test_models_are_found_newest_first(tmp_path: Path) -> None:
         (tmp_path / name / CARD).write_text("{}")
         os.utime(tmp_path / name / CARD, (1000 - age, 1000 - age))
     (tmp_path / "a/empty").mkdir()
-    assert [folder.relative_to(tmp_path).as_posix() for folder in trained(tmp_path)] == ["b/gan", "a/wgan", "a/gan"]
-    assert trained(tmp_path / "nowhere") == []
+    assert [folder.relative_to(tmp_path).as_posix() for folder in trained_models(tmp_path)] == [
+        "b/gan",
+        "a/wgan",
+        "a/gan",
+    ]
+    assert trained_models(tmp_path / "nowhere") == []
 
 
 def test_without_onnx_the_package_is_named(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
