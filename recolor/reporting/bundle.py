@@ -14,7 +14,6 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder, user_output
-from recolor.dataset.shards import read_table, reading
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.scored import is_trained
 from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
@@ -24,6 +23,8 @@ from recolor.reporting.rendering import render, table
 
 def check_evaluated(metrics: Path, model: Path) -> None:
     """Raises UserError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
+    from recolor.dataset.shards import reading  # not at the top: the base installation has no pandas
+
     notes = metrics / "notes.json"
     with reading(notes):
         evaluated = json.loads(notes.read_text()).get("models", {}).get(model.name) if notes.exists() else None
@@ -37,6 +38,8 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     [] where there are no scores yet, and for an untrained model, which has none. Raises UserError where they belong to other
     weights.
     """
+    from recolor.dataset.shards import read_table, reading
+
     table = metrics / "scores.csv"
     if not table.exists() or not is_trained(model):
         return []

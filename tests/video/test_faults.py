@@ -13,7 +13,7 @@ from films import BT709, LIMITED, STEP, TIME_BASE, as_frame, luma, moving, read,
 from recolor.core.storage import DiskFull
 from recolor.images.opening import PhotoError
 from recolor.inference.colorizer import Colorizer
-from recolor.video.film import Settings, colorize_film, output_size
+from recolor.video.film import Settings, colorize_film, encoding
 from recolor.video.reading import FilmError, frames, probe
 from recolor.video.writing import SegmentEncoder
 
@@ -132,7 +132,7 @@ def test_a_full_disk_is_reported_and_the_same_command_goes_on(
 )
 def test_av1_leaves_other_programs_their_time(short_film: Path) -> None:
     film = probe(short_film)
-    encoder = SegmentEncoder(film, output_size(film, Settings(codec="av1")))
+    encoder = SegmentEncoder(film, encoding(film, Settings(codec="av1")))
     frame = next(frames(film))
     encoder.add(frame.time, frame.duration, frame.planes)
     assert {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()} == {os.SCHED_OTHER}
