@@ -133,7 +133,6 @@ def test_a_full_disk_is_reported_and_the_same_command_goes_on(
 def test_av1_leaves_other_programs_their_time(short_film: Path) -> None:
     film = probe(short_film)
     encoder = SegmentEncoder(film, encoding(film, Settings(codec="av1")))
-    frame = next(frames(film))
-    encoder.add(frame.time, frame.duration, frame.planes)
+    encoder.add(next(frames(film)))
     assert {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()} == {os.SCHED_OTHER}
     encoder.finish()
