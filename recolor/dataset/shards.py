@@ -6,20 +6,17 @@ manifest's column `split` assigns each photo to train or test, its `row` is the 
 over all of them. Conversion to float16 and back to 8-bit RGB is exact; saturated colours may be one level off.
 """
 
-import contextlib
 import hashlib
 import io
 import os
 import weakref
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -27,6 +24,7 @@ from numpy.typing import NDArray
 
 from recolor.core.errors import UserError
 from recolor.core.iterators import progress
+from recolor.core.tables import complete_csv, reading
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,32 +46,14 @@ def tensor_bytes(size: int) -> int:
     return 3 * size * size * DTYPE.itemsize
 
 
-@contextlib.contextmanager
-def reading(file: Path) -> Iterator[None]:
-    """Turns what the readers of a missing or damaged file raise into CacheError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise CacheError(f"{file} is missing: `dvc repro` makes it") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CacheError(f"{file} is damaged ({why}): `dvc repro` makes it again") from None
-
-
 def read_table(file: Path, columns: Collection[str] = (), numbers: bool = False) -> pd.DataFrame:
     """Reads one of this project's CSV files. Text stays text, since a photo may be named NA, unless `numbers`.
 
-    Raises CacheError if it is missing or damaged: cut short, or without one of `columns`.
+    Raises UserError if it is missing, cut short or has not all of `columns`.
     """
     how: dict[str, Any] = {} if numbers else {"dtype": defaultdict(lambda: str, NUMBERS), "keep_default_na": False}
     with reading(file):
-        text = file.read_text("utf-8")
-        table = pd.read_csv(io.StringIO(text), **how)
-        if not text.endswith("\n"):
-            raise ValueError("its end is missing")
-        if missing := set(columns) - set(table):
-            raise ValueError(f"it has no column {min(missing)}")
-    return table
+        return pd.read_csv(complete_csv(file, columns), **how)
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:

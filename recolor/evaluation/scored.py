@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recolor.core.errors import UserError
 from recolor.core.storage import file_sha256
+from recolor.core.tables import read_rows
 from recolor.models.folder import read_card
 from recolor.models.objectives import ADVERSARIAL
 
@@ -30,10 +31,8 @@ def is_trained(folder: Path) -> bool:
     history = folder / "history.csv"
     if not history.exists():  # a bundle
         return True
-    from recolor.dataset.shards import read_table  # not at the top: the base installation has no pandas
-
-    steps = read_table(history, ["generator_steps"])["generator_steps"]
-    return steps.empty or steps.iloc[-1] != "0"
+    steps = [row["generator_steps"] for row in read_rows(history, ["generator_steps"])]
+    return not steps or steps[-1] != "0"
 
 
 def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:

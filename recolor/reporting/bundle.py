@@ -14,6 +14,7 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder, user_output
+from recolor.core.tables import read_rows, reading
 from recolor.evaluation.metrics import METRICS, Metric
 from recolor.evaluation.scored import is_trained
 from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
@@ -23,8 +24,6 @@ from recolor.reporting.rendering import render, table
 
 def check_evaluated(metrics: Path, model: Path) -> None:
     """Raises UserError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
-    from recolor.dataset.shards import reading  # not at the top: the base installation has no pandas
-
     notes = metrics / "notes.json"
     with reading(notes):
         evaluated = json.loads(notes.read_text()).get("models", {}).get(model.name) if notes.exists() else None
@@ -38,17 +37,14 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     [] where there are no scores yet, and for an untrained model, which has none. Raises UserError where they belong to other
     weights.
     """
-    from recolor.dataset.shards import read_table, reading
-
     table = metrics / "scores.csv"
     if not table.exists() or not is_trained(model):
         return []
     check_evaluated(metrics, model)
     kinds: dict[str, type] = {"split": str, "model": str, "photos": int}
-    scores = read_table(table, kinds)
-    rows = scores[scores["model"].isin((model.name, GREY))].to_dict("records")
+    rows = [row for row in read_rows(table, kinds) if row["model"] in (model.name, GREY)]
     with reading(table):
-        return [{str(key): kinds.get(str(key), float)(value) for key, value in row.items() if value} for row in rows]
+        return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
 
 
 def score_line(score: Mapping[str, Any]) -> str:

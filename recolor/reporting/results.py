@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recolor.dataset.shards import CacheCounts, read_table, reading
+from recolor.core.tables import reading
+from recolor.dataset.shards import CacheCounts, read_table
 from recolor.evaluation.examples import ARRAYS
 from recolor.evaluation.metrics import SPLITS
 from recolor.models.objectives import MODELS

@@ -241,6 +241,7 @@ def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     damaged = paths.model("old", "gan") / "model.json"
     damaged.write_text("{")
     os.utime(damaged, (0, 0))
+    (paths.model("mine", "gan") / "history.csv").write_text("epoch,generator_steps\n1,3\n")
     result = recolor("models")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -250,6 +251,9 @@ def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     [scores] = [line for line in lines if "PSNR" in line]
     assert lines.index(scores) == 1 + next(number for number, line in enumerate(lines) if line.startswith("*"))
     assert {"N 6", "PSNR 21.00 dB"} == set(scores.strip().split(", "))
+    code = "import sys; sys.modules['pandas'] = None; from recolor.app.cli import app; app(['models'])"
+    bare = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)  # the base installation
+    assert scores in bare.stdout.splitlines(), bare.stderr
 
 
 def test_an_exported_model_colours_like_the_original(repository: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from clone import contents
 
+from recolor.core.errors import UserError
 from recolor.dataset import shards
 from recolor.dataset.shards import CachedPhotos, CacheError, write_shards, write_table
 
@@ -157,7 +158,7 @@ def test_a_cache_that_is_not_as_it_was_built_is_refused(spoil, tmp_path: Path) -
     cache = write_cache(tmp_path / "cache")
     CachedPhotos(cache, "train").verify()
     spoil(cache)
-    with pytest.raises(CacheError, match="cache") as refusal:
+    with pytest.raises(UserError, match="cache") as refusal:
         for share in range(2):  # of two processes one finds it
             CachedPhotos(cache, "train").verify(share, 2)
     assert "\n" not in str(refusal.value)
