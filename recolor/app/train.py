@@ -144,7 +144,7 @@ def _replace(path: Path, yaml: YAML, tree: Any) -> None:
         except UnicodeEncodeError:
             raise UserError("params.yaml cannot hold a path that is not UTF-8: rename the folder") from None
         except UserError as error:
-            raise UserError(str(error).replace(str(new), str(path))) from None
+            raise UserError(str(error).replace(printable(str(new)), str(path))) from None
         new.replace(path)
 
 

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from recolor.app import train as training
 from recolor.app.cli import app
+from recolor.core.errors import UserError
 from recolor.core.params import Params
 from stages import paths
 
@@ -92,6 +93,10 @@ def test_an_error_about_any_name_is_one_line(repository: Path, arguments: list[s
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
     [line] = result.stderr.splitlines()
     assert SHOWN in line
+
+
+def test_characters_that_no_encoding_has_are_shown() -> None:
+    assert str(UserError("a \ud800 \udcff")) == "a %ED%A0%80 %FF"  # JSON and Windows' names may hold the first
 
 
 def test_a_result_of_any_name_is_named(repository: Path) -> None:
