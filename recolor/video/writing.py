@@ -140,11 +140,13 @@ def _usual_priority() -> Iterator[None]:
         yield
         return
     before, policy, priority = set(tasks.iterdir()), os.sched_getscheduler(0), os.sched_getparam(0)
-    yield
-    os.sched_setscheduler(0, policy, priority)
-    for task in set(tasks.iterdir()) - before:
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.sched_setscheduler(int(task.name), policy, priority)
+    try:
+        yield
+    finally:
+        for thread in [0, *(int(task.name) for task in set(tasks.iterdir()) - before)]:  # 0: this one
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                if os.sched_getscheduler(thread) != policy:  # a sandbox may refuse the call that changes it
+                    os.sched_setscheduler(thread, policy, priority)
 
 
 def _describe(stream: Any, original: Any) -> None:

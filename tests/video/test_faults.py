@@ -136,3 +136,27 @@ def test_av1_leaves_other_programs_their_time(short_film: Path) -> None:
     encoder.add(next(frames(film)))
     assert {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()} == {os.SCHED_OTHER}
     encoder.finish()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="only Linux has it")
+def test_a_sandbox_that_forbids_changes_of_priority_is_no_obstacle(
+    run: Callable, short_film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    assert run(short_film).is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="only Linux has it")
+def test_an_encoder_that_cannot_be_opened_leaves_the_priority(
+    short_film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies, changed = iter([os.SCHED_OTHER, os.SCHED_RR]), []
+    monkeypatch.setattr(os, "sched_getscheduler", lambda thread: next(policies))
+    monkeypatch.setattr(os, "sched_setscheduler", lambda thread, policy, priority: changed.append((thread, policy)))
+    film = probe(short_film)
+    with pytest.raises(av.FFmpegError):
+        SegmentEncoder(film, encoding(film, Settings())._replace(width=63))
+    assert changed == [(0, os.SCHED_OTHER)]
