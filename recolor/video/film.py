@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import av
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -187,10 +188,11 @@ def _missing(film: Film, settings: Settings, last: int) -> list[str]:
 
 
 def _key(colorizer: Colorizer, film: Film, settings: Settings) -> str:
-    """A hash of all that the result depends on: segments made with another key are not continued."""
+    """A hash of what the result depends on, but the machine: segments made with another key are not continued."""
     weights = hashlib.sha256()
     for name, tensor in colorizer.generator.state_dict().items():
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     status = film.path.stat()
-    parts = [film, settings, weights.hexdigest(), status.st_size, status.st_mtime_ns, av.__version__, torch.__version__]
+    versions = [av.__version__, cv2.__version__, torch.__version__]
+    parts = [film, settings, weights.hexdigest(), status.st_size, status.st_mtime_ns, *versions]
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()

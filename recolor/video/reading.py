@@ -52,7 +52,7 @@ class Film(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A picture: Y (H, W), and the film's own U and V at half of its sides, rounded up."""
+    """A picture of a film or of a result: Y (H, W), and U and V at half of its sides, rounded up."""
 
     time: int
     duration: int

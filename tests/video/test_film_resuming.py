@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -77,6 +80,26 @@ def test_other_settings_start_afresh(
         colorize_film(colorizer, short_film, target, Settings(quality=100))
     weaker = run(short_film, "weaker.mp4", strength=0.5).read_bytes()
     assert run(short_film, "stopped.mp4", strength=0.5).read_bytes() == weaker
+
+
+@pytest.mark.parametrize("library", [av, cv2, torch])
+def test_another_version_of_a_library_starts_afresh(
+    run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Any
+) -> None:
+    def stopping(done: int, total: int) -> None:
+        begun.append(done)
+        if done > begun[0]:
+            raise Stopped
+
+    monkeypatch.setattr(film, "assemble", lambda *arguments: stopping(1, 0))
+    begun = [0]
+    with pytest.raises(Stopped):
+        colorize_film(colorizer, short_film, tmp_path / "stopped.mp4")
+    monkeypatch.setattr(library, "__version__", "0")
+    begun = []
+    with pytest.raises(Stopped):
+        colorize_film(colorizer, short_film, tmp_path / "stopped.mp4", progress=stopping)
+    assert begun[0] == 0
 
 
 def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
