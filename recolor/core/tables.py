@@ -13,7 +13,7 @@ from recolor.core.errors import UserError
 
 @contextlib.contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turns what the readers of a missing or damaged file raise into UserError."""
+    """Turns what the readers of a missing, damaged or refused file raise into UserError."""
     try:
         yield
     except FileNotFoundError:
@@ -29,6 +29,8 @@ def reading(file: Path) -> Iterator[None]:
         BadZipFile,
         zlib.error,
     ) as error:
+        if isinstance(error, OSError) and error.strerror:  # the system's; those of Pillow and others have none
+            raise UserError(f"{file} cannot be read: {error.strerror}") from None
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{file} is damaged ({why}): `dvc repro` makes it again") from None
 

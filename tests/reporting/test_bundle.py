@@ -53,6 +53,16 @@ def test_a_damaged_file_is_named(tiny_model: Path, tmp_path: Path, scores: list[
         read_scores(tmp_path / "metrics", tiny_model)
 
 
+@pytest.mark.parametrize("name", ["scores.csv", "notes.json"])
+def test_what_the_system_refuses_is_not_called_damaged(
+    tiny_model: Path, tmp_path: Path, scores: list[dict], name: str
+) -> None:
+    (tmp_path / "metrics" / name).unlink()
+    (tmp_path / "metrics" / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        read_scores(tmp_path / "metrics", tiny_model)
+
+
 @pytest.mark.parametrize("content", ['{"models": []}', '{"models": 1}', "[]", "1", "null"])
 def test_notes_of_another_kind_are_damaged(tiny_model: Path, tmp_path: Path, scores: list[dict], content: str) -> None:
     (tmp_path / "metrics/notes.json").write_text(content)
