@@ -21,6 +21,7 @@ Map = NDArray[np.float32]
 STEADY = 0.9  # what films get: an average over about ten frames
 MISFIT = 6.0  # units of L: with as much difference, after smoothing, a carried colour counts 1 / e (docs/films.md)
 CUT = 0.35  # of the pixels: where fewer fit, it is a cut
+SMALLEST = 12  # pixels of the longer side: OpenCV finds no motion in smaller pictures
 
 
 class State(NamedTuple):
@@ -34,8 +35,8 @@ class State(NamedTuple):
 class Steady:
     """Steadies predictions (3, h, w), normalised Lab, one after the other, in the order of the film.
 
-    `amount`: 0 leaves each as it is, 1 averages over all that is known. Raises UserError for
-    another number, and without OpenCV.
+    `amount`: 0 leaves each as it is, 1 averages over all that is known. Predictions with sides below
+    12 pixels stay as they are. Raises UserError for another number, and without OpenCV.
     """
 
     def __init__(self, amount: float, state: State | None = None) -> None:
@@ -56,7 +57,7 @@ class Steady:
             self._flow.setVariationalRefinementIterations(2)
 
     def __call__(self, predicted: Tensor) -> Tensor:
-        if self._flow is None:
+        if self._flow is None or max(predicted.shape[1:]) < SMALLEST:
             return predicted
         lightness = ((predicted[0] + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
         ab = np.ascontiguousarray(predicted[1:].permute(1, 2, 0).float().cpu().numpy())

@@ -42,6 +42,14 @@ def test_a_cut_starts_afresh() -> None:
     torch.testing.assert_close(after[1:], torch.full((2, SIDE, SIDE), -0.5))
 
 
+@pytest.mark.parametrize(("side", "change"), [(4, 0.2), (8, 0.2), (12, 0.1), (16, 0.1)])
+def test_the_smallest_pictures_without_motion(side: int, change: float) -> None:
+    steady = Steady(1)
+    pictures = [lab(moving(1, (side, side))[0], ab) for ab in (0.2, 0.4)]
+    first, second = map(steady, pictures)
+    torch.testing.assert_close(second[1:] - first[1:], torch.full((2, side, side), change), atol=0.01, rtol=0)
+
+
 def test_what_comes_into_sight_has_its_own_colour() -> None:
     background = moving(1, (SIDE, SIDE), seed=2)[0] // 2  # dark
     steady = Steady(0.95)
