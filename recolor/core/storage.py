@@ -110,9 +110,9 @@ def atomic_file(path: Path, what: str, needed: int | None = None) -> Iterator[Pa
 
 @contextlib.contextmanager
 def user_output(out: Path, force: bool = True) -> Iterator[None]:
-    """Turns an OSError while `out` is written into UserError; raises one where it exists, unless `force` or it is empty.
+    """For a block that writes `out`. Raises UserError where `out` exists, unless `force` or it is an empty folder.
 
-    A new folder is removed when the block fails.
+    An OSError in the block becomes a UserError. A folder that was not there before is removed when the block fails.
     """
     existed = os.path.lexists(out)
     try:
@@ -162,7 +162,7 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def unwritable(folders: Iterable[Path]) -> dict[Path, str]:
-    """Why nothing can be written into those of `folders`, which need not exist, that refuse it: found by trying."""
+    """The reason for each of `folders` in which no file can be made: tried there, or above where the folder does not exist."""
     reasons = {}
     for folder in folders:
         existing = folder

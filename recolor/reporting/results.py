@@ -22,7 +22,10 @@ HIDDEN = {"data": {"path"}, "evaluate": {"batch_size", "inception_weights", "exa
 
 @dataclass(frozen=True)
 class Results:
-    """One dataset's. Tables have the columns of the files that they were read from; `history` and `timings` also `model`."""
+    """The results of one dataset.
+
+    Tables have the columns of the files that they were read from; `history` and `timings` also `model`.
+    """
 
     dataset: str
     settings: dict[str, Any]
