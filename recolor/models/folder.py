@@ -83,7 +83,9 @@ def read_card(directory: Path) -> dict[str, Any]:
         card = json.loads(path.read_text())
     except FileNotFoundError:
         raise ModelError(f"{directory}: no model here ({CARD} is missing); `dvc repro` trains one") from None
-    except (ValueError, OSError, RecursionError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: damaged: {error}; {AGAIN}") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
@@ -117,7 +119,9 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
         weights = load_file(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; {AGAIN}") from None
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except SafetensorError as error:
         raise ModelError(f"{path}: damaged: {' '.join(str(error).split())[:200]}; {AGAIN}") from None
     for name, tensor in weights.items():
         if name in expected and tensor.dtype not in (expected[name].dtype, torch.float16):

@@ -68,6 +68,13 @@ def test_a_damaged_model_is_one_line(model: Path, file: str, harm: str) -> None:
     assert file in line_of(model)
 
 
+@pytest.mark.parametrize("file", [WEIGHTS, CARD])
+def test_what_the_system_refuses_is_not_called_damaged(model: Path, file: str) -> None:
+    (model / file).unlink()
+    (model / file).mkdir()
+    assert f"{file}: cannot be read" in line_of(model)
+
+
 ARCHITECTURE = {"name": "UNetGenerator", "kind": "unet", "filters": 2, "downs": 3, "dropout": 0.5}
 
 
