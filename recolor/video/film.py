@@ -28,7 +28,7 @@ from recolor.inference.upsampling import Upsampling
 from recolor.video.painting import chroma, grey
 from recolor.video.reading import Film, FilmError, Frame, Plane, frames, probe
 from recolor.video.segments import Segments
-from recolor.video.writing import QUALITY, Codec, SegmentEncoder, Target, assemble, can_hold
+from recolor.video.writing import ENCODERS, QUALITY, Codec, SegmentEncoder, Target, assemble, can_hold
 
 SEGMENT = 25 * BATCH  # frames; a multiple of BATCH, so that a continued run has the same batches
 PAIR = 2  # frames in one pass through the network on one core: 5 to 8% less time for each than with 1, 9 to 13% than with 8
@@ -194,5 +194,13 @@ def _key(colorizer: Colorizer, film: Film, settings: Settings) -> str:
         weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     status = film.path.stat()
     versions = [av.__version__, cv2.__version__, torch.__version__]
-    parts = [film, settings, weights.hexdigest(), status.st_size, status.st_mtime_ns, *versions]
+    parts = [
+        film,
+        settings,
+        ENCODERS[settings.codec],
+        weights.hexdigest(),
+        status.st_size,
+        status.st_mtime_ns,
+        *versions,
+    ]
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()

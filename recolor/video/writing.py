@@ -18,7 +18,7 @@ from recolor.video.segments import Packets, Segments
 Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
 
 QUALITY = 64
-_ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
+ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     # Without P blocks under 16x16: 27% less time, a size 1% larger (7% at 176x144) and 0.1 to 0.2 dB less PSNR of luma.
     "h264": ("libx264", {"preset": "veryfast", "partitions": "i8x8,i4x4"}),
     "h265": ("libx265", {"preset": "veryfast", "x265-params": "log-level=error"}),
@@ -44,7 +44,7 @@ class SegmentEncoder:
     """Encodes pictures, which refer to none outside the segment."""
 
     def __init__(self, film: Film, target: Target) -> None:
-        self._context: Any = av.CodecContext.create(_ENCODERS[target.codec][0], "w")
+        self._context: Any = av.CodecContext.create(ENCODERS[target.codec][0], "w")
         _set_up(self._context, film, target)
         self._film, self._target = film, target
         self._packets: list[Any] = []
@@ -76,7 +76,7 @@ class SegmentEncoder:
 def can_hold(kind: str, codec: Codec) -> bool:
     """Whether the container `kind`, a name of FFmpeg's, can hold pictures of `codec`."""
     with av.open(io.BytesIO(), "w", format=kind) as container:
-        return av.Codec(_ENCODERS[codec][0], "w").canonical_name in container.supported_codecs
+        return av.Codec(ENCODERS[codec][0], "w").canonical_name in container.supported_codecs
 
 
 def assemble(
@@ -90,7 +90,7 @@ def assemble(
     shift = film.start * film.time_base + exact(start) if start else Fraction(0)
     options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
     with open_film(film.path) as source, av.open(str(path), "w", format=kind, options=options) as out:
-        stream = out.add_stream(_ENCODERS[target.codec][0], rate=film.rate)
+        stream = out.add_stream(ENCODERS[target.codec][0], rate=film.rate)
         _set_up(stream.codec_context, film, target)
         stream.time_base = film.time_base
         pictures = picture_stream(source)
@@ -121,7 +121,7 @@ def assemble(
 
 def _set_up(context: Any, film: Film, target: Target) -> None:
     crf = round((100 - target.quality) / 100 * _CRF_RANGE.get(target.codec, 51))
-    context.options = _ENCODERS[target.codec][1] | ({} if target.codec == "ffv1" else {"crf": str(crf)})
+    context.options = ENCODERS[target.codec][1] | ({} if target.codec == "ffv1" else {"crf": str(crf)})
     context.width, context.height, context.pix_fmt = target.width, target.height, "yuv420p"
     context.time_base, context.framerate = film.time_base, film.rate
     context.sample_aspect_ratio = film.aspect
