@@ -42,7 +42,7 @@ def write_all(study: Path, out: Path) -> None:
     show.main(out / PHOTOS, first)
 
 
-@matplotlib.style.context(["default", STYLE])
+@matplotlib.style.context(STYLE)
 def tradeoff(results: pd.DataFrame, strengths: pd.DataFrame) -> Figure:
     """A point for each model of results.csv, on its curve of strengths (curves.csv); the vertical line is the true photos."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -74,7 +74,7 @@ def tradeoff(results: pd.DataFrame, strengths: pd.DataFrame) -> Figure:
     return figure
 
 
-@matplotlib.style.context(["default", STYLE])
+@matplotlib.style.context(STYLE)
 def curves(histories: dict[str, pd.DataFrame], runs: dict[str, Run]) -> Figure:
     """What history.csv holds of each model, over its generator steps. A line style for each balance."""
     figure = Figure(figsize=(3.2 * len(PANELS), 3.0), layout="constrained")

@@ -136,7 +136,8 @@ def _start(
             futures += _start([item], painting, size, [])
         else:
             row = next(rows, None) if isinstance(item, _Loaded) else None
-            futures.append(_threads().submit(_finish, [item], row, painting))
+            futures.append(_threads().submit(_finish, [item, row], painting))
+            del row
         del item
     return futures
 
@@ -157,13 +158,16 @@ def _results(futures: list[Future[Job]]) -> Iterator[Job]:
         yield future.result()
 
 
-def _finish(items: list[Any], predicted: Tensor | None, painting: _Painting) -> Job:
-    """Paints and writes the one photo in `items`, a list so that nobody else holds its memory; a job with a problem stays."""
+def _finish(items: list[Any], painting: _Painting) -> Job:
+    """Paints and writes a photo. `items`: it, or a job with a problem, and its prediction, a list so that nobody else holds them.
+
+    Where there is too little memory for the prediction, it is None.
+    """
     if isinstance(items[0], Job):
         return items[0]
     job, done = items[0].job, None
-    if predicted is not None:
-        done = _unless_memory_fails(lambda: _paint_and_write(items.pop(), predicted, painting))
+    if items[1] is not None:
+        done = _unless_memory_fails(lambda: _paint_and_write(items.pop(0), items.pop(), painting))
     return done or job._replace(problem=_TOO_LARGE)
 
 

@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 
 import torch
+from timm.layers import Conv2dSame
+from torch import nn
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder, user_output
 from recolor.models.folder import load_generator, read_card, tensor_bytes
+from recolor.models.layers import Generator
 
 
 def export_onnx(model: Path, file: Path, force: bool = False) -> None:
@@ -29,7 +32,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
         multiple = generator.params.multiple
         batch, rows, columns = (torch.export.Dim(name, min=1) for name in ("batch", "rows", "columns"))
         program = torch.onnx.export(
-            generator,
+            _with_fixed_padding(generator),
             (torch.zeros(2, 1, 2 * multiple, 3 * multiple),),  # three sizes that differ: each keeps its own name
             input_names=["lightness"],
             output_names=["ab"],
@@ -40,3 +43,27 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
         assert program is not None  # only without dynamo
         program.model.metadata_props.update({key: json.dumps(value) for key, value in card.items()})
         program.save(path, external_data=False)
+
+
+def _with_fixed_padding(generator: Generator) -> Generator:
+    """`generator`, whose timm convolutions no longer compute their padding from the picture's size.
+
+    The export would follow that computation in each of them, which takes minutes. Sizes are multiples of the stride, so the
+    padding is kernel size minus stride.
+    """
+    for name, layer in list(generator.named_modules()):
+        if isinstance(layer, Conv2dSame):
+            (rows, columns), (down, right) = layer.kernel_size, layer.stride
+            rows, columns = rows - down, columns - right
+            padding = nn.ZeroPad2d((columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+            plain = nn.Conv2d(
+                layer.in_channels,
+                layer.out_channels,
+                (layer.kernel_size[0], layer.kernel_size[1]),
+                (layer.stride[0], layer.stride[1]),
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
+            plain.load_state_dict(layer.state_dict())
+            generator.set_submodule(name, nn.Sequential(padding, plain))
+    return generator
