@@ -159,9 +159,9 @@ def _results(futures: list[Future[Job]]) -> Iterator[Job]:
 
 
 def _finish(items: list[Any], painting: _Painting) -> Job:
-    """Paints and writes a photo. `items`: it, or a job with a problem, and its prediction, a list so that nobody else holds them.
+    """Paints and writes a photo. `items`: the photo, or a job with a problem, and its prediction, None for lack of memory.
 
-    Where there is too little memory for the prediction, it is None.
+    It is a list so that nobody else holds their memory.
     """
     if isinstance(items[0], Job):
         return items[0]
