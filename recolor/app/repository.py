@@ -103,11 +103,11 @@ def _named(name: str) -> Path:
                 return folder
         if os.path.lexists(path):
             raise UserError(
-                f"--model {name}: is no folder; takes a model's folder, with model.json and generator.safetensors"
+                f"model {name}: is no folder; takes a model's folder, with model.json and generator.safetensors"
             )
     if not os.path.lexists(path / CARD):
         known = ", ".join(map(shown, available_models())) or "none"
-        raise UserError(f"--model {name}: no model here; takes the folder of one, or one of those known here: {known}")
+        raise UserError(f"model {name}: no model here; takes the folder of one, or one of those known here: {known}")
     return path
 
 

@@ -157,8 +157,8 @@ def run_pipeline(root: Path) -> None:
         status = _dvc(root, arguments)
         if status:
             raise UserError(
-                f"`dvc {' '.join(arguments)}` ended with exit status {status}; when the cause is removed, the same "
-                "command continues from the last checkpoint"
+                f"`dvc {' '.join(arguments)}` ended with exit status {status}: the same command continues from the "
+                "last checkpoint, after an error once its cause is mended"
             )
 
 
