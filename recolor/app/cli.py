@@ -179,6 +179,10 @@ def gallery(
     device: Device = "auto",
 ) -> None:
     """Makes a page of the test photos, to sort and compare: input, each model's result, truth. Opens from disk."""
+    from importlib.util import find_spec
+
+    if find_spec("pandas") is None:
+        raise UserError("pandas is not installed: pip install 'recolor[pipeline]'")
     from recolor.evaluation.scored import model_folders, scored_models
     from recolor.reporting.gallery import write_gallery
 

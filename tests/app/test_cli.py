@@ -256,6 +256,11 @@ def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     assert scores in bare.stdout.splitlines(), bare.stderr
 
 
+def test_the_gallery_names_the_extra_that_it_needs(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "recolor[pipeline]" in error(recolor("gallery", "sample"))
+
+
 def test_an_exported_model_colours_like_the_original(repository: Path) -> None:
     assert recolor("export", "mine/gan", "-o", "bundle").exit_code == 0
     assert recolor("colorize", "photo.jpg", "-o", "a.png").exit_code == 0
