@@ -46,10 +46,10 @@ files.BATCH_PIXELS = 2**23
 def leave(megabytes):
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 10**6, resource.RLIM_INFINITY))
-leave(300)  # 16 photos of 1024 x 1024 take 470 for what goes in and comes out alone
+leave(150)  # 16 photos of 1024 x 1024 take 200 for what goes in and comes out alone
 print(colour(*(folder / f"in/{{number}}.png" for number in range(16)), out=folder / "batch", size=1024))
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-leave(120)  # 4 megapixels painted at once take 300
+leave(60)  # 4 megapixels painted at once take 300
 print(colour(folder / "in", out=folder / "out"))
 """,
     )
