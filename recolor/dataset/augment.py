@@ -8,10 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from recolor.core.params import Section
+from recolor.images.color import film_lightness
 
 GAMMA = 0.5  # of L in [0, 1]: the exponent lies between exp(-GAMMA) and exp(GAMMA)
 CONTRAST = 0.3  # around middle grey: a factor between 1 - CONTRAST and 1 + CONTRAST
 GRAIN = 0.06  # largest standard deviation of the noise, in L from 0 to 1
+BLUE = (0.3, 0.8)  # of film's sensitivity to green and blue, the part to blue
 BORDER = 0.06  # widest border, as a share of the side; every fourth toned photo has one
 
 
@@ -19,24 +21,28 @@ class AugmentParams(Section, frozen=True):
     """Section `augment`.
 
     `flip` mirrors half of the photos. `crop` is the smallest share of the sides that a random crop keeps. `tone` is the share
-    of the photos whose lightness is changed.
+    of the photos whose lightness is changed. `film` is the share whose lightness is what black-and-white film with another
+    sensitivity to red, green and blue than the eye's would record.
     """
 
     flip: bool
     crop: float = Field(gt=0, le=1)
     tone: float = Field(ge=0, le=1)
+    film: float = Field(ge=0, le=1)
 
 
 def augment(lab: Tensor, params: AugmentParams, key: tuple[int, ...]) -> Tensor:
-    """Normalised Lab (B, 3, H, W), float32, cropped and toned; unchanged where `params` asks for neither.
+    """Normalised Lab (B, 3, H, W), float32, cropped, on film and toned; unchanged where `params` asks for none of them.
 
     `key`, such as seed, step and rank, decides every draw, so a resumed run draws the same.
     """
-    if params.crop == 1 and params.tone == 0:
+    if params.crop == 1 and params.tone == 0 and params.film == 0:
         return lab
     rng = np.random.default_rng(key)
     if params.crop < 1:
         lab = _cropped(lab, params.crop, rng)
+    if params.film > 0:
+        lab = _on_film(lab, params.film, rng)
     if params.tone > 0:
         lab = _toned(lab, params.tone, rng)
     return lab.contiguous(memory_format=torch.channels_last)
@@ -50,6 +56,19 @@ def _cropped(lab: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
     boxes[:, :, 2] = rng.uniform(-1, 1, (len(lab), 2)) * (1 - side)[:, None]
     grid = F.affine_grid(torch.from_numpy(boxes).to(lab.device), list(lab.shape), align_corners=False)
     return F.grid_sample(lab, grid, padding_mode="border", align_corners=False)
+
+
+def _on_film(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """The lightness of a share of the photos as film would record it: skin and red darker, skies and blue lighter.
+
+    Film before 1900 records little but blue, orthochromatic film no red, and panchromatic film all colours about equally.
+    """
+    count = len(lab)
+    chosen = _column(rng.random(count) < share, lab)
+    red = rng.uniform(0, 1 / 3, count)
+    blue = (1 - red) * rng.uniform(*BLUE, count)
+    sensitivity = torch.from_numpy(np.stack([red, 1 - red - blue, blue], axis=1)).to(lab)
+    return torch.cat([torch.where(chosen, film_lightness(lab, sensitivity), lab[:, :1]), lab[:, 1:]], dim=1)
 
 
 def _toned(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:

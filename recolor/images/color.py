@@ -58,9 +58,19 @@ def rgb_to_lightness(rgb: "Tensor") -> "Tensor":
     height, width, _ = rgb.shape
     tables = _linear_levels(rgb.device)
     channels = (tables[i].index_select(0, rgb[..., i].flatten().int()) for i in range(3))
-    y = sum(channels, start=tables.new_zeros(height * width))
-    f = y.clamp(min=_T) ** (1 / 3) + (y.clamp(max=_T) - _T) * _SLOPE
-    return ((116 * f - 16) / L_CENTRE - 1).view(1, height, width)
+    return _lightness(sum(channels, start=tables.new_zeros(height * width))).view(1, height, width)
+
+
+def film_lightness(lab: "Tensor", sensitivity: "Tensor") -> "Tensor":
+    """(B, 1, H, W) normalised L of (B, 3, H, W) normalised Lab as black-and-white film would record it.
+
+    `sensitivity` (B, 3) of the film is the weight of linear red, green and blue; rows sum to 1, so greys keep their L. The
+    eye's is (0.21, 0.72, 0.07). Colours outside sRGB are clipped.
+    """
+    import torch
+
+    linear = torch.stack(_linear_rgb(*lab.unbind(1)), dim=1).clamp_(0, 1)
+    return _lightness((sensitivity[:, :, None, None] * linear).sum(dim=1, keepdim=True))
 
 
 def lab_to_rgb(lab: "Tensor") -> "Tensor":
@@ -149,6 +159,12 @@ def _lightness_change(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "Tensor"
         luminance = luminance + weight * linear
         changed = changed + weight * (linear - linear.clamp(0, 1)).abs()
     return changed * 116 / 3 * luminance.clamp(min=_T) ** (-2 / 3)  # dL/dY
+
+
+def _lightness(y: "Tensor") -> "Tensor":
+    """Normalised L of the luminance Y from 0 to 1."""
+    f = y.clamp(min=_T) ** (1 / 3) + (y.clamp(max=_T) - _T) * _SLOPE
+    return (116 * f - 16) / L_CENTRE - 1
 
 
 def _linear_rgb(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":

@@ -1,15 +1,18 @@
-"""Augmentation: what is drawn depends on the key alone, a crop is a box of the photo, and a tone changes L only."""
+"""Augmentation: what is drawn depends on the key alone, a crop is a box of the photo, and tone and film change L only."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from recolor.dataset import augment as module
 from recolor.dataset.augment import AugmentParams, augment
+from recolor.images.color import rgb_to_lab
 
-NOTHING = AugmentParams(flip=True, crop=1, tone=0)
-CROPS = AugmentParams(flip=True, crop=0.5, tone=0)
-TONES = AugmentParams(flip=True, crop=1, tone=1)
+NOTHING = AugmentParams(flip=True, crop=1, tone=0, film=0)
+CROPS = NOTHING.model_copy(update={"crop": 0.5})
+TONES = NOTHING.model_copy(update={"tone": 1})
+FILM = NOTHING.model_copy(update={"film": 1})
 
 
 def ramps(count: int = 64, size: int = 32) -> Tensor:
@@ -23,7 +26,7 @@ def test_nothing_is_changed_where_nothing_is_asked_for() -> None:
     assert augment(photos, NOTHING, (1, 2)) is photos
 
 
-@pytest.mark.parametrize("params", [CROPS, TONES])
+@pytest.mark.parametrize("params", [CROPS, TONES, FILM])
 def test_the_key_decides_every_draw(params: AugmentParams) -> None:
     one, same, other = (augment(ramps(), params, key) for key in ((1, 2), (1, 2), (1, 3)))
     assert torch.equal(one, same)
@@ -58,7 +61,25 @@ def test_a_border_is_paper_without_colour() -> None:
     assert bare.max() < 0.4 * 32 * 32
 
 
-def test_a_share_of_the_photos_is_toned() -> None:
-    params = TONES.model_copy(update={"tone": 0.5})
+def test_film_records_most_reds_darker_blue_lighter_and_grey_as_it_is() -> None:
+    patches = np.zeros((32, 32, 3), np.uint8)
+    patches[:8], patches[8:16], patches[16:24], patches[24:] = (
+        (200, 60, 60),
+        (60, 60, 200),
+        (90, 90, 90),
+        (255, 255, 255),
+    )
+    before = torch.from_numpy(rgb_to_lab(patches)).repeat(64, 1, 1, 1)
+    photos = augment(before, FILM, (0,))
+    assert torch.equal(photos[:, 1:], before[:, 1:])
+    red, blue, grey, white = (photos - before)[:, 0].unflatten(1, (4, 8)).mean((2, 3)).T
+    assert red.mean() < -0.05
+    assert blue.min() > 0.1
+    torch.testing.assert_close(torch.stack([grey, white]), torch.zeros(2, 64), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["tone", "film"])
+def test_a_share_of_the_photos_is_changed(kind: str) -> None:
+    params = NOTHING.model_copy(update={kind: 0.5})
     changed = (augment(ramps(200), params, (0,)) != ramps(200)).flatten(1).any(dim=1)
     assert 70 < changed.sum() < 130

@@ -32,7 +32,7 @@ OBJECTIVES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan clip": WGAN, "wgan g
 PRETRAIN = PretrainParams(epochs=2, start="none", lr=1e-3, warmup_steps=2, weight_decay=0.01, clip_norm=1)
 METHODS: dict[str, ObjectiveParams | PretrainParams] = {**OBJECTIVES, "l1": PRETRAIN}
 CONTEXT = RuntimeContext.find("cpu", "fp32")
-AUGMENT = AugmentParams(flip=True, crop=1, tone=0)
+AUGMENT = AugmentParams(flip=True, crop=1, tone=0, film=0)
 RUNTIME = RuntimeParams(device="cpu", precision="fp32", compile=False, data_on_device=False)
 
 

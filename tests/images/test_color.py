@@ -6,7 +6,15 @@ import torch
 from skimage import data
 from skimage.color import lab2rgb, rgb2lab
 
-from recolor.images.color import L_CENTRE, LIGHTNESS_SLACK, into_gamut, lab_to_rgb, rgb_to_lab, rgb_to_lightness
+from recolor.images.color import (
+    L_CENTRE,
+    LIGHTNESS_SLACK,
+    film_lightness,
+    into_gamut,
+    lab_to_rgb,
+    rgb_to_lab,
+    rgb_to_lightness,
+)
 
 PHOTOS = ["astronaut", "chelsea", "coffee"]
 
@@ -46,6 +54,16 @@ def test_lightness_is_the_first_channel(channels: int) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, channels), dtype=np.uint8)
     photo[:3, 0] = np.array([0, 1, 255])[:, None]
     np.testing.assert_allclose(rgb_to_lightness(torch.from_numpy(photo)), rgb_to_lab(photo[..., :3])[:1], atol=2e-6)
+
+
+def test_film_of_one_colour_records_that_channel() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    lab = torch.from_numpy(rgb_to_lab(photo)).expand(4, -1, -1, -1)
+    recorded = film_lightness(lab, torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.212671, 0.715160, 0.072169]]))
+    for channel in range(3):
+        grey = np.repeat(photo[..., channel : channel + 1], 3, axis=2)
+        np.testing.assert_allclose(recorded[channel, 0], rgb_to_lab(grey)[0], atol=1e-3)
+    np.testing.assert_allclose(recorded[3], lab[3, :1], atol=1e-3)  # the eye's sensitivity: L itself
 
 
 @pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
