@@ -82,9 +82,19 @@ def test_other_settings_start_afresh(
     assert run(short_film, "stopped.mp4", strength=0.5).read_bytes() == weaker
 
 
-@pytest.mark.parametrize("library", [av, cv2, torch])
-def test_another_version_of_a_library_starts_afresh(
-    run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Any
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [*((library, "__version__", "0") for library in (av, cv2, torch)), (film, "PACKAGE", film.PACKAGE / "video")],
+    ids=["av", "cv2", "torch", "recolor"],
+)
+def test_other_code_starts_afresh(
+    colorizer: Colorizer,
+    short_film: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    value: Any,
 ) -> None:
     def stopping(done: int, total: int) -> None:
         begun.append(done)
@@ -95,7 +105,7 @@ def test_another_version_of_a_library_starts_afresh(
     begun = [0]
     with pytest.raises(Stopped):
         colorize_film(colorizer, short_film, tmp_path / "stopped.mp4")
-    monkeypatch.setattr(library, "__version__", "0")
+    monkeypatch.setattr(module, name, value)
     begun = []
     with pytest.raises(Stopped):
         colorize_film(colorizer, short_film, tmp_path / "stopped.mp4", progress=stopping)
