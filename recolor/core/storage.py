@@ -112,7 +112,7 @@ def atomic_file(path: Path, what: str, needed: int | None = None) -> Iterator[Pa
 def user_output(out: Path, force: bool = True) -> Iterator[None]:
     """For a block that writes `out`. Raises UserError where `out` exists, unless `force` or it is an empty folder.
 
-    An OSError in the block becomes a UserError. A folder that was not there before is removed when the block fails.
+    An OSError in the block becomes a UserError. When the block fails, an empty folder that was not there before is removed.
     """
     existed = os.path.lexists(out)
     try:
@@ -121,7 +121,8 @@ def user_output(out: Path, force: bool = True) -> Iterator[None]:
         yield
     except BaseException as error:
         if not existed:
-            shutil.rmtree(out, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                out.rmdir()  # another command may have written what is in it
         if isinstance(error, OSError):
             raise UserError(f"{out}: cannot be written: {error.strerror}") from None
         raise

@@ -74,10 +74,11 @@ def export(
     card |= {"scores": list(scores) or card.get("scores", [])}
     if made:
         card["made"] = dict(made)
+    text = model_card(card)
     with user_output(out, force):
         save_generator(out, generator, card, torch.float16 if half else torch.float32)
         with atomic_file(out / "README.md", "the model card") as path:
-            path.write_text(model_card(card))
+            path.write_text(text)
 
 
 def model_card(card: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from surroundings import mounted
 
 from recolor.core.errors import UserError
-from recolor.core.storage import DiskFull, atomic_file, atomic_folder
+from recolor.core.storage import DiskFull, atomic_file, atomic_folder, user_output
 from recolor.models import folder as model_folder
 from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
@@ -170,6 +170,18 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
         atomic_folder(tmp_path / "out", "a folder"),
     ):
         pass
+
+
+@pytest.mark.parametrize("names", [set(), {"another command's"}])
+def test_a_failure_removes_the_new_folder_unless_another_command_has_written_into_it(
+    tmp_path: Path, names: set[str]
+) -> None:
+    with pytest.raises(ZeroDivisionError), user_output(tmp_path / "out"):
+        (tmp_path / "out").mkdir()
+        for name in names:
+            (tmp_path / "out" / name).touch()
+        1 / 0  # noqa: B018
+    assert {path.name for path in tmp_path.rglob("*")} == (names and {"out", *names})
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
