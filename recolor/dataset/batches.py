@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recolor.core.errors import UserError
 from recolor.core.iterators import in_order
 from recolor.core.params import Auto
 from recolor.dataset.shards import CachedPhotos
@@ -24,7 +25,8 @@ class BatchLoader:
 
     `on_device` keeps all photos on the device; auto does so on a GPU with enough memory. Otherwise a thread reads one batch
     ahead from the cache. Photos are copied to the device in float16 and converted and mirrored there. `rank` and `world_size`:
-    of this process, which gets its share of each batch.
+    of this process, which gets its share of each batch. `steps`: batches of an epoch. Raises UserError for a batch size that
+    does not fit.
     """
 
     photos: CachedPhotos
@@ -37,16 +39,28 @@ class BatchLoader:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        keep = self.on_device is True or (self.on_device == "auto" and _fits(self.photos, self.device))
-        self.held = _copy(self.photos, self.device) if keep else None
+        size, count, shape = self.batch_size, len(self.photos), self.photos.shape
+        if size > count:
+            raise UserError(f"train.batch_size: got {size}; takes at most {count}, the number of photos to train on")
+        if size % self.world_size:
+            raise UserError(f"train.batch_size: got {size}; takes a multiple of the {self.world_size} processes")
+        self.steps = count // size
+        self.held: Tensor | None = None
+        keep = self.on_device
+        if keep == "auto":
+            free = FREE_SHARE * torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 0
+            keep = count * math.prod(shape) * torch.float16.itemsize <= free
+        if keep:
+            self.held = torch.empty(count, *shape, dtype=torch.float16, device=self.device)
+            for chunk in np.array_split(np.arange(count), -(-count // CHUNK)):
+                self.held[chunk[0] : chunk[-1] + 1] = self.photos.read_fp16(chunk)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Tensor]:
         """The batches of an epoch from number `first` on. Photos left over after the last full batch are not used."""
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(len(self.photos))
         mirrored = rng.random(len(self.photos)) < (0.5 if self.flip else 0)
-        steps = len(self.photos) // self.batch_size
-        batches = order[: steps * self.batch_size].reshape(steps, self.batch_size)[first:]
+        batches = order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size)[first:]
         chosen = np.ascontiguousarray(np.split(batches, self.world_size, axis=1)[self.rank])
         # Copied once per epoch: a copy from ordinary memory waits for all queued work of the device.
         mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
@@ -86,18 +100,3 @@ def _finished(half: Tensor, mirror: Tensor) -> Tensor:
     """(B, 3, H, W) float16 to float32 in channels_last, mirrored where `mirror`, (B), is true."""
     half = torch.where(mirror[:, None, None, None], half.flip(-1), half)
     return half.to(torch.float32, memory_format=torch.channels_last)
-
-
-def _copy(photos: CachedPhotos, device: torch.device) -> Tensor:
-    """All of `photos` on a device."""
-    held = torch.empty(len(photos), *photos.shape, dtype=torch.float16, device=device)
-    for chunk in np.array_split(np.arange(len(photos)), -(-len(photos) // CHUNK)):
-        held[chunk[0] : chunk[-1] + 1] = photos.read_fp16(chunk)
-    return held
-
-
-def _fits(photos: CachedPhotos, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return len(photos) * math.prod(photos.shape) * torch.float16.itemsize <= FREE_SHARE * free

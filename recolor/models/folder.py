@@ -176,9 +176,9 @@ def weights_sha256(directory: Path) -> str:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str] | None = None) -> None:
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, header)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if not number:

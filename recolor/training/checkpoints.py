@@ -1,13 +1,13 @@
 """Training states on disk, to resume from.
 
-Safetensors hold the tensors and JSON the rest: nothing that is loaded here can run code. Every file is written to a temporary
-name and renamed, so a file under its own name is complete.
+A state is one safetensors file, with the rest as JSON in its header: nothing that is loaded here can run code. Every file is
+written to a temporary name and renamed, so a file under its own name is complete.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from recolor.models.folder import save_tensors, tensor_bytes
 class Checkpoints:
     """The newest two training states of one run, in a folder of its own that one process at a time may lock.
 
-    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. It is two files: `N.safetensors`, and
-    `N.json`, which is written last and holds a SHA-256 over both, so a state with both files is complete.
+    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. Its file, `N.safetensors`, also has
+    a SHA-256 of all of it.
     """
 
     KEPT = 2
@@ -49,8 +49,7 @@ class Checkpoints:
             holder.write_text(str(os.getpid()))
         (self.folder / self.FINISHED).unlink(missing_ok=True)
         for path in self.folder.glob("*"):  # what a killed process was writing
-            half = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
-            if half or path.suffix == ".part" or path.name.startswith(".tmp"):
+            if path.suffix == ".part" or path.name.startswith(".tmp"):
                 path.unlink()
         return None
 
@@ -60,53 +59,49 @@ class Checkpoints:
     def save(self, number: int, state: dict[str, Any]) -> None:
         """Writes state `number` (its step) and removes all but the newest two. On DiskFull earlier ones stay."""
         tensors: dict[str, Tensor] = {}
-        tree = _split(state, "", tensors)
+        tree = json.dumps(_split(state, "", tensors))
         path = self.folder / f"{number:09d}.safetensors"
         with atomic_file(path, "a checkpoint", tensor_bytes(tensors)) as temporary:
-            save_tensors(tensors, temporary)
-            digest = _digest(temporary, tree)
-        with atomic_file(path.with_suffix(".json"), "a checkpoint") as temporary:
-            temporary.write_text(json.dumps({"sha256": digest, "state": tree}))
-        states = sorted(self.folder.glob("*.json"))
-        kept = [state for state in states if state.stem <= path.stem][-self.KEPT :]  # any later one was found damaged
-        self._remove(set(states) - set(kept))
+            save_tensors(tensors, temporary, {"state": tree, "sha256": _digest(tensors, tree)})
+        kept = [state for state in self._states() if state <= path][-self.KEPT :]  # any later one was found damaged
+        for old in set(self._states()) - set(kept):
+            old.unlink()
 
     def load(self, warn: Callable[[str], None], use: Callable[[Any], object] | None = None) -> dict[str, Any] | None:
         """The newest complete state, or None. `warn` is called with a line for every damaged one that is passed over.
 
         `use` is called with the state. If it raises, as for tensors of other shapes, the state counts as damaged too.
         """
-        states = sorted(self.folder.glob("*.json"))
+        states = self._states()
         while states:
             path = states.pop()
-            tensors_path = path.with_suffix(".safetensors")
             try:
-                content = json.loads(path.read_text())
-                if content["sha256"] != _digest(tensors_path, content["state"]):
+                with safe_open(path, framework="pt") as file:
+                    header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if header["sha256"] != _digest(tensors, header["state"]):
                     raise ValueError("its checksum does not fit")
-                with safe_open(tensors_path, framework="pt") as file:
-                    state = _join(content["state"], file)
+                state = _join(json.loads(header["state"]), tensors)
                 if use:
                     use(state)
             except (MemoryError, torch.OutOfMemoryError):
                 raise  # the state may be good
-            except Exception as error:  # a damaged file raises any exception: deeply nested JSON is a RecursionError
-                self.damaged.add(tensors_path)
+            except Exception as error:  # a damaged file raises any exception
+                self.damaged.add(path)
                 rest = "trying the one before it" if states else "there is none before it, and training starts afresh"
                 why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-                warn(f"checkpoint {tensors_path} is damaged ({why}); {rest}")
+                warn(f"checkpoint {path} is damaged ({why}); {rest}")
             else:
                 return state
         return None
 
     def newest(self) -> Path | None:
-        """The newest good state's tensors."""
-        states = {path.with_suffix(".safetensors") for path in self.folder.glob("*.json")}
-        return max(states - self.damaged, default=None)
+        """The newest good state."""
+        return max(set(self._states()) - self.damaged, default=None)
 
     def finish(self) -> None:
         """Marks the run as finished. Its last state stays: more epochs continue from it."""
-        self._remove(sorted(self.folder.glob("*.json"))[:-1])
+        for old in self._states()[:-1]:
+            old.unlink()
         with atomic_file(self.folder / self.FINISHED, "an empty file"):
             pass
 
@@ -122,10 +117,8 @@ class Checkpoints:
                 with suppress(OSError):  # another process has just locked it anew
                     self.folder.rmdir()
 
-    def _remove(self, states: Iterable[Path]) -> None:
-        for state in states:
-            state.unlink()
-            state.with_suffix(".safetensors").unlink(missing_ok=True)
+    def _states(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"))
 
 
 _TENSOR = "tensor:"
@@ -143,19 +136,19 @@ def _split(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     return node
 
 
-def _join(node: Any, file: Any) -> Any:
+def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(node, str) and node.startswith(_TENSOR):
-        return file.get_tensor(node.removeprefix(_TENSOR))
+        return tensors[node.removeprefix(_TENSOR)]
     if isinstance(node, dict):
-        return dict(zip(node["keys"], (_join(value, file) for value in node["values"]), strict=True))
+        return dict(zip(node["keys"], (_join(value, tensors) for value in node["values"]), strict=True))
     if isinstance(node, list):
-        return [_join(value, file) for value in node]
+        return [_join(value, tensors) for value in node]
     return node
 
 
-def _digest(path: Path, tree: Any) -> str:
-    """SHA-256 over the file's bytes and `tree`, as JSON writes it."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    digest.update(json.dumps(tree).encode())
+def _digest(tensors: Mapping[str, Tensor], tree: str) -> str:
+    digest = hashlib.sha256(tree.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

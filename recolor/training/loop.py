@@ -22,7 +22,6 @@ from recolor.dataset.batches import BatchLoader
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.layers import Generator
 from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
-from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import MetricLogger
 from recolor.training.methods import Method
@@ -77,7 +76,10 @@ def train(
     """
     distributed = context.distributed
     log = log if distributed.is_main else lambda line: None
-    steps = _steps_per_epoch(photos, params, distributed)
+    share = distributed.rank, distributed.world_size
+    loader = BatchLoader(
+        photos, params.batch_size, augment_params.flip, params.seed, context.device, runtime.data_on_device, *share
+    )
     torch.manual_seed(derived_seed(params.seed))
     state = method.start(generator, context, params.ema)
     distributed.sync_batch_norm(state.networks.values())
@@ -87,19 +89,15 @@ def train(
         state.resume(checkpoints, distributed, log)
         progress = state.progress
         saver = CheckpointSaver(state, checkpoints, distributed, runtime.checkpoint_minutes)
-        share = distributed.rank, distributed.world_size
-        loader = BatchLoader(
-            photos, params.batch_size, augment_params.flip, params.seed, context.device, runtime.data_on_device, *share
-        )
         for epoch in range(progress.epoch, params.epochs):
             logger = MetricLogger(progress, distributed, checkpoints.newest)
             batches: Iterable[Tensor] = loader.epoch(epoch, progress.batch)
             if distributed.is_main:
-                batches = progress_bar(batches, steps - progress.batch, f"epoch {epoch + 1}/{params.epochs}")
+                batches = progress_bar(batches, loader.steps - progress.batch, f"epoch {epoch + 1}/{params.epochs}")
             for real in logger.timed(batches):
                 step_key = (params.seed, progress.step, distributed.rank)
                 torch.manual_seed(derived_seed(*step_key))  # dropout and a gradient penalty draw from it
-                state.scale_learning_rates(method.rate_factor(progress.step, params.epochs, steps))
+                state.scale_learning_rates(method.rate_factor(progress.step, params.epochs, loader.steps))
                 loss_terms = method.step(state, augment(real, augment_params, step_key), context)
                 state.end_step(loss_terms)
                 logger.add(loss_terms)
@@ -126,15 +124,6 @@ def _save_if_due(saver: CheckpointSaver, logger: MetricLogger, signal: str | Non
     if stop:
         reason = f"stopped by {signal or 'a signal to another process'} at step {progress.step}"
         raise Interrupted(f"{reason}, {where}; `dvc repro` goes on from there")
-
-
-def _steps_per_epoch(photos: CachedPhotos, params: TrainParams, distributed: DistributedContext) -> int:
-    size, processes = params.batch_size, distributed.world_size
-    if size > len(photos):
-        raise UserError(f"train.batch_size: got {size}; takes at most {len(photos)}, the number of photos to train on")
-    if size % processes:
-        raise UserError(f"train.batch_size: got {size}; takes a multiple of the {processes} processes")
-    return len(photos) // size
 
 
 def derived_seed(*key: int) -> int:

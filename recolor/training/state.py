@@ -157,7 +157,10 @@ class CheckpointSaver:
 
     def save(self) -> float:
         """Returns the seconds that it took. Raises Diverged for weights that are not finite."""
-        self.check_finite()
+        for name, network in self.state.networks.items():
+            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+                what = f"the {name}'s weights are not finite"
+                raise Diverged(self.state.progress.step, what, self.checkpoints.newest())
         since = time.monotonic()
         if self.distributed.is_main:
             progress = self.state.progress
@@ -167,12 +170,5 @@ class CheckpointSaver:
 
     def end_epoch(self, last: bool) -> None:
         """Saves after the last epoch, and after another one if the last checkpoint is old enough."""
-        self.check_finite()
         if last or time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
             self.state.progress.timings[-1]["checkpoints"] += self.save()
-
-    def check_finite(self) -> None:
-        for name, network in self.state.networks.items():
-            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
-                what = f"the {name}'s weights are not finite"
-                raise Diverged(self.state.progress.step, what, self.checkpoints.newest())

@@ -131,7 +131,7 @@ def test_a_file_larger_than_the_system_allows_is_a_line_too(tmp_path: Path) -> N
     )
     assert "ulimit -f" in done.stdout
     assert done.stdout.count("\n") == 1
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"000000001.json", "000000001.safetensors"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"000000001.safetensors"}
 
 
 def test_a_failure_leaves_the_file_and_the_folder_that_were_there(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from clone import contents
+from safetensors.torch import save_file
 
 from recolor.training.checkpoints import Checkpoints
 
@@ -44,7 +46,7 @@ def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_record
     assert checkpoints.take() is None
     for step in [9, 10, 100]:
         checkpoints.save(step, {"step": step})
-    assert sorted(path.stem for path in checkpoints.folder.glob("*.json")) == ["000000010", "000000100"]
+    assert sorted(path.stem for path in checkpoints.folder.glob("*.safetensors")) == ["000000010", "000000100"]
     checkpoints.finish()
     assert [path.stem for path in checkpoints.folder.glob("*.safetensors")] == ["000000100"]
     assert checkpoints.load(warn=pytest.fail) == {"step": 100}
@@ -78,23 +80,28 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def replace(old: bytes, new: bytes) -> Callable[[Path], object]:
+    """Changes the header and keeps its length."""
+    assert len(old) == len(new)
+    return lambda path: path.write_bytes(path.read_bytes().replace(old, new))
+
+
 @pytest.mark.parametrize(
     "harm",
     [
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(b""),
-        lambda path: path.unlink(),
         flip_a_bit,
-        lambda path: path.with_suffix(".json").write_text("{"),
-        lambda path: path.with_suffix(".json").write_text("{}"),
-        lambda path: path.with_suffix(".json").write_text("[]"),
-        lambda path: path.with_suffix(".json").write_text("null"),
-        lambda path: path.with_suffix(".json").write_text("[" * 100_000),
-        lambda path: path.with_suffix(".json").write_text(
-            path.with_suffix(".json").read_text().replace("[2, ", "[2502, ")
-        ),
+        replace(b"[2, ", b"[5, "),
+        replace(b'"state"', b'"stale"'),
+        replace(b'"sha256"', b'"sha512"'),
+        replace(b'"__metadata__"', b'"__metadate__"'),
+        replace(b'"F32"', b'"I32"'),
+        replace(b"[9]", b"[3]"),
+        lambda path: save_file({"weights": torch.ones(9)}, path),
+        lambda path: save_file({}, path, {"sha256": "", "state": "[" * 100_000}),
     ],
-    ids=["cut", "empty", "missing", "a bit", "{", "{}", "[]", "null", "deep", "a digit"],
+    ids=["cut", "empty", "bit", "digit", "state", "sha256", "metadata", "dtype", "shape", "foreign", "deep"],
 )
 def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: Any) -> None:
     checkpoints, lines = Checkpoints(tmp_path), []
@@ -132,7 +139,7 @@ def test_a_damaged_state_is_not_kept_for_one_of_the_two(tmp_path: Path) -> None:
     flip_a_bit(tmp_path / "000000009.safetensors")
     for step in [8, 10]:
         checkpoints.save(step, {"step": step})
-    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["000000008", "000000010"]
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["000000008", "000000010"]
 
 
 def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> None:
@@ -141,7 +148,6 @@ def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> No
     whole = set(tmp_path.iterdir())
     (tmp_path / "000000002.safetensors.part").write_bytes(b"half")
     (tmp_path / ".tmp2HaeyE").write_bytes(b"half, under safetensors' own temporary name")
-    (tmp_path / "000000003.safetensors").write_bytes(b"whole, but its state is not there yet")
     assert checkpoints.load(warn=pytest.fail) == {"step": 1}
     checkpoints.take()
     assert set(tmp_path.iterdir()) == whole | {tmp_path / "lock", tmp_path / "pid"}

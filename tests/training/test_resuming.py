@@ -125,7 +125,7 @@ def test_a_run_that_diverges_later_names_the_last_good_checkpoint(tmp_path: Path
 
 
 def spoil_the_state(path: Path) -> None:
-    path.with_suffix(".json").write_text(path.with_suffix(".json").read_text().replace("0", "1"))
+    path.write_bytes(path.read_bytes().replace(b'"critic_steps', b'"critic_stops'))
 
 
 def lack_a_part(path: Path) -> None:
@@ -163,7 +163,7 @@ def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last
 ) -> None:
     monkeypatch.setattr(training_state, "CHECKPOINT_SECONDS", 1e9)
     written = run(tmp_path / "1", epochs=3).timings
-    assert [path.stem for path in (tmp_path / "1").glob("*.json")] == ["000000009"]
+    assert [path.stem for path in (tmp_path / "1").glob("*.safetensors")] == ["000000009"]
     assert [row["checkpoints"] > 0 for row in written] == [False, False, True]
     often = run(tmp_path / "2", epochs=3, runtime=RUNTIME.model_copy(update={"checkpoint_minutes": 1e-9})).timings
     assert all(row["checkpoints"] > 0 for row in often)
