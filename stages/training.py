@@ -9,14 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import typer
 from accelerate import PartialState
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params, Seed
@@ -124,7 +121,10 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
             ema=params.value("train.ema", float),
             sample_epochs=params.value("train.sample_epochs", int),
         )
-        return Pretraining(pretrain), train_params, _pretrain_start(pretrain.start)
+        if pretrain.start == "none":
+            return Pretraining(pretrain), train_params, None
+        folder = paths.HOME / Path(pretrain.start).expanduser()
+        return Pretraining(pretrain), train_params, default_shipped_model() if pretrain.start == "shipped" else folder
     if model not in ADVERSARIAL:
         raise UserError(f"{model}: no such model; choose one of l1, {', '.join(ADVERSARIAL)}")
     train_params = params.section("train", TrainParams)
@@ -134,14 +134,6 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
     return Adversarial(objective, discriminator, train_params.decay_epochs), train_params, start
 
 
-def _pretrain_start(start: str) -> Path | None:
-    if start == "none":
-        return None
-    if start == "shipped":
-        return default_shipped_model()
-    return paths.HOME / Path(start).expanduser()
-
-
 def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator:
     """A new generator, with the weights of the folder `start` if there is one.
 
@@ -149,9 +141,11 @@ def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator
     the network does.
     """
     torch.manual_seed(derived_seed(seed))
+    generator = build_generator(params)
     if start is None:
-        return build_generator(params, pretrained=True)
-    generator, trained = build_generator(params), load_generator(start)
+        generator.load_encoder_weights()
+        return generator
+    trained = load_generator(start)
     try:
         generator.load_state_dict(trained.state_dict())
     except RuntimeError:
@@ -210,7 +204,7 @@ def _lock(checkpoints: Checkpoints, distributed: DistributedContext) -> None:
 
 
 class _Watch:
-    """Writes the history after each epoch and a grid of coloured test photos every `sample_epochs`."""
+    """Writes the history after each epoch; every `sample_epochs` a picture of test photos in grey, coloured and as they are."""
 
     def __init__(self, dataset: str, model: str, params: TrainParams) -> None:
         self.live = paths.live(dataset, model)
@@ -223,18 +217,13 @@ class _Watch:
         _write_rows(self.live, HISTORY, history, "the history")
         epoch = len(history)
         if epoch % self.params.sample_epochs == 0 or epoch == self.params.epochs:
-            picture = Image.fromarray(_sample_grid(generator, self.photos))
+            training, device = generator.training, next(generator.parameters()).device
+            versions = colourings(self.photos.to(device), {"coloured": generator.eval()})
+            generator.train(training)
+            rows = [torch.cat(list(to_rgb(versions[name])), dim=2) for name in (GREY, "coloured", TRUTH)]
+            grid = torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
             with atomic_file(self.samples / f"epoch-{epoch:03d}.png", "a picture") as path:
-                picture.save(path, "PNG")
-
-
-def _sample_grid(generator: Generator, lab: Tensor) -> NDArray[np.uint8]:
-    """8-bit RGB (3 H, B W, 3): the photos `lab` (B, 3, H, W) in grey, coloured and as they are, one below the other."""
-    training, device = generator.training, next(generator.parameters()).device
-    versions = colourings(lab.to(device), {"coloured": generator.eval()})
-    generator.train(training)
-    rows = [torch.cat(list(to_rgb(versions[name])), dim=2) for name in (GREY, "coloured", TRUTH)]
-    return torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
+                Image.fromarray(grid).save(path, "PNG")
 
 
 def _write(model: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:

@@ -48,14 +48,16 @@ def available_models() -> list[Path]:
     """The models that come with recolor, then the repository's, newest first."""
     from recolor.models.folder import shipped_models
 
-    return [*shipped_models(), *_trained_models()]
+    return [*shipped_models(), *trained_models()]
 
 
-def _trained_models() -> list[Path]:
-    from recolor.models.folder import trained_models
+def trained_models() -> list[Path]:
+    """The repository's models, newest first by the dates of their files, which `dvc pull` sets anew."""
+    from recolor.models.folder import CARD
 
     root = repository()
-    return [] if root is None else trained_models(root / paths.model("", ""))
+    cards = [] if root is None else list(root.glob(f"{paths.model('*', '*')}/{CARD}"))
+    return [card.parent for card in sorted(cards, key=lambda card: (-card.stat().st_mtime_ns, card))]
 
 
 def default_model() -> Choice | None:
@@ -68,7 +70,7 @@ def default_model() -> Choice | None:
 
     root = repository()
     loss = None if root is None else Params(root / paths.PARAMS).value("loss", str)
-    trained = [folder for folder in _trained_models() if folder.name == loss]
+    trained = [folder for folder in trained_models() if folder.name == loss]
     own = [folder for folder in trained if folder.parent.name != SAMPLE]
     if own:
         return Choice(own[0], f"the newest one trained here with loss: {loss}")

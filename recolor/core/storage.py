@@ -199,7 +199,8 @@ def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[P
     make_folder(out.parent)
     unfinished, old = (out.with_name(f".{out.name}.{state}") for state in ("unfinished", "old"))
     with only_writer(out, out.with_name(f".{out.name}.lock")):
-        _remove(unfinished, old)  # left by a killed run
+        for left in (unfinished, old):  # by a killed run
+            shutil.rmtree(left, ignore_errors=True)
         try:
             with check_disk_space(what, out.parent, needed):
                 unfinished.mkdir()
@@ -210,9 +211,9 @@ def atomic_folder(out: Path, what: str, needed: int | None = None) -> Iterator[P
                 if out.exists():
                     out.rename(old)
                 unfinished.rename(out)
-            _remove(old)
+            shutil.rmtree(old, ignore_errors=True)
         finally:
-            _remove(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -223,8 +224,3 @@ def only_writer(out: Path, lock: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(f"{out} is being written by another process: wait for it or stop it") from None
-
-
-def _remove(*folders: Path) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)

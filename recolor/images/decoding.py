@@ -34,26 +34,28 @@ _RESTARTS = [bytes((0xFF, 0xD0 + number)) for number in range(8)]
 _FILLER = _NOISE + b"".join(marker + _NOISE for marker in _RESTARTS)
 
 
-def decode(file: Path | bytes, crop: Crop | None = None, *, damaged: bool = False) -> Image.Image:
+def decode(file: Path | bytes, crop: Crop | None = None) -> Image.Image:
     """The photo in `file` (a path, or a file's bytes) as an 8-bit RGB image in sRGB, the right way up.
 
     Of an animation it is the first frame, of a TIFF with a thumbnail in front the largest page. Transparency is laid over
     white, an embedded colour profile is converted to sRGB (a broken one is ignored, as viewers do), deeper values are scaled
-    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo. `damaged`: of a JPEG that is
-    cut short, the part that is there.
+    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo.
 
     Notes for the user about the result are in `info["notes"]`, which is absent if there are none.
     Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, more than MAX_PIXELS
     declared (found before they are decoded) or MAX_BYTES, or a crop outside the photo.
     """
     with opened(file) as image:
-        return to_srgb(image, crop, damaged=damaged)
+        return to_srgb(image, crop)
 
 
 def to_srgb(
     image: Image.Image, crop: Crop | None = None, keep_alpha: bool = False, damaged: bool = False
 ) -> Image.Image:
-    """A new image with `image`'s pixels and notes as `decode` gives them; with `keep_alpha`, RGBA if it has transparency."""
+    """A new image with `image`'s pixels and notes as `decode` gives them; with `keep_alpha`, RGBA if it has transparency.
+
+    `damaged`: of a JPEG that is cut short, the part that is there.
+    """
     upright, notes = _load(image, damaged)
     turn, profile = _UPRIGHT.get(_orientation(image)), image.info.get("icc_profile")
     if turn is not None:

@@ -40,7 +40,8 @@ def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
         return _scaled_grey(image, stated)
     if image.format not in ("PNG", "PPM") or not rawmode.endswith(";16B") or stream is None:
         return image, []
-    if max(top for _, top in _colours(image).getextrema()) >= 2**6 and stated in (None, 2**16 - 1):  # type: ignore[misc]
+    colours = image if image.mode == "RGB" else image.convert("RGB")  # without alpha
+    if max(top for _, top in colours.getextrema()) >= 2**6 and stated in (None, 2**16 - 1):  # type: ignore[misc]
         return image, []  # more than 14 bits are in use: the upper byte, which Pillow gives
     if rawmode == "LA;16B":
         bands = _loaded_as(stream, "RGBA").split()
@@ -98,11 +99,6 @@ def _loaded_as(stream: Any, rawmode: str) -> Image.Image:
     again.tile = [tile._replace(args=rawmode) for tile in again.tile]
     again.load()
     return again
-
-
-def _colours(image: Image.Image) -> Image.Image:
-    """`image` without alpha, and with at least two bands, so that `getextrema` gives pairs."""
-    return image.convert("RGB") if image.mode != "RGB" else image
 
 
 def strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -60,7 +60,7 @@ class PhotoError(UserError):
 
 
 class CutShortError(PhotoError):
-    """A JPEG that is cut short, of which `decode` with `damaged` gives what there is."""
+    """A JPEG that is cut short, of which `to_srgb` with `damaged` gives what there is."""
 
     def __init__(self) -> None:
         super().__init__(_CUT_SHORT)

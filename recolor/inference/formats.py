@@ -30,7 +30,6 @@ FILM_SUFFIXES = {  # lower-case; what is no photo by its content and has one of 
     *(".mts", ".m2ts", ".vob", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".dv"),
 }
 FILM_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # FFmpeg's names
-_GREY_ONLY = {".pgm"}
 _LOSSY = {"JPEG", "WEBP", "AVIF"}
 
 
@@ -39,7 +38,7 @@ def writable_suffixes() -> dict[str, str]:
     return {
         suffix: kind
         for suffix, kind in Image.registered_extensions().items()
-        if kind in _OPTIONS and kind in Image.SAVE and suffix in SUFFIXES - _GREY_ONLY
+        if kind in _OPTIONS and kind in Image.SAVE and suffix in SUFFIXES - {".pgm"}  # which is grey
     }
 
 

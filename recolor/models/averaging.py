@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,10 +30,6 @@ def average(folders: Sequence[Path], out: Path) -> None:
     floats = [name for name, tensor in states[0].items() if tensor.is_floating_point()]
     means = {name: torch.stack([state[name] for state in states]).mean(0) for name in floats}
     generator.load_state_dict(states[0] | means)
-    save_generator(out, generator, _card(folders, cards))
-
-
-def _card(folders: Sequence[Path], cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
     computed = ("format", "architecture", "normalisation", "scores", "made")
     kept = {key: value for key, value in cards[0].items() if key not in computed}
     objectives = ", ".join(dict.fromkeys(str(card.get("objective", "?")) for card in cards))
@@ -42,4 +37,5 @@ def _card(folders: Sequence[Path], cards: Sequence[dict[str, Any]]) -> dict[str,
         {"sha256": weights_sha256(folder), "objective": card.get("objective"), "params": card.get("params", {})}
         for folder, card in zip(folders, cards, strict=True)
     ]
-    return {**kept, "objective": f"mean of {len(cards)} models ({objectives})", "averaged": averaged}
+    new = {"objective": f"mean of {len(cards)} models ({objectives})", "averaged": averaged}
+    save_generator(out, generator, kept | new)

@@ -56,14 +56,6 @@ def _with_fixed_padding(generator: Generator) -> Generator:
             (rows, columns), (down, right) = layer.kernel_size, layer.stride
             rows, columns = rows - down, columns - right
             padding = nn.ZeroPad2d((columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-            plain = nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                (layer.kernel_size[0], layer.kernel_size[1]),
-                (layer.stride[0], layer.stride[1]),
-                groups=layer.groups,
-                bias=layer.bias is not None,
-            )
-            plain.load_state_dict(layer.state_dict())
-            generator.set_submodule(name, nn.Sequential(padding, plain))
+            layer.__class__ = nn.Conv2d  # type: ignore[assignment]  # whose own padding is 0
+            generator.set_submodule(name, nn.Sequential(padding, layer))
     return generator

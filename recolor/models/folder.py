@@ -152,15 +152,6 @@ def default_shipped_model() -> Path:
     return folders[0]
 
 
-def trained_models(models: Path) -> list[Path]:
-    """The model folders of `models`, DATASET/MODEL, newest first.
-
-    Sorted by the dates of the files; a model does not hold the date of its training. `dvc pull` sets them anew.
-    """
-    cards = models.glob(f"*/*/{CARD}")
-    return [card.parent for card in sorted(cards, key=lambda card: (-card.stat().st_mtime_ns, card))]
-
-
 def describe(card: Mapping[str, Any]) -> str:
     """The training of a model in one line, from its `model.json`."""
     epochs = card.get("epochs", "?")

@@ -12,13 +12,6 @@ GENERATORS: dict[str, type[Any]] = {"unet": UNetGenerator, "pretrained": Pretrai
 GeneratorParams = Annotated[UNetParams | PretrainedParams, Field(discriminator="kind")]
 
 
-def build_generator(params: Any, pretrained: bool = False) -> Generator:
-    """A generator of the kind that `params` (section `generator`) names.
-
-    `pretrained` loads an encoder's ImageNet weights, which training starts from; a trained model needs none. Raises
-    EncoderWeightsError where they are not available.
-    """
-    generator: Generator = GENERATORS[params.kind](params)
-    if pretrained and isinstance(generator, PretrainedUNet):
-        generator.load_encoder_weights()
-    return generator
+def build_generator(params: Any) -> Generator:
+    """A generator of the kind that `params` (section `generator`) names, with random weights."""
+    return GENERATORS[params.kind](params)

@@ -24,6 +24,9 @@ class Generator(nn.Module):
 
     params: Any
 
+    def load_encoder_weights(self) -> None:
+        """Loads what training starts from, for a generator with a pretrained encoder."""
+
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Groups for an optimiser, each with a learning rate of its own. Here one group: all weights at the same rate."""
         return [{"params": list(self.parameters()), "lr": lr}]

