@@ -18,14 +18,14 @@ def main(dataset: Dataset) -> None:
 
     from recolor.evaluation.evaluate import EvaluateParams, evaluate
     from recolor.evaluation.metrics import METRICS
-    from recolor.evaluation.scored import model_folders, scored_models
+    from recolor.evaluation.scored import scored_models
     from recolor.runtime.devices import RuntimeParams
 
     params = read_params(dataset)
     settings = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "evaluate", dataset)
-    models = scored_models(model_folders(paths.model(dataset, "")))
+    models = scored_models(paths.model(dataset, ""))
     seed = params.value("data.seed", Seed)
     scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, runtime, seed)
     if PartialState().is_main_process:

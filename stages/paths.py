@@ -4,15 +4,10 @@ import glob
 from pathlib import Path
 from typing import Any
 
-
-def _home() -> Path:
-    """The repository itself, also for a queued experiment: DVC runs it in a copy, .dvc/tmp/exps/..., and removes that."""
-    exps = [folder for folder in Path.cwd().parents if folder.match(".dvc/tmp/exps")]
-    return exps[-1].parents[2] if exps else Path()
-
-
-HOME = _home()
-QUEUED = Path() != HOME  # this is an experiment's copy
+# A queued experiment runs in a copy of the repository, .dvc/tmp/exps/..., which DVC removes. HOME is the repository itself.
+_EXPS = [folder for folder in Path.cwd().parents if folder.match(".dvc/tmp/exps")]
+QUEUED = bool(_EXPS)
+HOME = _EXPS[-1].parents[2] if QUEUED else Path()
 PARAMS = Path("params.yaml")
 DOWNLOADS = HOME / "data/downloads"  # outside the stages' outs: what was downloaded once survives a rerun
 CHECKPOINTS = HOME / "data/checkpoints"  # likewise: DVC removes a stage's outs before it runs

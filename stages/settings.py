@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from recolor.core.devices import find_device
-from recolor.core.params import RECIPES, Datasets, Params, ParamsError, Recipe, Seed
+from recolor.core.params import RECIPES, Datasets, Params, ParamsError, Recipe
 from recolor.dataset.augment import AugmentParams
 from recolor.evaluation.evaluate import EvaluateParams
 from recolor.evaluation.inception import find_weights
@@ -38,7 +38,6 @@ def check(path: Path) -> list[str]:
     loss = common.value("loss", str)
     if loss not in ADVERSARIAL:
         raise ParamsError(f"{path}: loss: got {loss!r}; takes {' or '.join(ADVERSARIAL)}")
-    common.value("data.seed", Seed)
     runtime = common.section("runtime", RuntimeParams)
     datasets: list[str] = common.value("datasets", Datasets)
     if len(set(datasets)) < len(datasets):

@@ -183,7 +183,7 @@ def gallery(
 
     if find_spec("pandas") is None:
         raise UserError("pandas is not installed: pip install 'recolor[pipeline]'")
-    from recolor.evaluation.scored import model_folders, scored_models
+    from recolor.evaluation.scored import scored_models
     from recolor.reporting.gallery import write_gallery
 
     root = need_repository()
@@ -191,7 +191,7 @@ def gallery(
     if dataset not in evaluated:
         there = f"there are {', '.join(evaluated)}" if evaluated else "`dvc repro` evaluates one"
         raise UserError(f"{dataset}: no evaluated dataset of this name; {there}")
-    models = scored_models(model_folders(root / paths.model(dataset, "")))
+    models = scored_models(root / paths.model(dataset, ""))
     out = out or root / GALLERIES / dataset
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)

@@ -1,7 +1,7 @@
 """The modern recipe's generator: a U-Net (Ronneberger et al. 2015) on an encoder with ImageNet weights."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ class PretrainedParams(Section, frozen=True):
     `widths` are those of the decoder at 1/16, 1/8, 1/4 and 1/2 of the size, and of the head.
     """
 
+    multiple: ClassVar[int] = 32  # of H and W
     kind: Literal["pretrained"]
     encoder: Annotated[str, AfterValidator(_known)]
     encoder_weights: str  # auto, none or a file
@@ -42,11 +43,6 @@ class PretrainedParams(Section, frozen=True):
     def weights_file(self) -> Path | None:
         """The file that `encoder_weights` names, if it names one."""
         return None if self.encoder_weights in ("auto", "none") else Path(self.encoder_weights).expanduser()
-
-    @property
-    def multiple(self) -> int:
-        """H and W of a photo must be multiples of this."""
-        return 32
 
     @property
     def description(self) -> str:

@@ -19,7 +19,6 @@ class UNetParams(Section, frozen=True):
 
     @property
     def multiple(self) -> int:
-        """H and W of a photo must be multiples of this."""
         return 2**self.downs
 
     @property

@@ -16,7 +16,6 @@ from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder, user_output
 from recolor.core.tables import read_rows, reading
 from recolor.evaluation.metrics import METRICS, Metric
-from recolor.evaluation.scored import is_trained
 from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.pictures import GREY
 from recolor.reporting.rendering import render, table
@@ -38,7 +37,7 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     weights.
     """
     table = metrics / "scores.csv"
-    if not table.exists() or not is_trained(model):
+    if not table.exists() or read_card(model).get("epochs") == 0:
         return []
     check_evaluated(metrics, model)
     kinds: dict[str, type] = {"split": str, "model": str, "photos": int}

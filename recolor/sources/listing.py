@@ -39,7 +39,6 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 
 
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
-    """Writes `listing` as CSV, atomically."""
     text = listing.to_csv(index=False, lineterminator="\n").encode()
     with atomic_file(file, "the listing", len(text)) as part:
         part.write_bytes(text)

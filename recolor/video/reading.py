@@ -107,6 +107,9 @@ def probe(path: Path) -> Film:
         if first.interlaced_frame:
             notes.append("interlaced, written as progressive")
         start = first.pts or 0
+        matrix = BT709 if rgb or first.height >= HD else BT601  # what players use where none is named
+        if not rgb and first.colorspace in (BT709, BT601, 5, BT2020):
+            matrix = first.colorspace
         return Film(
             path=path,
             width=width,
@@ -117,7 +120,7 @@ def probe(path: Path) -> Film:
             seconds=_seconds(container, stream, start * stream.time_base),
             turns=turns,
             aspect=aspect,
-            matrix=BT709 if rgb else _matrix(first.colorspace, first.height),
+            matrix=matrix,
             range=FULL if (first.color_range == FULL or full) and not rgb else LIMITED,
             primaries=first.color_primaries,
             transfer=first.color_trc,
@@ -199,10 +202,3 @@ def _seconds(container: Any, stream: Any, start: Fraction) -> float:
         hours, minutes, seconds = map(float, tag.groups())
         return max(0.0, 3600 * hours + 60 * minutes + seconds - float(start))
     return (container.duration or 0) / av.time_base
-
-
-def _matrix(named: int, height: int) -> int:
-    """The matrix that is named, or the one that players use where none is."""
-    if named in (BT709, BT601, 5, BT2020):
-        return named
-    return BT709 if height >= HD else BT601

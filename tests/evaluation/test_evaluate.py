@@ -164,22 +164,13 @@ def test_fixed_examples_are_of_different_photos_as_long_as_there_are_any() -> No
     assert len(fixed(64, 0)) == 41
 
 
-@pytest.mark.parametrize(
-    ("card", "history", "is_scored"),
-    [
-        ({"epochs": 0}, None, False),  # pretraining was switched off
-        ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,0\n", False),  # every batch was a critic's
-        ({"epochs": 3}, "epoch,generator_steps\n1,0\n2,5\n", True),
-        ({}, None, True),  # a model of an older version
-    ],
-)
-def test_a_model_is_scored_where_its_generator_made_a_step(
-    models, tmp_path: Path, card: dict, history: str | None, is_scored: bool
+@pytest.mark.parametrize(("epochs", "scored"), [(0, ["gan", "wgan"]), (3, ["l1", "gan", "wgan"])])
+def test_pretraining_is_scored_unless_it_was_switched_off(
+    models, tmp_path: Path, epochs: int, scored: list[str]
 ) -> None:
-    save_generator(tmp_path, load_generator(models["gan"]), card)
-    if history:
-        (tmp_path / "history.csv").write_text(history)
-    assert scored_models({"l1": tmp_path}) == ({"l1": tmp_path} if is_scored else {})
+    for name, card in {"gan": {}, "wgan": {"epochs": 3}, "l1": {"epochs": epochs}}.items():  # {}: of an older version
+        save_generator(tmp_path / name, load_generator(models["gan"]), card)
+    assert scored_models(tmp_path) == {name: tmp_path / name for name in scored}
 
 
 def test_another_metric_is_one_entry(cache, models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
