@@ -96,9 +96,7 @@ def export(
     ] = False,
     half: Annotated[
         bool,
-        typer.Option(
-            "--float16", help="Weights in half the bytes; few values of a photo differ by more than one level."
-        ),
+        typer.Option("--float16", help="Weights in half the bytes; few values differ by more than one level."),
     ] = False,
     force: Force = False,
 ) -> None:

@@ -31,9 +31,7 @@ def train(
     recipe: Annotated[Literal["paper", "modern"] | None, typer.Option(help="Default: `recipe` in params.yaml.")] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Of the adversarial training, in either recipe (train.epochs). Default: params.yaml's."
-        ),
+        typer.Option(min=1, help="Of the adversarial training (train.epochs). Default: params.yaml's."),
     ] = None,
     pretrain_epochs: Annotated[
         int | None,

@@ -58,12 +58,10 @@ def save_generator(
     `dtype` float16 halves the file. Tensors of up to SMALL_TENSOR numbers stay float32: those of batch norm and of depthwise
     convolutions are a hundredth of the weights, and rounding them changes a result the most.
     """
-    weights = {
-        name: (
-            tensor.to(dtype) if tensor.is_floating_point() and tensor.numel() > SMALL_TENSOR else tensor
-        ).contiguous()
-        for name, tensor in generator.state_dict().items()
-    }
+    weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and tensor.numel() > SMALL_TENSOR:
+            weights[name] = tensor.to(dtype)
     with atomic_file(directory / WEIGHTS, "the model", tensor_bytes(weights)) as path:
         save_tensors(weights, path)
     content = {

@@ -40,7 +40,6 @@ COCO = {
     )
 }
 
-
 Limit = Annotated[int, Field(ge=2)]  # one photo to train on, one to test
 PhotosPath = Annotated[str, Field(min_length=1), AfterValidator(expandable)]
 

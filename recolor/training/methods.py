@@ -19,8 +19,6 @@ from recolor.runtime.devices import RuntimeContext
 from recolor.training.state import TrainState
 
 CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
-
-
 SMALLEST = 1e-12  # a gradient of 0 divides nothing by 0
 
 

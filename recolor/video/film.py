@@ -32,7 +32,6 @@ from recolor.video.writing import ENCODERS, QUALITY, Codec, SegmentEncoder, Targ
 
 SEGMENT = 25 * BATCH  # frames; a multiple of BATCH, so that a continued run has the same batches
 PAIR = 2  # frames in one pass through the network on one core: 5 to 8% less time for each than with 1, 9 to 13% than with 8
-
 PACKAGE = Path(__file__).parents[1]
 SHORTAGE = 0.5  # seconds that the last frame may lie before the film's end
 

@@ -89,8 +89,8 @@ def at_a_point(function: Callable[..., Any], die_at: int) -> Callable[..., Any]:
 def half_way(save_file: Callable[..., Any], die_at: int) -> Callable[..., Any]:
     """Safetensors writes to .tmpXXXXXX and renames that: the same, up to the middle."""
 
-    def wrapped(tensors: Any, path: Path) -> None:
-        save_file(tensors, path)
+    def wrapped(tensors: Any, path: Path, header: Any) -> None:
+        save_file(tensors, path, header)
         if point(die_at):
             content = path.read_bytes()
             path.with_name(".tmpABCDEF").write_bytes(content[: len(content) // 2])
