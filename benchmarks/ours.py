@@ -20,7 +20,7 @@ from recolor.models import unet
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.objectives import ADVERSARIAL, GANParams, ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams
-from recolor.runtime.devices import Precision, RuntimeContext, determinism, retain_heap
+from recolor.runtime.context import Precision, RuntimeContext, determinism, retain_heap
 from recolor.training.methods import Adversarial
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -26,7 +26,7 @@ from recolor.evaluation.evaluate import EvaluateParams, evaluate
 from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 
 WORKERS = 2  # of the textbook's DataLoader
 

@@ -19,7 +19,7 @@ def main(dataset: Dataset) -> None:
     from recolor.evaluation.evaluate import EvaluateParams, evaluate
     from recolor.evaluation.metrics import METRICS
     from recolor.evaluation.scored import scored_models
-    from recolor.runtime.devices import RuntimeParams
+    from recolor.runtime.context import RuntimeParams
 
     params = read_params(dataset)
     settings = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recolor.runtime.devices import RuntimeParams
+    from recolor.runtime.context import RuntimeParams
 
 
 def launch(runtime: "RuntimeParams", stage: str, *arguments: str) -> None:
@@ -18,7 +18,7 @@ def launch(runtime: "RuntimeParams", stage: str, *arguments: str) -> None:
         return
     import torch
 
-    from recolor.runtime.devices import check_gpus
+    from recolor.runtime.context import check_gpus
 
     check_gpus(runtime.device, processes)
     # They share the threads of one process; torchrun would give each a single one.

@@ -11,7 +11,7 @@ def main() -> None:
     here, so `dvc exp run -S loss=wgan` takes seconds.
     """
     from recolor.core.params import Datasets
-    from recolor.evaluation.scored import scored_models
+    from recolor.models.objectives import ADVERSARIAL
     from recolor.reporting.report import write
     from recolor.reporting.results import read
 
@@ -22,7 +22,7 @@ def main() -> None:
         own = read_params(dataset)
         data = own.section("data", dict) | {dataset: own.source(dict)}
         settings = {"data": data, "evaluate": own.section("evaluate", dict)}
-        models = scored_models(paths.model(dataset, ""))
+        models = {name: paths.model(dataset, name) for name in ("l1", *ADVERSARIAL)}
         timings = {name: paths.timings(dataset, name) for name in models}
         results.append(read(dataset, settings, paths.metrics(dataset), paths.cache(dataset), models, timings))
     write(results, loss, paths.REPORTS)

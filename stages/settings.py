@@ -12,7 +12,7 @@ from recolor.models.generators import GeneratorParams
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.preprocessing.build import CacheParams
-from recolor.runtime.devices import RuntimeParams, check_gpus
+from recolor.runtime.context import RuntimeParams, check_gpus
 from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
 from recolor.training.loop import TrainParams
 from recolor.training.methods import PretrainParams

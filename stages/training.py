@@ -26,7 +26,7 @@ from recolor.models.layers import Generator
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
-from recolor.runtime.devices import RuntimeContext, RuntimeParams
+from recolor.runtime.context import RuntimeContext, RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import HISTORY, TIMINGS

@@ -25,7 +25,7 @@ from recolor.images.folders import walk
 from recolor.models.folder import load_generator, save_generator, weights_sha256
 from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 from recolor.sources.listing import listing_of
 from stages import paths
 

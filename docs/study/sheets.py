@@ -19,7 +19,7 @@ from recolor.core.errors import UserError
 from recolor.dataset.shards import CachedPhotos
 from recolor.images.color import into_gamut
 from recolor.models.pictures import to_rgb
-from recolor.runtime.devices import RuntimeContext
+from recolor.runtime.context import RuntimeContext
 
 COUNT, COLUMNS = 100, 5  # photos; cells in a row and rows in a sheet: 25 a sheet
 LINE = 14  # pixels, for a number

@@ -17,7 +17,7 @@ from recolor.evaluation.inception import Inception, find_weights
 from recolor.evaluation.metrics import METRICS, SetMetric, image_metrics_in_use
 from recolor.models.folder import read_card, weights_sha256
 from recolor.models.objectives import ADVERSARIAL
-from recolor.runtime.devices import RuntimeContext
+from recolor.runtime.context import RuntimeContext
 
 RESULTS, DIFFERENCES, CURVES = "results.csv", "differences.csv", "curves.csv"
 STEPS = ("generator_steps", "critic_steps")

@@ -29,7 +29,7 @@ from recolor.evaluation.scored import check_trained_on
 from recolor.evaluation.set_metrics import Features
 from recolor.models.folder import load_generator, weights_sha256
 from recolor.models.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
-from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
+from recolor.runtime.context import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
 
 READERS = 2  # threads that read batches while one is measured

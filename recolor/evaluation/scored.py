@@ -12,9 +12,10 @@ from recolor.models.objectives import ADVERSARIAL
 def scored_models(folder: Path) -> dict[str, Path]:
     """The trained models of a dataset, whose folder is `folder`, by name and in the order of the tables.
 
-    `l1` is not among them where `pretrain.epochs` is 0.
+    `l1` is not among them where `pretrain.epochs` is 0, or where a model of an older version had no pretraining.
     """
-    models = {name: folder / name for name in ("l1", *ADVERSARIAL)}
+    names = ("l1", *ADVERSARIAL) if (folder / "l1").exists() else ADVERSARIAL
+    models = {name: folder / name for name in names}
     return {name: model for name, model in models.items() if read_card(model).get("epochs") != 0}
 
 

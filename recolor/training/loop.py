@@ -21,7 +21,7 @@ from recolor.dataset.augment import AugmentParams, augment
 from recolor.dataset.batches import BatchLoader
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.layers import Generator
-from recolor.runtime.devices import RuntimeContext, RuntimeParams, determinism, retain_heap
+from recolor.runtime.context import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.history import MetricLogger
 from recolor.training.methods import Method

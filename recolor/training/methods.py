@@ -15,7 +15,7 @@ from recolor.core.params import Section
 from recolor.models.layers import Generator
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
-from recolor.runtime.devices import RuntimeContext
+from recolor.runtime.context import RuntimeContext
 from recolor.training.state import TrainState
 
 CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")

@@ -11,7 +11,7 @@ from recolor.core.errors import UserError
 from recolor.core.params import Params, ParamsError
 from recolor.models.objectives import GANParams, WGANParams
 from recolor.models.unet import UNetParams
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 from recolor.training.loop import TrainParams
 
 KINDS: dict[str, Any] = {"train": TrainParams, "gan": GANParams, "wgan": WGANParams, "runtime": RuntimeParams}

@@ -26,7 +26,7 @@ from recolor.images.color import into_gamut, lab_to_rgb
 from recolor.models.folder import WEIGHTS, load_generator, save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 from recolor.sources.listing import listing_of
 
 INCEPTION_SCORES = ["fid", "fid64", "kid", "kid_std", "is", "is_std"]

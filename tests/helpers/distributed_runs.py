@@ -10,7 +10,7 @@ from training_runs import GAN, GENERATOR, WGAN, run
 
 from recolor.evaluation.evaluate import EvaluateParams
 from recolor.models.objectives import ObjectiveParams
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.loop import Trained
 

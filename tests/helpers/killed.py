@@ -72,7 +72,7 @@ def evaluate(folder: Path) -> Job:
     from recolor.models.folder import save_generator
     from recolor.models.unet import UNetGenerator, UNetParams
     from recolor.preprocessing.build import CacheParams, build
-    from recolor.runtime.devices import RuntimeParams
+    from recolor.runtime.context import RuntimeParams
     from recolor.sources.listing import listing_of
 
     (folder / "photos").mkdir(parents=True)

@@ -15,7 +15,7 @@ from recolor.models.generators import build_generator
 from recolor.models.objectives import GANParams, ObjectiveParams, WGANParams
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.models.unet import UNetParams
-from recolor.runtime.devices import RuntimeContext, RuntimeParams
+from recolor.runtime.context import RuntimeContext, RuntimeParams
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Trained, TrainParams, derived_seed, train
 from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams

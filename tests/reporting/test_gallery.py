@@ -26,7 +26,7 @@ from recolor.models.objectives import ADVERSARIAL
 from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.preprocessing.build import CacheParams, build
 from recolor.reporting.gallery import write_gallery
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 from recolor.sources.listing import listing_of
 from stages import paths
 

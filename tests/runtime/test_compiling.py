@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from training_runs import OBJECTIVES, RUNTIME, MadePhotos, assert_identical, run
 
-from recolor.runtime import devices
-from recolor.runtime.devices import RuntimeContext
+from recolor.runtime import context
+from recolor.runtime.context import RuntimeContext
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
 def test_auto_compiles_on_cuda_only(device: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_compile_failure", lambda device: "")
+    monkeypatch.setattr(context, "_compile_failure", lambda device: "")
     network = nn.Conv2d(1, 1, 1)
     RuntimeContext(torch.device(device), bf16=False).compile([network], "auto", log=pytest.fail)
     assert (network._compiled_call_impl is not None) is expected
@@ -41,7 +41,7 @@ def test_compiled_networks_have_the_losses_of_the_others(
 ) -> None:
     # aot_eager captures forward and backward graphs as the default back end does, and generates no code: seconds less.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
-    monkeypatch.setattr(devices, "_compile_failure", lambda device: "")
+    monkeypatch.setattr(context, "_compile_failure", lambda device: "")
     compiled, eager = (
         run(
             tmp_path / str(wanted),

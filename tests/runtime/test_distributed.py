@@ -22,7 +22,7 @@ from recolor.evaluation.evaluate import evaluate
 from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator
 from recolor.preprocessing.build import CacheParams, build
-from recolor.runtime.devices import RuntimeParams
+from recolor.runtime.context import RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted, derived_seed

@@ -6,7 +6,7 @@ import pytest
 from torch.optim import AdamW
 
 from recolor.models.unet import UNetGenerator, UNetParams
-from recolor.runtime.devices import RuntimeContext
+from recolor.runtime.context import RuntimeContext
 from recolor.training.methods import Pretraining, PretrainParams
 
 METHOD = Pretraining(PretrainParams(epochs=2, start="none", lr=1e-3, warmup_steps=4, weight_decay=0.02, clip_norm=1))

@@ -8,7 +8,7 @@ import torch
 
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
-from recolor.runtime.devices import RuntimeContext, bf16_in_hardware
+from recolor.runtime.context import RuntimeContext, bf16_in_hardware
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def test_auto_is_bf16_where_the_processor_multiplies_it(
 KEPT = """
 import resource
 import torch
-from recolor.runtime.devices import retain_heap
+from recolor.runtime.context import retain_heap
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

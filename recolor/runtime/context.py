@@ -1,4 +1,4 @@
-"""Device and precision of the networks, for training, evaluation and inference."""
+"""Section `runtime`, and the device, precision and memory that training and evaluation run with."""
 
 import ctypes
 import os
