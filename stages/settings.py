@@ -84,16 +84,12 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
         raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for {seen} pixels: no score is left")
     for name in ADVERSARIAL:
         if sections[name].l1_weight == sections[name].adversarial_weight == 0:
-            raise ParamsError(
-                f"{where}.{name}.l1_weight: got 0, and {name}.adversarial_weight is 0 too; one must be above 0"
-            )
+            raise ParamsError(f"{where}.{name}.l1_weight: got 0, as is {name}.adversarial_weight; one must be above 0")
         if sections[name].balance is not None and sections[name].l1_weight == 0:
             raise ParamsError(f"{where}.{name}.balance: is a multiple of L1's gradient, and {name}.l1_weight is 0")
     train = sections["train"]
     if train.decay_epochs > train.epochs:
-        raise ParamsError(
-            f"{where}.train.decay_epochs: got {train.decay_epochs}; takes at most the {train.epochs} epochs"
-        )
+        raise ParamsError(f"{where}.train.decay_epochs: got {train.decay_epochs}; takes at most {train.epochs} epochs")
     if train.batch_size % runtime.processes:
         takes = f"takes a multiple of the {runtime.processes} of runtime.processes"
         raise ParamsError(f"{where}.train.batch_size: got {train.batch_size}; {takes}")

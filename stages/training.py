@@ -61,6 +61,7 @@ def train_model(model: str, params: Params) -> None:
     if start and context.distributed.is_main:
         _warn_of_other_photos(start, manifest)
     generator = _starting_generator(generator_params, start, train_params.seed)
+    trained = Trained(generator.eval(), [], [], f"{context}, {context.distributed}")
     if train_params.epochs:
         photos.verify(context.distributed.rank, context.distributed.world_size)
         trained = train(
@@ -75,8 +76,6 @@ def train_model(model: str, params: Params) -> None:
             typer.echo,
             _Watch(dataset, model, train_params),
         )
-    else:
-        trained = Trained(generator.eval(), [], [], f"{context}, {context.distributed}")
     if context.distributed.is_main:
         pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
         card = {

@@ -104,9 +104,7 @@ def _named(name: str) -> Path:
             if shown(folder) == name:
                 return folder
         if os.path.lexists(path):
-            raise UserError(
-                f"model {name}: is no folder; takes a model's folder, with model.json and generator.safetensors"
-            )
+            raise UserError(f"model {name}: is no folder; takes one with model.json and generator.safetensors")
     if not os.path.lexists(path / CARD):
         known = ", ".join(map(shown, available_models())) or "none"
         raise UserError(f"model {name}: no model here; takes the folder of one, or one of those known here: {known}")

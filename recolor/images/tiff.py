@@ -1,4 +1,4 @@
-"""TIFFs of more than 8 bits, signed or of floating-point numbers, scaled to 8 bits; those of 8 with channels unknown to Pillow.
+"""TIFFs that Pillow does not decode as they are meant: with more than 8 bits, signed, of floats, or with unknown channels.
 
 Pillow reads their metadata and tifffile lays out their parts. Pillow's libtiff decompresses these: it stops at the stated size.
 """
@@ -88,9 +88,7 @@ def _parts(page: Any) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
     """Each strip or tile: its place by planes, depth, rows, columns and channels, and its values (H, W, C) on the page."""
     compression, file = page.compression, page.parent.filehandle
     if compression not in COMPRESSIONS:
-        raise PhotoError(
-            f"a TIFF of {page.dtype} values with {compression.name} compression: save it with LZW or with none"
-        )
+        raise PhotoError(f"a TIFF of {page.dtype} values with {compression.name} compression: save it with LZW or none")
     layout = copy(page)
     layout.compression, layout.predictor = 1, page.predictor if page.predictor == 2 else 1
     packed = page.bitspersample in PACKED

@@ -20,8 +20,8 @@ EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over 
 class Job(NamedTuple):
     """A photo, or a film, and its result's place.
 
-    `problem`: why there is no result, empty while there may be one; `skipped`: that is no failure. `note`: what differs
-    from the photo. `page`: of a file with several, None for the one that is the photo. `force`: may replace a file.
+    `problem`: why there is no result, or empty; `skipped`: the problem is no failure. `note`: what differs from the photo.
+    `page`: of a file with several, None for the one that is the photo. `force`: may replace a file.
     """
 
     source: Path
@@ -76,10 +76,8 @@ def plan(
         is_film = bool(named) and named[0][0].kind == FILM
         writable = FILM_FORMATS if is_film else writable_suffixes()
         if suffix not in writable:
-            what = "a film" if is_film else "a photo"
-            raise UserError(
-                f"{out}: cannot write {what} as {out.suffix}; takes {', '.join(sorted(writable))}, or a folder"
-            )
+            what, kinds = "a film" if is_film else "a photo", ", ".join(sorted(writable))
+            raise UserError(f"{out}: cannot write {what} as {out.suffix}; takes {kinds}, or a folder")
         targets = [out] * len(named)
     else:
         targets = [_target(photo, page, out) for photo, page in named]

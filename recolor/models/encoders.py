@@ -57,7 +57,7 @@ def imagenet_weights(name: str, expected: Mapping[str, Tensor], file: Path | Non
     wrong = [key for key in wanted if key not in found or found[key].shape != expected[key].shape]
     if wrong:
         raise EncoderWeightsError(
-            f"{file or name}: not the weights of {name}: {wrong[0]} is missing or has another shape"
+            f"{file or name}: not the weights of {name}: {wrong[0]} is missing or differs in shape"
         )
     return {key: found[key] for key in wanted}
 

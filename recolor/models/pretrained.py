@@ -71,9 +71,7 @@ class PretrainedUNet(Generator):
         channels = dict(zip(self.reductions, encoder.feature_info.channels(), strict=True))
         smallest = max(channels)
         if smallest != 32:
-            raise UserError(
-                f"{params.encoder}: its features end at 1/{smallest} of the size; this generator takes 1/32"
-            )
+            raise UserError(f"{params.encoder}: its features end at 1/{smallest} of the size; 1/32 is needed")
         self.skips = [divisor for divisor in SKIPS if divisor >= 1 / params.ab_scale]
         inputs = (channels[smallest], *params.widths)
         self.decoder = nn.ModuleList(

@@ -100,10 +100,9 @@ class RuntimeContext:
 
 def check_gpus(device: Device, processes: int) -> None:
     """Raises UserError for more `processes` than GPUs."""
-    if device in ("auto", "cuda") and torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(
-            f"runtime.processes: got {processes}; takes at most {torch.cuda.device_count()}, the number of GPUs here"
-        )
+    gpus = torch.cuda.device_count()
+    if device in ("auto", "cuda") and torch.cuda.is_available() and processes > gpus:
+        raise UserError(f"runtime.processes: got {processes}; takes at most {gpus}, the number of GPUs here")
 
 
 def bf16_in_hardware(device: torch.device) -> bool:

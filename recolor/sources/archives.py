@@ -186,9 +186,7 @@ def _translate_errors(archive: Path) -> Iterator[None]:
     except UserError:
         raise
     except (NotImplementedError, RuntimeError, OverflowError) as error:  # encrypted, or an unsupported compression
-        raise ArchiveError(
-            f"{archive}: cannot be unpacked here ({error}): unpack it yourself and set the folder as path"
-        ) from error
+        raise ArchiveError(f"{archive}: cannot be unpacked here ({error}): set path to an unpacked folder") from error
     except OSError as error:
         raise ArchiveError(f"{archive}: cannot be unpacked ({error.strerror or error})") from error
     except Exception as error:  # on malicious bytes decoders raise any exception: IndexError, struct.error, ...

@@ -161,9 +161,7 @@ def fetch(
 def _sample(folder: Path, crops: int, seed: int) -> pd.DataFrame:
     photos = listing_of(folder, SAMPLE)
     if not photos["sha256"].all():
-        raise SourceError(
-            "scikit-image is installed without its photos: pip install --force-reinstall --no-deps scikit-image"
-        )
+        raise SourceError("scikit-image has no photos here: pip install --force-reinstall --no-deps scikit-image")
     photos["crop"] = [_crops(f"{seed}:{name}", decode(folder / name).size, crops) for name in photos["path"]]
     return photos.explode("crop", ignore_index=True)
 

@@ -107,9 +107,7 @@ def train(
             if watch and distributed.is_main:
                 watch(progress.history, state.result)
     if not progress.generator_steps:
-        raise UserError(
-            f"{progress.step} steps in {progress.epoch} epochs, and none of the generator: train for longer"
-        )
+        raise UserError(f"{progress.step} batches, and none trained the generator: train for longer, or lower n_critic")
     return Trained(state.result.cpu().eval(), progress.history, progress.timings, f"{context}, {distributed}")
 
 

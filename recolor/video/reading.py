@@ -66,9 +66,7 @@ def open_film(path: Path) -> Any:
     try:
         return av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise FilmError(
-            f"not a film, damaged, or in a format that is not supported: {error.strerror or error}"
-        ) from error
+        raise FilmError(f"damaged, or not a film of a supported format: {error.strerror or error}") from error
 
 
 def picture_stream(container: Any) -> Any:

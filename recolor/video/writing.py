@@ -28,7 +28,9 @@ ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"}  # metadata
 _CRF_RANGE = {"av1": 63, "vp9": 63}  # of the others 51
-_GLOBAL_HEADER = 2**22  # AV_CODEC_FLAG_GLOBAL_HEADER: what the container needs once is no part of the packets
+_GLOBAL_HEADER = (
+    2**22
+)  # AV_CODEC_FLAG_GLOBAL_HEADER: the codec's headers go into the container, not into each key frame
 
 
 class Target(NamedTuple):
