@@ -24,13 +24,8 @@ MAX_RATIO = 100  # unpacked size to archive size; photos, which are compressed a
 # Bytes of a tar's long name or pax header; names have some hundreds. Before Python 3.11.10 tarfile parses such a header in
 # quadratic time (CVE-2024-6232).
 MAX_HEADER = 2**14
-METADATA = {  # types of tar headers whose data describes the next one
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-}
+# Types of tar headers whose data describes the next one.
+METADATA = {*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
 
 
 class ArchiveError(UserError):
