@@ -1,6 +1,6 @@
 """Looks at every setting before anything else runs."""
 
-from stages import at_end, paths, run
+from stages import paths, run
 
 
 def main() -> None:
@@ -15,14 +15,10 @@ def main() -> None:
     from recolor.core.storage import atomic_file
     from stages.settings import check, check_machine
 
-    def unchanged() -> None:
-        # DVC hashes the file when this ends: an edit made meanwhile would be recorded as checked.
-        if paths.PARAMS.read_bytes() != text:
-            raise UserError(f"{paths.PARAMS} was changed while it was checked; run it again")
-
     for dataset in check(paths.PARAMS):
         check_machine(paths.PARAMS, dataset)
-    at_end(unchanged)
+    if paths.PARAMS.read_bytes() != text:  # DVC hashes the file when this ends, and would record the edit as checked
+        raise UserError(f"{paths.PARAMS} was changed while it was checked; run it again")
     with atomic_file(paths.CHECKED, "a line of text") as path:
         path.write_text("every setting is valid\n")
 
