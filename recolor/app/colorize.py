@@ -143,7 +143,7 @@ def _photos(colorizer: Any, jobs: list[Any], **how: Any) -> Iterator[Any]:
 def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
     """Does the job under a bar of its own and returns it, with its `problem` where that was not possible.
 
-    `settings`: of `recolor.video.film.Settings`. Ctrl-C ends the command with a line that says how far it came.
+    `settings`: of `recolor.video.film.Settings`. Ctrl-C ends the command with a line on the frames done.
     """
     if job.problem:
         return job
@@ -160,7 +160,7 @@ def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
             reached[:] = [done, total]
             bar.total = total or None
             if not bar.n:
-                bar.initial = done  # what an earlier run has done says nothing about the speed
+                bar.initial = done  # frames of an earlier run are not part of the speed
             bar.update(done - bar.n)
 
         reached = [0, 0]

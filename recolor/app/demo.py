@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # gradio reads it when it is imported
-# gradio asks its own page whether it is up, which no proxy can answer. Where one is set that httpx does not know, such as
-# SOCKS, its import fails.
+# gradio requests its own page to see whether it is up: not through a proxy. Its import fails where a proxy is set that httpx
+# does not support, such as SOCKS.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
 
 import gradio as gr

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def find_device(name: "str | torch.device", setting: str = "device") -> "torch.device":
-    """`name` as torch knows it, auto: the accelerator if there is one. Raises UserError, which names `setting`, without it.
+    """The device `name`; auto is the accelerator, or the CPU without one. Raises UserError, which names `setting`.
 
     accelerate would choose the same, but its state belongs to the whole process.
     """
@@ -34,7 +34,7 @@ def channels_last_is_faster(device: "torch.device") -> bool:
 
 
 def cpu_has_any(instructions: Iterable[str]) -> bool:
-    """Whether the CPU has one of the instruction sets, by torch's names; false where torch is too old to know."""
+    """Whether the CPU has one of the instruction sets, by torch's names; false where torch is too old to report them."""
     import torch
 
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -144,7 +144,7 @@ def _attempt(file: RemoteFile, part: Path, timeout: float) -> None:
     with requests.get(file.url, headers=headers, stream=True, timeout=timeout) as response:
         start, total = _parse_headers(response, part, have)
         if file.size is not None and total not in (None, file.size):
-            raise _Failed(f"the server offers {total:,} bytes where the file has {file.size:,}")
+            raise _Failed(f"the server has {total:,} bytes where the file has {file.size:,}")
         total = total or file.size
         bar = tqdm(total=total, initial=start, desc=file.name, unit="B", unit_scale=True, disable=None)
         space = check_disk_space(file.name, part.parent, total and total - start)

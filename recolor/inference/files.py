@@ -71,8 +71,8 @@ def colorize_files(
 ) -> Iterator[Job]:
     """Does the jobs, in order, and yields each when it is done or, with its `problem`, when it could not be.
 
-    A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, and says so
-    if the photo named its colour space. `side_by_side`: the photo as it was, left of the result. `quality`: of
+    A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, with
+    that profile if the photo had a profile. `side_by_side`: the photo as it was, left of the result. `quality`: of
     JPEG, WebP and AVIF (`formats.save`). `damaged`: of a JPEG that is cut short, what there is. A photo that needs more
     memory than there is has that as its problem. `notify` is called, from several threads, with what is done to a job.
     Raises UserError for what `colorizer` does not take.
@@ -115,7 +115,7 @@ def _batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    """For reading and writing; the strips of a photo have threads of their own, since these wait for them."""
+    """For reading and writing. These threads wait for `strip_threads`, so they cannot be the same."""
     return single_core_threads(torch.get_num_threads())
 
 

@@ -104,7 +104,7 @@ def _search(folder: Path, all_pages: bool) -> tuple[list[_Photo], list[Job]]:
 
 
 def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
-    """What the file's header says, and why it cannot be read."""
+    """The photo or film by its file's header, and why it cannot be read."""
     try:
         with opened(path) as file:
             kind = "JPEG" if file.format == "MPO" else file.format  # several JPEGs in one, the first of them the photo
@@ -133,7 +133,7 @@ def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:
 
 
 def _checked(jobs: list[Job], skip_existing: bool) -> list[Job]:
-    # realpath and lexists, unlike pathlib, answer for links in a circle and names that are too long: those are reported later.
+    # Unlike pathlib, realpath and lexists raise nothing for links in a circle and long names, which are reported later.
     originals = {os.path.realpath(job.source) for job in jobs}
     refusing = unwritable({job.target.parent for job in jobs})
     taken: dict[str, Job] = {}

@@ -3,7 +3,7 @@
 The guided filter (He et al. 2013, equations 5 and 6; its subsampled form, He and Sun 2015) models colour as a linear function
 of lightness in every small window, so that a step in the photo's lightness becomes a step in its colour. It is applied to what
 bicubic interpolation loses: colour = bicubic(ab) + slope * (L - bicubic(L at the network's size)). In this form a photo of the
-network's own size keeps the prediction to the last bit, and where lightness says nothing (slope 0) what remains is bicubic.
+network's own size keeps the prediction to the last bit, and where lightness is flat (slope 0) what remains is bicubic.
 
 Interpolation is linear and separable: a matrix for the rows and one for the columns. A tile of the photo takes a few lines of
 each, made when they are needed, so that photos of any size and shape are done in tiles which fit together without a seam.

@@ -17,7 +17,7 @@ from recolor.models.layers import Generator
 def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     """Writes the generator of the folder `model` as one ONNX file, with its card as metadata.
 
-    Input `lightness` (B, 1, H, W), output `ab` (B, 2, H, W), float32, normalised as the card says; B is free, and H and W are
+    Input `lightness` (B, 1, H, W), output `ab` (B, 2, H, W), float32, normalised as in the card; B is free, and H and W are
     multiples of what the generator needs. Raises UserError where the extra `onnx` is not installed, or `file` exists and not
     `force`.
     """

@@ -16,7 +16,7 @@ from torch import Tensor
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, file_sha256
 from recolor.images.color import AB_SCALE, L_CENTRE
-from recolor.models.generators import GENERATORS, GeneratorParams, build_generator
+from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.layers import Generator
 
 FORMAT = 1
@@ -90,14 +90,11 @@ def read_card(directory: Path) -> dict[str, Any]:
     if card.get("normalisation") != NORMALISATION:
         raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
     try:
-        params = architecture(card)
+        architecture(card)
     except ValidationError as error:
         wrong = error.errors()[0]
         key = ".".join(map(str, wrong["loc"]))
         raise ModelError(f"{path}: {key}: {wrong['msg']}; got {str(wrong['input'])[:80]}") from None
-    name, expected = card["architecture"].get("name"), GENERATORS[params.kind].__name__
-    if name != expected:
-        raise ModelError(f"{path}: architecture.name: got {str(name)[:80]}; takes {expected}")
     return card
 
 

@@ -100,7 +100,7 @@ class PretrainedUNet(Generator):
 
     def predict_small(self, lightness: Tensor) -> Tensor:
         """ab at `ab_scale` of the size: (B, 2, H * ab_scale, W * ab_scale)."""
-        # L is within a few percent of the grey value that the encoder knows, in three equal channels.
+        # L, in three equal channels, is within a few percent of the grey values that the encoder was trained on.
         mean, std = (lightness.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         grey = ((lightness + 1) / 2 - mean) / std
         features = dict(zip(self.reductions, self.encoder(grey), strict=True))

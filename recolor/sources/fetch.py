@@ -80,7 +80,7 @@ SourceParams = Annotated[Source, Field(discriminator="source")]
 
 
 class SourceError(UserError):
-    """There are no photos where the params say."""
+    """There are no photos at the place that the params name."""
 
 
 def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:

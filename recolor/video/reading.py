@@ -41,7 +41,7 @@ class Film(NamedTuple):
     time_base: Fraction
     rate: Fraction  # frames a second, on average
     start: int  # of the first frame
-    seconds: float  # of all of it by the file's header; 0 where that does not say
+    seconds: float  # of the film by the file's header; 0 where it has no length
     turns: int  # quarter turns counter-clockwise that bring the stored picture upright
     aspect: Fraction  # of a pixel, upright
     matrix: int
@@ -155,7 +155,7 @@ def frames(
 
 
 def exact(seconds: float) -> Fraction:
-    """0.4 is 2/5 here, and the frame at that time is not before it."""
+    """`seconds` as a user means them: 0.4 becomes 2/5, so that the frame at 2/5 is not before it."""
     return Fraction(seconds).limit_denominator(1_000_000)
 
 

@@ -83,7 +83,6 @@ ARCHITECTURE = {"name": "UNetGenerator", "kind": "unet", "filters": 2, "downs": 
     [
         ({"format": 2}, "format 1"),
         ({"normalisation": {"lightness": "L / 100", "ab": "ab / 128"}}, "another normalisation"),
-        ({"architecture": {**ARCHITECTURE, "name": "ResNet"}}, "architecture.name: got ResNet; "),
         ({"architecture": {**ARCHITECTURE, "kind": "resnet"}}, "architecture: "),
         ({"architecture": {"name": "UNetGenerator", "filters": 2}}, "architecture.unet.downs: "),
         ({"architecture": {**ARCHITECTURE, "filters": 3}}, "not this model's weights"),
