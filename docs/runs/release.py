@@ -20,7 +20,7 @@ def main(model: Path, metrics: Path, cache: Path, run: str, name: str, made: dic
     photos = pd.read_csv(cache / "manifest.csv", usecols=["split", "path", "sha256"])
     photos.to_csv(ROOT / "docs/runs" / run / "photos.csv", index=False, lineterminator="\n")
     made |= {"photos": f"docs/runs/{run}/photos.csv"}
-    export(model, SHIPPED / name, read_scores(metrics, model), force=True, half=True, made=made)
+    export(model, SHIPPED / name, read_scores(metrics, model), force=True, float16=True, made=made)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="One ONNX file instead: lightness in, ab out, any batch size.")
     ] = False,
-    half: Annotated[
+    float16: Annotated[
         bool,
         typer.Option("--float16", help="Weights in half the bytes; few values differ by more than one level."),
     ] = False,
@@ -106,12 +106,12 @@ def export(
     from recolor.reporting import bundle
 
     folder = need_model(model).folder
-    if onnx and half:
+    if onnx and float16:
         raise UserError("--onnx and --float16: an ONNX file has float32 weights; leave one of them out")
     if onnx:
         export_onnx(folder, out, force)
     else:
-        bundle.export(folder, out, scores_of(folder, read_card(folder)), force, half)
+        bundle.export(folder, out, scores_of(folder, read_card(folder)), force, float16)
     typer.echo(printable(f"{folder} -> {out}"))
 
 

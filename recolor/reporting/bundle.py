@@ -57,10 +57,10 @@ def export(
     out: Path,
     scores: Sequence[Mapping[str, Any]],
     force: bool = False,
-    half: bool = False,
+    float16: bool = False,
     made: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the bundle of the folder `model` into `out`, with float16 weights if `half`.
+    """Writes the bundle of the folder `model` into `out`, with float16 weights if `float16`.
 
     `made` says how the model was made, beyond what its card holds: commit, machine, hours. Raises UserError where `out` is not
     empty, unless `force`.
@@ -75,7 +75,7 @@ def export(
         card["made"] = dict(made)
     text = model_card(card)
     with user_output(out, force):
-        save_generator(out, generator, card, torch.float16 if half else torch.float32)
+        save_generator(out, generator, card, torch.float16 if float16 else torch.float32)
         with atomic_file(out / "README.md", "the model card") as path:
             path.write_text(text)
 

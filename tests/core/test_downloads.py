@@ -80,7 +80,7 @@ def test_the_right_file_arrives_in_the_end(
         (web.respond(500), "500 Internal", 3),
         (web.web_page, "web page", 3),
         (web.cut_after(0), "127.0.0.1", 3),
-        (web.wrong_length, "offers 399,000 bytes where the file has 400,000", 3),
+        (web.wrong_length, "has 399,000 bytes where the file has 400,000", 3),
         (web.too_much, "more than 400,000 bytes", 3),
         (web.wrong_bytes, "another MD5", 2),
     ],
