@@ -3,9 +3,11 @@
 import contextlib
 import csv
 import io
+import json
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 from recolor.core.errors import UserError
@@ -18,17 +20,7 @@ def reading(file: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError(f"{file} is missing: `dvc repro` makes it") from None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        EOFError,
-        csv.Error,
-        BadZipFile,
-        zlib.error,
-    ) as error:
+    except (OSError, ValueError, EOFError, csv.Error, BadZipFile, zlib.error) as error:
         if isinstance(error, OSError) and error.strerror:  # the system's; those of Pillow and others have none
             raise UserError(f"{file} cannot be read: {error.strerror}") from None
         why = " ".join(f"{type(error).__name__}: {error}".split())
@@ -48,4 +40,16 @@ def complete_csv(file: Path, columns: Collection[str]) -> io.StringIO:
 def read_rows(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
     """The rows of a CSV file as text. Raises UserError if it is missing, cut short or has not all of `columns`."""
     with reading(file):
-        return list(csv.DictReader(complete_csv(file, columns), strict=True))
+        rows = list(csv.DictReader(complete_csv(file, columns), strict=True))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("its rows differ in length")
+        return rows
+
+
+def read_json(file: Path, *keys: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises UserError if the file is missing or damaged, or the object has not all of `keys`."""
+    with reading(file):
+        content = json.loads(file.read_text("utf-8"))
+        if not isinstance(content, dict) or not set(keys) <= set(content):
+            raise ValueError(f"it is no object with {', '.join(keys)}")
+        return content

@@ -46,14 +46,19 @@ def tensor_bytes(size: int) -> int:
     return 3 * size * size * DTYPE.itemsize
 
 
-def read_table(file: Path, columns: Collection[str] = (), numbers: bool = False) -> pd.DataFrame:
+def read_table(
+    file: Path, columns: Collection[str] = (), numbers: bool = False, rows: int | None = None
+) -> pd.DataFrame:
     """Reads one of this project's CSV files. Text stays text, since a photo may be named NA, unless `numbers`.
 
-    Raises UserError if it is missing, cut short or has not all of `columns`.
+    Raises UserError if it is missing, cut short, has not all of `columns`, or not as many rows as `rows` says.
     """
     how: dict[str, Any] = {} if numbers else {"dtype": defaultdict(lambda: str, NUMBERS), "keep_default_na": False}
     with reading(file):
-        return pd.read_csv(complete_csv(file, columns), **how)
+        table = pd.read_csv(complete_csv(file, columns), **how)
+        if rows not in (None, len(table)):
+            raise ValueError(f"it has {len(table)} rows, not {rows}")
+        return table
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:

@@ -1,10 +1,13 @@
 """Which models are scored, and the check that they were trained on the split that they are scored on."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import product
 from pathlib import Path
 
 from recolor.core.errors import UserError
 from recolor.core.storage import file_sha256
+from recolor.core.tables import reading
+from recolor.evaluation.metrics import SPLITS
 from recolor.models.folder import read_card
 from recolor.models.objectives import ADVERSARIAL
 
@@ -26,3 +29,15 @@ def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
     for name, folder in models.items():
         if read_card(folder).get("data", {}).get("manifest_sha256", manifest) != manifest:
             raise UserError(f"model {name} was trained on other photos than {file} lists: train it again")
+
+
+def check_rows(file: Path, rows: Iterable[tuple[str, str]], models: Collection[str]) -> None:
+    """Raises UserError unless `rows`, the split and model of each row of `file`, are each split with each of `models`."""
+    found, expected = list(rows), list(product(SPLITS, models))
+    with reading(file):
+        for row in found:
+            if row not in expected:
+                raise ValueError(f"unknown split or model: {row}")
+        for row in expected:
+            if row not in found:
+                raise ValueError(f"it has no row of {row}")

@@ -14,8 +14,9 @@ import torch
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder, user_output
-from recolor.core.tables import read_rows, reading
+from recolor.core.tables import read_json, read_rows, reading
 from recolor.evaluation.metrics import METRICS, Metric
+from recolor.evaluation.scored import check_rows
 from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.pictures import GREY
 from recolor.reporting.rendering import render, table
@@ -24,9 +25,8 @@ from recolor.reporting.rendering import render, table
 def check_evaluated(metrics: Path, model: Path) -> None:
     """Raises UserError unless the scores in the folder `metrics` belong to the weights in the folder `model`."""
     notes = metrics / "notes.json"
-    with reading(notes):
-        evaluated = json.loads(notes.read_text()).get("models", {}).get(model.name) if notes.exists() else None
-    if evaluated != weights_sha256(model):
+    evaluated = read_json(notes, "models")["models"] if notes.exists() else {}
+    if not isinstance(evaluated, dict) or evaluated.get(model.name) != weights_sha256(model):
         raise UserError(f"{model}: not evaluated since it was trained; run `dvc repro`")
 
 
@@ -42,6 +42,7 @@ def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     check_evaluated(metrics, model)
     kinds: dict[str, type] = {"split": str, "model": str, "photos": int}
     rows = [row for row in read_rows(table, kinds) if row["model"] in (model.name, GREY)]
+    check_rows(table, [(row["split"], row["model"]) for row in rows], [GREY, model.name])
     with reading(table):
         return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
 

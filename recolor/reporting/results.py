@@ -1,6 +1,5 @@
 """What the stages wrote for one dataset, read for the report. Computes nothing but counts."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recolor.core.tables import reading
+from recolor.core.tables import read_json, reading
 from recolor.dataset.shards import CacheCounts, read_table
 from recolor.evaluation.examples import ARRAYS
 from recolor.evaluation.metrics import SPLITS
+from recolor.evaluation.scored import check_rows
 from recolor.models.objectives import MODELS
+from recolor.models.pictures import GREY
 from recolor.reporting.figures import Photos
 
 # Settings that change no score, and paths, which are a machine's.
@@ -64,27 +65,31 @@ def read(
     """
     scores = read_table(metrics / "scores.csv", ["split", "model", "photos"], numbers=True)
     models = {name: folder for name, folder in models.items() if name in set(scores["model"])}
-    cards = {name: _json(folder / "model.json", "machine", "params") for name, folder in models.items()}
+    check_rows(metrics / "scores.csv", zip(scores["split"], scores["model"], strict=True), [GREY, *models])
+    cards = {name: read_json(folder / "model.json", "machine", "params", "epochs") for name, folder in models.items()}
+    epochs = {name: card["epochs"] for name, card in cards.items()}
     trained: dict[str, Any] = {}
     for card in cards.values():
         trained |= card["params"]
     order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(MODELS).index))
     examples = read_table(metrics / "examples.csv", ["split", "model", "kind", "row", "psnr", "index"], numbers=True)
-    notes = _json(metrics / "notes.json", "inception")
+    notes = read_json(metrics / "notes.json", "inception")
+    measured, used = (int(rows["photos"].sum()) for rows in (scores, scores[scores["model"] == GREY]))
     return Results(
         dataset=dataset,
         settings=shown_settings(dataset, trained | dict(settings)),
         machines={name: card["machine"] for name, card in cards.items()},
         counts=CacheCounts.of(
-            read_table(cache / "manifest.csv", ["split", "group"]), read_table(cache / "rejected.csv", ["reason"])
+            read_table(cache / "manifest.csv", ["split", "group"], rows=used),
+            read_table(cache / "rejected.csv", ["reason"]),
         ),
         scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
-        photos=read_table(metrics / "photos.csv", ["split", "row", "model", "psnr"], numbers=True),
+        photos=read_table(metrics / "photos.csv", ["split", "row", "model", "psnr"], True, measured),
         notes=_without({"models"}, notes),
         examples=examples,
         pictures=_arrays(metrics / "examples.npz", len(examples)),
-        history=_by_model({name: folder / "history.csv" for name, folder in models.items()}, "epoch"),
-        timings=_by_model({name: timings[name] for name in models}, "seconds", "photos", "data_wait", "checkpoints"),
+        history=_by_model(epochs, {name: folder / "history.csv" for name, folder in models.items()}, "epoch"),
+        timings=_by_model(epochs, timings, "seconds", "photos", "data_wait", "checkpoints"),
     )
 
 
@@ -106,20 +111,15 @@ def _without(keys: set[str], section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in keys}
 
 
-def _by_model(paths: Mapping[str, Path], *columns: str) -> pd.DataFrame:
-    tables = [read_table(path, columns, numbers=True).assign(model=name) for name, path in paths.items()]
+def _by_model(epochs: Mapping[str, int], paths: Mapping[str, Path], *columns: str) -> pd.DataFrame:
+    """The tables `paths`, with a row for each of the epochs of a model."""
+    tables = [read_table(paths[name], columns, True, count).assign(model=name) for name, count in epochs.items()]
     return pd.concat(tables, ignore_index=True)
-
-
-def _json(path: Path, *keys: str) -> dict[str, Any]:
-    with reading(path):
-        content = json.loads(path.read_text("utf-8"))
-        return content | {key: content[key] for key in keys}
 
 
 def _arrays(path: Path, count: int) -> dict[str, Photos]:
     with reading(path), np.load(path) as arrays:
-        found = {name: arrays[name] for name in ARRAYS}
-        if {len(array) for array in found.values()} != {count}:
+        found = {name: arrays[name] for name in ARRAYS if name in arrays}
+        if [len(array) for array in found.values()] != [count] * len(ARRAYS):
             raise ValueError("other photos than examples.csv lists")
         return found

@@ -247,7 +247,9 @@ def test_without_models_the_ways_to_one_are_named(empty_repository: Path) -> Non
 def test_models_are_listed_with_their_test_scores(repository: Path) -> None:
     table = paths.metrics("mine") / "scores.csv"
     table.parent.mkdir(parents=True)
-    table.write_text("split,model,photos,psnr,fid\ntest,grey,6,22.5,\ntest,gan,6,21.0,\ntrain,gan,34,24.0,\n")
+    table.write_text(
+        "split,model,photos,psnr,fid\ntest,grey,6,22.5,\ntest,gan,6,21.0,\ntrain,grey,34,23.0,\ntrain,gan,34,24.0,\n"
+    )
     evaluated = {"gan": weights_sha256(paths.model("mine", "gan"))}
     (table.parent / "notes.json").write_text(json.dumps({"models": evaluated}))
     damaged = paths.model("old", "gan") / "model.json"

@@ -87,7 +87,7 @@ def write_results(root: Path, dataset: str, inception: bool, source: dict[str, A
             "discriminator": {"filters": 16},
             "pretrain" if name == "l1" else name: recipe[name],
         }
-        (folder / "model.json").write_text(json.dumps({"machine": "cpu, fp32", "params": params}))
+        (folder / "model.json").write_text(json.dumps({"machine": "cpu, fp32", "params": params, "epochs": 2}))
         base = {"epoch": [1, 2], "critic_loss": [0.7, 0.6], "critic_estimate": [0.1, 0.2], "critic_penalty": [0.0, 0.0],
                 "generator_adversarial": [0.8, 0.9], "generator_l1": [0.1, 0.08]}  # fmt: skip
         pd.DataFrame(base).to_csv(folder / "history.csv", index=False)
@@ -112,11 +112,11 @@ def write_results(root: Path, dataset: str, inception: bool, source: dict[str, A
 
 
 def _write_photos(metrics: Path, scores: pd.DataFrame) -> None:
-    """photos.csv with 3 photos a row of `scores`, examples.csv and examples.npz with 16x16 pictures of one colour each."""
+    """photos.csv, examples.csv and examples.npz with 16x16 pictures of one colour each."""
     rows = [
         {"split": row["split"], "row": number, "model": row["model"], "psnr": row["psnr"] + number}
         for _, row in scores.iterrows()
-        for number in range(3)
+        for number in range(row["photos"])
     ]
     pd.DataFrame(rows).to_csv(metrics / "photos.csv", index=False)
     examples = [

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clone import contents
-from made_up_results import REASON, folders, write_results
+from made_up_results import REASON, write_results
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -21,7 +21,7 @@ from recolor.reporting import report
 from recolor.reporting.markdown import results_markdown, timings_markdown
 from recolor.reporting.rendering import table
 from recolor.reporting.report import headline, write
-from recolor.reporting.results import Results, read
+from recolor.reporting.results import Results
 from stages import paths
 from stages.report import main as report_stage
 
@@ -263,20 +263,6 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
         write([sample], "wgan", small_disk)
     (small_disk / "other").unlink()
     assert {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize("harm", ["missing", "empty", "cut", "text", "bytes", "another"])
-def test_a_missing_or_damaged_result_is_named(tmp_path: Path, sample: Results, harm: str) -> None:
-    files = [path for top in ("data", "reports") for path in (tmp_path / top).rglob("*.*")]
-    for path in (path for path in files if "l1" not in (path.stem, path.parent.name)):  # not scored here
-        before = path.read_bytes()
-        new = {"empty": b"", "cut": before[:-10], "text": b"a\n1\n", "bytes": bytes(range(256)), "another": b"[]\n"}
-        path.unlink()
-        if harm in new:
-            path.write_bytes(new[harm])
-        with pytest.raises(UserError, match=f"^{path} is {'missing' if harm == 'missing' else 'damaged'}"):
-            read("sample", {"data": {"sample": {}}, "evaluate": {}}, *folders(tmp_path, "sample"))
-        path.write_bytes(before)
 
 
 def test_the_stage_reports_the_datasets_and_the_loss_of_the_params(

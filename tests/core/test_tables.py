@@ -1,0 +1,28 @@
+"""Reading this project's own files: a damaged file is one line, and a mistake in the code keeps its traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from recolor.core.errors import UserError
+from recolor.core.tables import read_json, read_rows, reading
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError])
+def test_a_mistake_in_the_code_is_not_called_a_damaged_file(tmp_path: Path, error: type[Exception]) -> None:
+    with pytest.raises(error), reading(tmp_path / "file"):
+        raise error
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2,3\n", "a,b\n1\n", "a,c\n1,2\n", "a,b\n1,2", 'a,b\n"1,2\n'])
+def test_rows_that_do_not_fit_the_header_are_damage(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(UserError, match=r"table\.csv is damaged"):
+        read_rows(tmp_path / "table.csv", ["a", "b"])
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "{", '{"b": 1}', "null", '"a"'])
+def test_json_that_is_no_object_with_the_keys_is_damage(tmp_path: Path, text: str) -> None:
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(UserError, match=r"card\.json is damaged"):
+        read_json(tmp_path / "card.json", "a")
