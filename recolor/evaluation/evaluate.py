@@ -28,6 +28,7 @@ from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics
 from recolor.evaluation.scored import check_trained_on
 from recolor.evaluation.set_metrics import Features
 from recolor.models.folder import load_generator, weights_sha256
+from recolor.models.fusing import for_inference
 from recolor.models.pictures import GREY, TRUTH, colourings, in_pieces, to_rgb
 from recolor.runtime.context import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.runtime.distributed import DistributedContext
@@ -65,10 +66,7 @@ def evaluate(
     distributed = context.distributed
     inception, why_not = _load_inception(params, context.device, distributed)
     networks = [Lite0(context.device), *inception]
-    generators = {
-        name: load_generator(folder, context.device).to(memory_format=torch.channels_last)
-        for name, folder in models.items()
-    }
+    generators = {name: for_inference(load_generator(folder, context.device)) for name, folder in models.items()}
     weights = {name: weights_sha256(folder) for name, folder in models.items()}
     splits: dict[str, CachedPhotos] = {split: CachedPhotos(cache, split) for split in SPLITS}
     check_trained_on(cache, models)

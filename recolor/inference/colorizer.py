@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from recolor.models.folder import default_shipped_model, load_generator, read_ca
 from recolor.models.fusing import for_inference
 from recolor.models.layers import Generator
 
-Photos = TypeVar("Photos")
+Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8], Image.Image | NDArray[np.uint8])
 
 SIZE = 256  # of models whose card does not say what they were trained on
 MAX_SIZE = 4096  # larger ones need all the memory that there is
@@ -74,20 +74,27 @@ class Colorizer:
         folder = default_shipped_model() if directory is None else Path(directory)
         return cls(for_inference(load_generator(folder, find_device(device))), read_card(folder))
 
+    @overload
     def __call__(
-        self, photos: Photos, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
-    ) -> Photos:
+        self, photos: Photo, *, size: int | None = ..., upsampling: Upsampling = ..., strength: float = ...
+    ) -> Photo: ...
+
+    @overload
+    def __call__(
+        self, photos: Sequence[Photo], *, size: int | None = ..., upsampling: Upsampling = ..., strength: float = ...
+    ) -> list[Photo]: ...
+
+    def __call__(
+        self, photos: Any, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
+    ) -> Any:
         """`photos` in colour. `size`: what the network sees, if not what it was trained on; `strength`: a factor of ab."""
         coloured = partial(self._coloured, size=size, upsampling=upsampling, strength=strength)
-        result: Any
         if isinstance(photos, np.ndarray) and _is_batch(photos):
             channels = 4 if photos.shape[3:] == (4,) else 3
-            result = np.array(list(coloured(photos)), np.uint8).reshape(*photos.shape[:3], channels)
-        elif isinstance(photos, list | tuple):
-            result = list(coloured(photos))
-        else:
-            result = next(coloured([photos]))
-        return result
+            return np.array(list(coloured(photos)), np.uint8).reshape(*photos.shape[:3], channels)
+        if isinstance(photos, list | tuple):
+            return list(coloured(photos))
+        return next(coloured([photos]))
 
     def video(
         self,

@@ -22,6 +22,7 @@ from recolor.core.storage import atomic_folder, is_folder, user_output
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
 from recolor.models.folder import load_generator
+from recolor.models.fusing import for_inference
 from recolor.models.objectives import MODELS
 from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
 from recolor.reporting.bundle import check_evaluated
@@ -58,7 +59,7 @@ def write_gallery(
         check_evaluated(metrics, folder)
     rows = np.unique(np.linspace(0, len(photos) - 1, min(limit, len(photos))).round().astype(int)).tolist()
     found = find_device(device, "--device")
-    generators = {name: load_generator(folder, found) for name, folder in models.items()}
+    generators = {name: for_inference(load_generator(folder, found)) for name, folder in models.items()}
     with user_output(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
         for row, pictures in _coloured(photos, rows, generators, found):

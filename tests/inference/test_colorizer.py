@@ -100,7 +100,8 @@ def test_arrays_and_lists_give_like_for_like(colorizer: Colorizer, photo: Image.
     see_through = np.dstack([colour, grey])
     assert colorizer(see_through).shape == see_through.shape
     assert colorizer(see_through[None]).shape == (1, *see_through.shape)
-    image, array = colorizer([photo, grey[:50]])
+    image, array = several = colorizer((photo, grey[:50]))
+    assert type(several) is list
     assert isinstance(image, Image.Image)
     assert array.shape == (50, 150, 3)
     assert colorizer([]) == []
