@@ -188,6 +188,6 @@ def _line(path: Path, name: str, content: Any, error: Any) -> str:
     if error["type"] == "union_tag_not_found":
         return f"{path}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing"
     if error["type"] == "missing":
-        return f"{path}: {key} is missing"
+        return f"{path}: {key} is missing: add it, with the value in the params.yaml of this version of recolor"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "takes")
     return f"{path}: {key}: got {error['input']!r}; {message}"
