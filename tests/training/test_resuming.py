@@ -83,7 +83,7 @@ def test_the_averaged_weights_are_the_result_and_leave_training_alone(tmp_path: 
 
 
 def test_a_run_without_a_generator_step_has_no_result(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2 steps in 2 epochs"):
+    with pytest.raises(UserError, match="2 batches"):
         run(tmp_path, WGAN, MadePhotos(4))
 
 
