@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recolor.core.params import Section
-from recolor.images.color import film_lightness
+from recolor.images.color import L_CENTRE, film_lightness
 
 GAMMA = 0.5  # of L in [0, 1]: the exponent lies between exp(-GAMMA) and exp(GAMMA)
 CONTRAST = 0.3  # around middle grey: a factor between 1 - CONTRAST and 1 + CONTRAST
@@ -68,14 +68,11 @@ def _on_film(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     red = rng.uniform(0, 1 / 3, count)
     blue = (1 - red) * rng.uniform(*BLUE, count)
     sensitivity = torch.from_numpy(np.stack([red, 1 - red - blue, blue], axis=1)).to(lab)
-    return torch.cat([torch.where(chosen, film_lightness(lab, sensitivity), lab[:, :1]), lab[:, 1:]], dim=1)
+    return torch.where(chosen, _relit(lab, film_lightness(lab, sensitivity)), lab)
 
 
 def _toned(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """Another gamma, contrast, sharpness, grain and perhaps a border for a share of the photos.
-
-    ab stay what they were, but under a border: paper has no colour.
-    """
+    """Another gamma, contrast, sharpness, grain and perhaps a border for a share of the photos. Under a border ab are 0."""
     count = len(lab)
     chosen = _column(rng.random(count) < share, lab)
     gamma = _column(np.exp(rng.uniform(-GAMMA, GAMMA, count)), lab)
@@ -86,6 +83,7 @@ def _toned(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 
     lightness = ((lab[:, :1] + 1) / 2).clamp(0, 1) ** gamma
     lightness = (lightness - 0.5) * contrast + 0.5
+    ab = _relit(lab, lightness.clamp(0, 1) * 2 - 1)[:, 1:]
     blurred = F.avg_pool2d(lightness, 3, stride=1, padding=1, count_include_pad=False)
     lightness = lightness + softness * (blurred - lightness)
     grain = torch.randn(lightness.shape, generator=noise, device=lab.device, dtype=lab.dtype)
@@ -93,8 +91,19 @@ def _toned(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 
     border = torch.from_numpy(_borders(rng, count, lab.shape[-2:])).to(lab.device)
     paper = _column(np.where(rng.random(count) < 0.7, rng.uniform(0.8, 1, count), rng.uniform(0, 0.15, count)), lab)
-    toned = torch.cat([torch.where(border, paper, lightness) * 2 - 1, lab[:, 1:] * ~border], dim=1)
+    toned = torch.cat([torch.where(border, paper, lightness) * 2 - 1, ab * ~border], dim=1)
     return torch.where(chosen, toned, lab)
+
+
+def _relit(lab: Tensor, lightness: Tensor) -> Tensor:
+    """`lab` at another normalised lightness (B, 1, H, W). Where that is lower, the chromaticity stays.
+
+    XYZ times k multiplies L + 16, a and b by the cube root of k (CIELAB above L = 8). A dark face with the ab of a bright one would
+    be red, and a model would learn to paint it so. Lighter pixels keep ab: more would often leave sRGB.
+    """
+    black = -1 - 16 / L_CENTRE  # L = -16
+    ratio = (lightness - black) / (lab[:, :1] - black)
+    return torch.cat([lightness, lab[:, 1:] * ratio.clamp(max=1)], dim=1)
 
 
 def _borders(rng: np.random.Generator, count: int, shape: torch.Size) -> NDArray[np.bool_]:

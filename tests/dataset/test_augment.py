@@ -1,8 +1,9 @@
-"""Augmentation: what is drawn depends on the key alone, a crop is a box of the photo, and tone and film change L only."""
+"""Augmentation: what is drawn depends on the key alone, a crop is a box of the photo, and tone and film keep colours."""
 
 import numpy as np
 import pytest
 import torch
+from skimage.color import lab2xyz
 from torch import Tensor
 
 from recolor.dataset import augment as module
@@ -19,6 +20,19 @@ def ramps(count: int = 64, size: int = 32) -> Tensor:
     """L rises from left to right, a from top to bottom, b is constant."""
     across = torch.linspace(-0.9, 0.9, size).expand(size, size)
     return torch.stack([across, across.T, torch.full_like(across, 0.25)]).repeat(count, 1, 1, 1)
+
+
+def patches(*colours: tuple[int, int, int]) -> Tensor:
+    """64 photos of 32x32, a band for each 8-bit colour."""
+    bands = np.repeat(np.array(colours, np.uint8), 32 // len(colours), axis=0)
+    return torch.from_numpy(rgb_to_lab(np.repeat(bands[:, None], 32, axis=1))).repeat(64, 1, 1, 1)
+
+
+def chromaticity(photos: Tensor) -> Tensor:
+    """(B, 2, H, W): CIE 1931 xy, by scikit-image."""
+    lab = photos.double().movedim(1, -1).numpy()
+    xyz = lab2xyz(np.concatenate([50 * (lab[..., :1] + 1), 110 * lab[..., 1:]], axis=-1))
+    return torch.from_numpy(xyz[..., :2] / xyz.sum(axis=-1, keepdims=True)).movedim(-1, 1)
 
 
 def test_nothing_is_changed_where_nothing_is_asked_for() -> None:
@@ -46,12 +60,27 @@ def test_a_crop_is_a_box_of_the_photo_at_its_size() -> None:
     torch.testing.assert_close(photos[:, 2], torch.full((64, 32, 32), 0.25))
 
 
-def test_a_tone_changes_lightness_within_its_range_and_keeps_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BORDER", 0)
-    photos, before = augment(ramps(), TONES, (0,)), ramps()
-    assert torch.equal(photos[:, 1:], before[:, 1:])
-    assert photos[:, 0].abs().max() <= 1
-    assert (photos[:, 0] - before[:, 0]).abs().mean((1, 2)).min() > 0.005
+@pytest.mark.parametrize("kind", ["tone", "film"])
+def test_darker_colours_keep_their_chromaticity_and_lighter_ones_ab(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BORDER", "GRAIN"):
+        monkeypatch.setattr(module, name, 0)
+    before = patches((200, 60, 60), (60, 60, 200), (190, 150, 120), (90, 130, 80))
+    photos = augment(before, NOTHING.model_copy(update={kind: 1}), (0,))
+    inside = torch.arange(32) % 8
+    bands = (inside > 0) & (inside < 7)  # a blurred edge lies between two colours
+    before, photos = before[:, :, bands], photos[:, :, bands]
+    change = photos[:, 0] - before[:, 0]
+    darker, lighter = change < -0.02, change > 0.02
+    assert min(darker.sum(), lighter.sum()) > 1000
+    shift = (chromaticity(photos) - chromaticity(before)).abs().amax(dim=1)
+    assert shift[darker & (photos[:, 0] > -0.8)].max() < 1e-4
+    assert torch.equal(photos[:, 1:].movedim(1, -1)[lighter], before[:, 1:].movedim(1, -1)[lighter])
+
+
+def test_a_tone_changes_the_lightness_of_every_photo_within_its_range() -> None:
+    lightness = augment(ramps(), TONES, (0,))[:, 0]
+    assert lightness.abs().max() <= 1
+    assert (lightness - ramps()[:, 0]).abs().mean((1, 2)).min() > 0.005
 
 
 def test_a_border_is_paper_without_colour() -> None:
@@ -62,16 +91,8 @@ def test_a_border_is_paper_without_colour() -> None:
 
 
 def test_film_records_most_reds_darker_blue_lighter_and_grey_as_it_is() -> None:
-    patches = np.zeros((32, 32, 3), np.uint8)
-    patches[:8], patches[8:16], patches[16:24], patches[24:] = (
-        (200, 60, 60),
-        (60, 60, 200),
-        (90, 90, 90),
-        (255, 255, 255),
-    )
-    before = torch.from_numpy(rgb_to_lab(patches)).repeat(64, 1, 1, 1)
+    before = patches((200, 60, 60), (60, 60, 200), (90, 90, 90), (255, 255, 255))
     photos = augment(before, FILM, (0,))
-    assert torch.equal(photos[:, 1:], before[:, 1:])
     red, blue, grey, white = (photos - before)[:, 0].unflatten(1, (4, 8)).mean((2, 3)).T
     assert red.mean() < -0.05
     assert blue.min() > 0.1
