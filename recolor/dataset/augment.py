@@ -98,8 +98,8 @@ def _toned(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 def _relit(lab: Tensor, lightness: Tensor) -> Tensor:
     """`lab` at another normalised lightness (B, 1, H, W). Where that is lower, the chromaticity stays.
 
-    XYZ times k multiplies L + 16, a and b by the cube root of k (CIELAB above L = 8). A dark face with the ab of a bright one would
-    be red, and a model would learn to paint it so. Lighter pixels keep ab: more would often leave sRGB.
+    XYZ times k multiplies L + 16, a and b by the cube root of k (CIELAB above L = 8). A dark face with a bright face's ab
+    would be red, and a model would learn to paint it so. Lighter pixels keep ab: more would often leave sRGB.
     """
     black = -1 - 16 / L_CENTRE  # L = -16
     ratio = (lightness - black) / (lab[:, :1] - black)
