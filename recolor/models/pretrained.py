@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recolor.core.errors import UserError
 from recolor.core.params import Section
 from recolor.models.encoders import imagenet_weights
+from recolor.models.guided import guided_upsample
 from recolor.models.layers import Generator, Scale
 
 SKIPS = (16, 8, 4, 2)  # parts of the photo's size at which the decoder works, as divisors
@@ -36,6 +37,7 @@ class PretrainedParams(Section, frozen=True):
     encoder_weights: str  # auto, none or a file
     widths: tuple[int, int, int, int, int] = Field(strict=False)  # a list in YAML
     ab_scale: Scale
+    upsampling: Literal["guided", "bilinear"] = "bilinear"  # what models had before this setting
     freeze_encoder: bool
     encoder_lr: float = Field(gt=0, le=1)
 
@@ -46,15 +48,16 @@ class PretrainedParams(Section, frozen=True):
 
     @property
     def description(self) -> str:
-        return f"a U-Net on {self.encoder} ({self.encoder_weights} weights), which predicts at {self.ab_scale:g} of the size"
+        network = f"a U-Net on {self.encoder} ({self.encoder_weights} weights)"
+        return f"{network}, which predicts at {self.ab_scale:g} of the size ({self.upsampling})"
 
 
 class PretrainedUNet(Generator):
     """L (B, 1, H, W) in [-1, 1] to ab (B, 2, H, W) in [-1, 1], float32; H and W are multiples of 32.
 
-    ab is predicted at `ab_scale` of the photo's size (Zhang et al. 2016 predict at 1/4 too) and upsampled bilinearly. The
-    decoder upsamples bilinearly before its convolutions: transposed convolutions leave a checkerboard in flat areas (Odena et
-    al. 2016). The last convolution starts near zero, so an untrained model predicts grey.
+    ab is predicted at `ab_scale` of the photo's size (Zhang et al. 2016 predict at 1/4 too) and upsampled by `upsampling`.
+    The decoder upsamples bilinearly before its convolutions: transposed convolutions leave a checkerboard in flat areas
+    (Odena et al. 2016). The last convolution starts near zero, so an untrained model predicts grey.
 
     The encoder starts from random weights, so that loading a trained model needs neither package nor network;
     `load_encoder_weights` loads ImageNet's. A frozen encoder keeps its weights and the statistics of its batch norm.
@@ -95,6 +98,8 @@ class PretrainedUNet(Generator):
 
     def forward(self, lightness: Tensor) -> Tensor:
         ab = self.predict_small(lightness)
+        if self.params.upsampling == "guided":
+            return guided_upsample(ab, lightness)
         scale = self.params.ab_scale
         return ab if scale == 1 else F.interpolate(ab, scale_factor=1 / scale, mode="bilinear")
 

@@ -70,9 +70,10 @@ def test_the_default_has_7_million_weights_and_starts_from_imagenets() -> None:
     assert not torch.equal(build_generator(DEFAULT).state_dict()["encoder.conv_stem.weight"], stem)
 
 
+@pytest.mark.parametrize("upsampling", ["guided", "bilinear"])
 @pytest.mark.parametrize("scale", [1, 0.5, 0.25])
-def test_ab_has_the_photos_size_and_a_smaller_prediction_behind_it(scale: float) -> None:
-    generator = small(ab_scale=scale).eval()
+def test_ab_has_the_photos_size_and_a_smaller_prediction_behind_it(scale: float, upsampling: str) -> None:
+    generator = small(ab_scale=scale, upsampling=upsampling).eval()
     lightness = torch.rand(2, 1, 64, 96) * 2 - 1
     with torch.no_grad():
         ab, prediction = generator(lightness), generator.predict_small(lightness)
