@@ -1,10 +1,10 @@
-"""`python killed.py JOB FOLDER STRIDE`: does a job in copies of a folder, killed at every STRIDE-th point in turn.
+"""Does a job in copies of a folder, killed at every STRIDE-th point in turn.
 
 The points are the moments before each operation that changes a file, as the interpreter's audit events tell them, for SIGKILL;
 and the middle of every file that the job writes, for SIGXFSZ, by which the system kills whoever writes on behind a limit. After
 each the output has to be the old one, the new one or none (file by file, or as a whole folder), and the job, done again
-undisturbed, has to end with what it makes without a kill. The runs are forks of one process, which has done the slow imports
-and all that is not writing. Prints how many points there were.
+undisturbed, has to end with what it makes without a kill. The runs are forks of one process, which has done all that is not
+writing.
 """
 
 import os
@@ -15,8 +15,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("", "reporting", "sources")]
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -113,8 +111,8 @@ def report(folder: Path) -> Job:
     return Job(lambda out: write(out, False), lambda out: write(out, True), folder_at_once=False)
 
 
-def main() -> None:
-    name, folder, stride = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3])
+def kill_job(name: str, folder: Path, stride: int) -> None:
+    """Prints how many points there were."""
     # The system survives these kills, and hundreds of waits for the disk take a minute.
     os.fsync = lambda descriptor: None
     job: Job = {"preprocess": preprocess, "unpack": unpack, "evaluate": evaluate, "report": report}[name](
@@ -210,7 +208,3 @@ def fork(work: Callable[[], object], place: Path, kill: Callable[[], None]) -> t
     _, status = os.waitpid(child, 0)
     with os.fdopen(reader) as file:
         return status, int(file.read() or 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,9 @@
-"""`python killer.py MODEL FOLDER FIRST STRIDE`: trains in copies of FOLDER, killed at every STRIDE-th point in turn.
+"""Trains in copies of a folder, killed at every STRIDE-th point in turn.
 
 The points are the moments before each operation that changes a file, and the middle of every write of tensors. In FOLDER.0
-nothing is killed; in FOLDER.N the stage is killed with SIGKILL at its N-th point, and then run again, undisturbed. The
-runs are forks of one process, which has done the slow imports. Prints how many points there were.
+nothing is killed; in FOLDER.N the stage is killed with SIGKILL at its N-th point, and then run again, undisturbed.
 """
 
-import importlib
 import os
 import shutil
 import signal
@@ -14,18 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from forks import run_stage
+
 from recolor.models import folder as checkpoint
 from recolor.training import state
-from stages import run
 
-SLOW = ("pandas", "stages.training", "torch._dynamo")
 passed = 0
 
 
-def main() -> None:
-    model, folder, first, stride = sys.argv[1], Path(sys.argv[2]).absolute(), int(sys.argv[3]), int(sys.argv[4])
-    for module in SLOW:
-        importlib.import_module(module)
+def kill_training(model: str, folder: Path, first: int, stride: int) -> None:
+    """Kills at the points FIRST, FIRST + STRIDE, ...; prints how many points there were."""
     status, points = stage(model, copy(folder, 0), die_at=0)
     assert status == 0
     for point in range(first, points + 1, stride):
@@ -52,10 +48,9 @@ def stage(model: str, work: Path, die_at: int) -> tuple[int, int]:
             setattr(os, name, at_a_point(getattr(os, name), die_at))
         state.CHECKPOINT_SECONDS = 0
         checkpoint.save_file = at_a_point(half_way(checkpoint.save_file, die_at), die_at)
-        sys.argv = ["train", "mine", model]
         code = 1
         try:
-            run(importlib.import_module("stages.train").main)
+            run_stage(f"train mine {model}")
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
@@ -99,7 +94,3 @@ def half_way(save_file: Callable[..., Any], die_at: int) -> Callable[..., Any]:
             die()
 
     return wrapped
-
-
-if __name__ == "__main__":
-    main()

@@ -1,28 +1,25 @@
-"""`python stopped.py EVENT WHAT SIGNAL STAGE ARGUMENT...`: a stage that sends itself SIGNAL, a number, at one moment.
+"""`python stopped.py EVENT WHAT SIGNAL STAGE ARGUMENT...`: a stage that sends itself SIGNAL, a number, at one moment."""
 
-The moment is when Python first audits EVENT (import, open, os.mkdir) with WHAT in its first argument.
-"""
-
-import importlib
 import os
+import signal
 import sys
 
-from stages import run
+from forks import run_stage
 
 
-def main() -> None:
-    moment, what, number, stage, *arguments = sys.argv[1:]
+def stop_at(moment: str, what: str, number: signal.Signals) -> None:
+    """Sends this process the signal when Python first audits `moment` (import, open, os.mkdir) with `what` in its argument."""
     came = []
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if not came and event == moment and what in str(arguments[0]):
             came.append(event)
-            os.kill(os.getpid(), int(number))
+            os.kill(os.getpid(), number)
 
     sys.addaudithook(hook)
-    sys.argv = [stage, *arguments]
-    run(importlib.import_module(f"stages.{stage}").main)
 
 
 if __name__ == "__main__":
-    main()
+    event, what, number, *stage = sys.argv[1:]
+    stop_at(event, what, signal.Signals(int(number)))
+    run_stage(" ".join(stage))

@@ -1,14 +1,13 @@
 """A working folder in which tests run single stages, without DVC."""
 
 import os
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from clone import contents
+from forks import Fork, forked, run_stage
 from surroundings import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # the current folder comes before it
@@ -24,28 +23,16 @@ def outputs(work: Path, models: tuple[str, ...] = ("gan", "wgan")) -> dict[str, 
     return {name: file for name, file in made if not name.endswith(".lock") and name.startswith(models)}
 
 
-def stage(work: Path, name: str = "train mine gan", **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", *f"stages.{name}".split()]
-    return subprocess.run(command, cwd=work, env=ENVIRONMENT, capture_output=True, text=True, check=False, **options)
+def stage(
+    work: Path, name: str = "train mine gan", before: Callable[[], object] = int
+) -> subprocess.CompletedProcess[str]:
+    return forked(run_stage, name, before, cwd=work)
 
 
 @contextmanager
-def running(work: Path, name: str = "train mine gan") -> Iterator[subprocess.Popen[str]]:
+def running(work: Path, name: str = "train mine gan") -> Iterator[Fork]:
     """The stage, past its first epoch of many."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *f"stages.{name}".split()],
-        cwd=work,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        assert process.stdout is not None
+    with Fork(run_stage, name, cwd=work) as process:
         while "epoch" not in (line := process.stdout.readline()):
             assert line, process.communicate()
         yield process
-    finally:
-        process.kill()
-        process.communicate()

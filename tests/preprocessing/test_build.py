@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from skimage import data
 from skimage.color import rgb2lab
 from surroundings import mounted
-from working_folder import stage
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
@@ -28,6 +27,7 @@ from recolor.images.folders import walk
 from recolor.preprocessing import build as cache
 from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of
+from stages import preprocess
 
 PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
 PHOTOS = 20  # good ones, of different content
@@ -280,18 +280,16 @@ def test_absurd_settings_are_refused(wrong: dict[str, float]) -> None:
 
 
 def test_the_stage_prints_the_counts_and_names_a_missing_file(
-    listing: pd.DataFrame, photos: Path, params_file: Path, set_param, monkeypatch: pytest.MonkeyPatch
+    listing: pd.DataFrame, photos: Path, params_file: Path, set_param, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     del listing  # made, and with it one photo cut short and one taken away
     monkeypatch.chdir(params_file.parent)
     set_param("data.mine.path", str(photos))
     set_param("data.size", 32)
-    early = stage(params_file.parent, "preprocess mine")
-    assert early.returncode == 1
-    assert early.stderr.startswith("error: data/raw/mine/listing.csv is missing")
+    with pytest.raises(UserError, match=r"^data/raw/mine/listing\.csv is missing"):
+        preprocess.main("mine")
     Path("data/raw/mine").mkdir(parents=True)
     list_photos(photos).to_csv("data/raw/mine/listing.csv", index=False)
-    done = stage(params_file.parent, "preprocess mine")
-    assert done.stdout.startswith("mine: 25 listed, 21 used: 18 train, 3 test; left out 4: ")
-    assert (done.stderr, done.returncode) == ("", 0)
+    preprocess.main("mine")
+    assert capsys.readouterr().out.startswith("mine: 25 listed, 21 used: 18 train, 3 test; left out 4: ")
     CachedPhotos(Path("data/cache/mine"), "test").verify()

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter
 from surroundings import photos_in
-from working_folder import stage
 
 from recolor.core.downloads import Patience
 from recolor.dataset.shards import read_table
@@ -28,6 +27,7 @@ from recolor.sources.fetch import (
     root,
 )
 from recolor.sources.listing import COLUMNS
+from stages import download
 
 NOWHERE = Path("/nowhere")  # for sources that download nothing
 IMPATIENT = Patience(timeout=20, attempts=2, wait=0.01)
@@ -224,20 +224,19 @@ def test_a_folder_without_photos_is_an_error(kind: str, tmp_path: Path) -> None:
         fetch(params, 42, NOWHERE, dataset="mine")
 
 
-def test_stage_lists_what_params_say(params_file: Path, set_param) -> None:
-    folder = photos_in(params_file.parent / "photos", ["a.jpg", "b/c.jpg"])
+def test_stage_lists_what_params_say(params_file: Path, set_param, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(params_file.parent)
+    folder = photos_in(Path("photos"), ["a.jpg", "b/c.jpg"])
     (folder / "d.jpg").touch()
-    done = stage(params_file.parent, "download mine")
-    assert (done.returncode, done.stderr) == (0, "")
+    download.main("mine")
     size = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
-    assert done.stdout == f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess says why)\n"
-    assert list(read_table(params_file.parent / "data/raw/mine/listing.csv")["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
+    assert capsys.readouterr().out == (
+        f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess says why)\n"
+    )
+    assert list(read_table(Path("data/raw/mine/listing.csv"))["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
     set_param("data.mine.path", "elsewhere")
-    failed = stage(params_file.parent, "download mine")
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("error: data.mine.path: there is nothing at ")
-    assert failed.stderr.count("\n") == 1
-    assert "Traceback" not in failed.stderr
+    with pytest.raises(SourceError, match=r"^data\.mine\.path: there is nothing at "):
+        download.main("mine")
 
 
 def test_photos_of_a_folder_are_recognised_by_their_content(tmp_path: Path) -> None:

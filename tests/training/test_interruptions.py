@@ -1,16 +1,19 @@
 """Stages that are killed and stopped: training goes on to the same bytes, and the files of other stages are complete."""
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from clone import contents, set_params, stopped_at
+from forks import Fork, forked, heed_signals, run_stage
+from killed import kill_job
+from killer import kill_training
 from ruamel.yaml import YAML
+from stopped import stop_at
 from working_folder import ENVIRONMENT, checkpoints, outputs, running, stage
 
 from recolor.images.folders import walk
@@ -28,8 +31,7 @@ def sweep(*values: object) -> object:
 def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first: int, stride: int, work: Path) -> None:
     if name == "l1":
         set_params(work, {"paper.pretrain.epochs": 2})
-    killer = [sys.executable, Path(__file__).parents[1] / "helpers" / "killer.py", name, work, str(first), str(stride)]
-    done = subprocess.run(killer, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = forked(kill_training, name, work, first, stride, cwd=work)
     assert done.returncode == 0, done.stderr
     last = int(done.stdout)
     assert last > 40
@@ -54,41 +56,25 @@ def test_killed_while_it_writes_the_outputs_are_complete_and_the_next_run_ends_r
     job: str, stride: int, points: int, tmp_path: Path
 ) -> None:
     """killed.py looks after each kill, and after the run that follows it."""
-    killed = [
-        sys.executable,
-        Path(__file__).parents[1] / "helpers" / "killed.py",
-        job,
-        tmp_path,
-        str(stride),
-    ]
-    done = subprocess.run(killed, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = forked(kill_job, job, tmp_path, stride, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > points
 
 
 def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work: Path) -> None:
     set_params(work, {"paper.train.epochs": 100_000, "runtime.checkpoint_minutes": 10})
-    with running(work) as first:
-        second = stage(work)
-        assert (second.returncode, second.stderr) == (
-            1,
-            f"error: process {first.pid} is training this very model already; wait for it, or stop it\n",
-        )
-        first.send_signal(signal.SIGTERM)
-        _, error = first.communicate(timeout=300)
-    assert first.returncode == 1
-    assert error.startswith("error: stopped by SIGTERM at step ")
-    assert error.endswith(" of 100000; `dvc repro` goes on from there\n")
-    assert error.count("\n") == 1
+    steps = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with running(work) as process:
+            process.send_signal(number)
+            _, error = process.communicate()
+        assert process.returncode == 1
+        assert error.startswith(f"error: stopped by {number.name} at step ")
+        assert error.endswith(" of 100000; `dvc repro` goes on from there\n")
+        assert error.count("\n") == 1
+        steps.append(int(error.split("at step ")[1].split(",")[0]))
+    assert steps[0] < steps[1]
     assert not outputs(work)
-    step = int(error.split("at step ")[1].split(",")[0])
-
-    with running(work) as third:
-        third.send_signal(signal.SIGINT)
-        _, error = third.communicate(timeout=300)
-    assert third.returncode == 1
-    assert error.startswith("error: stopped by SIGINT at step ")
-    assert int(error.split("at step ")[1].split(",")[0]) > step
 
     set_params(work, {"paper.train.epochs": 2, "paper.gan.lr": 0.1})
     other = stage(work)
@@ -105,50 +91,33 @@ def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work
 
 
 def test_a_second_trainer_is_refused_until_the_stage_has_ended(work: Path) -> None:
-    command = stopped_at("train mine gan", "open", "made.part", signal.SIGSTOP)  # at the very end
-    first = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        _, status = os.waitpid(first.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
+    at_the_very_end = partial(stop_at, "open", "made.part", signal.SIGSTOP)
+    with Fork(run_stage, "train mine gan", at_the_very_end, cwd=work) as first:
+        first.wait_until_stopped()
         second = stage(work)
         line = f"error: process {first.pid} is training this very model already; wait for it, or stop it\n"
         assert (second.returncode, second.stderr) == (1, line)
-    finally:
         first.send_signal(signal.SIGCONT)
-        _, error = first.communicate(timeout=300)
-    assert (first.returncode, error) == (0, b"")
+        _, error = first.communicate()
+    assert (first.returncode, error) == (0, "")
     assert outputs(work)
 
 
 def test_in_a_queued_experiment_the_second_trainer_waits_and_ends_with_the_same_bytes(work: Path) -> None:
     experiment = Path(shutil.copytree(work, work / ".dvc/tmp/exps/tmpabc"))
-    command = stopped_at("train mine gan", "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
-    first = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    os.waitpid(first.pid, os.WUNTRACED)
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "stages.train", "mine", "gan"],
-        cwd=experiment,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert waiting.stdout is not None
-        line = waiting.stdout.readline()
-        assert line == f"process {first.pid} is training this very model already: waiting for it to end\n"
-    finally:
-        first.send_signal(signal.SIGCONT)
-        printed, _ = waiting.communicate(timeout=300)
-    assert first.wait(timeout=300) == waiting.returncode == 0
+    when_it_writes = partial(stop_at, "os.mkdir", ".gan.unfinished", signal.SIGSTOP)
+    with Fork(run_stage, "train mine gan", when_it_writes, cwd=work) as first:
+        first.wait_until_stopped()
+        with Fork(run_stage, "train mine gan", cwd=experiment) as waiting:
+            line = waiting.stdout.readline()
+            assert line == f"process {first.pid} is training this very model already: waiting for it to end\n"
+            first.send_signal(signal.SIGCONT)
+            printed, _ = waiting.communicate()
+        first.communicate()
+    assert first.returncode == waiting.returncode == 0
     assert printed.endswith("going on from step 4, in epoch 3\n")
     assert outputs(experiment) == outputs(work)
     assert checkpoints(work) == ["000000004"]
-
-
-def _heed_signals() -> None:
-    """As from a terminal: a shell's background job ignores Ctrl-C, and what nohup has started a hangup."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
@@ -170,16 +139,13 @@ def test_a_stage_that_is_stopped_reports_it_in_one_line_and_leaves_no_partial_ou
     (work / "data/raw/mine").mkdir(parents=True)
     write_listing(listing_of(photos, walk(photos)), work / "data/raw/mine/listing.csv")
     before = set(contents(work / "data"))
-    with subprocess.Popen(
-        stopped_at(name, event, what, number),
-        cwd=work,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_heed_signals,
-    ) as process:
-        _, error = process.communicate(timeout=300)
+    if event == "import":  # which a fork has done before
+        command, pipes = stopped_at(name, event, what, number), {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, text=True, preexec_fn=heed_signals, **pipes)
+    else:
+        process = Fork(run_stage, name, partial(stop_at, event, what, number), cwd=work)
+    with process:
+        _, error = process.communicate()
     assert (process.returncode, error) == (1, f"error: stopped by {number.name}; `dvc repro` goes on\n")
     left = {name for name in set(contents(work / "data")) - before if not name.endswith(".lock")}
     assert all(name.startswith(("checkpoints/", "live/", "samples/")) for name in left)

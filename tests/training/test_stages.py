@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from clone import set_params, stopped_at
@@ -50,7 +51,7 @@ def test_settings_edited_while_it_runs_fail_it_at_its_end_and_undone_cost_nothin
         process.send_signal(signal.SIGSTOP)
         (work / "params.yaml").write_text(text.replace("epochs: 30", "epochs: 31"))
         process.send_signal(signal.SIGCONT)
-        printed, error = process.communicate(timeout=300)
+        printed, error = process.communicate()
     assert "epoch 30:" in printed
     line = "error: params.yaml: paper.train was changed while this ran; run it again\n"
     assert (process.returncode, error) == (1, line)
@@ -63,21 +64,20 @@ def test_settings_edited_while_it_runs_fail_it_at_its_end_and_undone_cost_nothin
 def test_a_module_edited_while_it_runs_fails_it_at_its_end(work: Path) -> None:
     for package in ("recolor", "stages"):
         shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__pycache__"))
-    command = stopped_at("check_batch_size mine", "import", "pandas", signal.SIGSTOP)
+    command = stopped_at("download mine", "import", "recolor.sources.fetch", signal.SIGSTOP)
     environment = {**ENVIRONMENT, "PYTHONPATH": str(work)}
     with subprocess.Popen(command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True) as process:
         os.waitpid(process.pid, os.WUNTRACED)
-        with (work / "stages/check_batch_size.py").open("a") as file:
+        with (work / "stages/download.py").open("a") as file:
             file.write("# another line\n")
         process.send_signal(signal.SIGCONT)
         error = process.communicate(timeout=300)[1]
-    assert (process.returncode, error) == (1, "error: check_batch_size.py was edited while this ran; run it again\n")
+    assert (process.returncode, error) == (1, "error: download.py was edited while this ran; run it again\n")
 
 
 def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> None:
     """Under a limit that any user may set; tests/core/test_storage.py fills a disk."""
-    limit = (20_000, 20_000)
-    small = stage(work, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    small = stage(work, before=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (20_000, 20_000)))
     assert small.returncode == 1
     assert small.stderr.startswith("error: a checkpoint: ")
     assert small.stderr.count("\n") == 1
