@@ -14,7 +14,7 @@ from benchmarks.table import Row
 from recolor.core.iterators import in_order, strip_threads
 from recolor.inference.colorizer import Colorizer
 from recolor.inference.steady import STEADY, Steady
-from recolor.video.film import DEFAULT, colorize_film, encoding, paint, predictions
+from recolor.video.film import DEFAULT, Settings, colorize_film, encoding, paint, predictions
 from recolor.video.reading import Film, Frame, frames, probe
 from recolor.video.writing import SegmentEncoder
 
@@ -59,7 +59,7 @@ def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Ite
 def _colorize(colorizer: Colorizer, film: Film, count: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         end = float(count / film.rate)
-        colorize_film(colorizer, film.path, Path(out) / "film.mp4", DEFAULT._replace(end=end))
+        colorize_film(colorizer, film.path, Path(out) / "film.mp4", Settings(end=end))
 
 
 def _encode(film: Film, painted: list[Frame]) -> None:

@@ -4,6 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -95,25 +96,19 @@ def colorize(
     Without --model, it is the newest model trained on photos of your own, then the one that comes with recolor, then the one of
     the sample. The exit status is 1 if a photo or film failed.
     """
-    from recolor.inference.colorizer import Colorizer
+    from recolor.inference.colorizer import Colorizer, Options
     from recolor.inference.plan import plan
     from recolor.models.folder import describe
 
     folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)
     typer.echo(printable(f"model: {folder} ({describe(colorizer.card)}): {reason}"))
-    how = {
-        "size": size,
-        "upsampling": upsampling,
-        "strength": strength,
-        "side_by_side": side_by_side,
-        "quality": quality,
-    }
-    film = how | {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
-    film |= {} if steady is None else {"steady": steady}
+    options = Options(size, upsampling, strength, side_by_side, quality)
+    film = {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
+    film |= asdict(options) | ({} if steady is None else {"steady": steady})
     try:
         jobs = plan(photos, out, force, skip_existing, all_pages)
-        counts = _print(_photos(colorizer, [job for job in jobs if not job.film], damaged=damaged, **how))
+        counts = _print(_photos(colorizer, [job for job in jobs if not job.film], options, damaged))
         counts.update(_print(_film(colorizer, job, film) for job in jobs if job.film))
     except KeyboardInterrupt:
         typer.echo("stopped: the same command with --skip-existing continues", err=True)
@@ -123,7 +118,7 @@ def colorize(
         raise typer.Exit(1)
 
 
-def _photos(colorizer: Any, jobs: list[Any], **how: Any) -> Iterator[Any]:
+def _photos(colorizer: Any, jobs: list[Any], options: Any, damaged: bool) -> Iterator[Any]:
     """Colours photos (see `colorize_files`) under a bar, which also shows what is done to a large one."""
     from tqdm import tqdm
 
@@ -135,7 +130,7 @@ def _photos(colorizer: Any, jobs: list[Any], **how: Any) -> Iterator[Any]:
             if job.pixels > LARGE:
                 bar.set_postfix_str(f"{job.source.name}: {state}")
 
-        for job in colorize_files(colorizer, jobs, notify=notify, **how):
+        for job in colorize_files(colorizer, jobs, options, damaged=damaged, notify=notify):
             yield job
             bar.update()
 

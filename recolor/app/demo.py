@@ -30,7 +30,7 @@ from recolor.core.devices import find_device
 from recolor.core.errors import UserError
 from recolor.images.decoding import decode, to_srgb
 from recolor.images.opening import opened
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import Colorizer, Options
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
 from recolor.models.folder import read_card
@@ -256,7 +256,7 @@ def _colour(
     yield (before, after), *compared, gr.DownloadButton("Making the file ...", value=None)
 
     with tempfile.TemporaryDirectory() as folder:
-        [job] = colorize_files(load(model), plan([photo], Path(folder)), strength=strength)
+        [job] = colorize_files(load(model), plan([photo], Path(folder)), Options(strength=strength))
         if job.problem:
             raise UserError(job.problem)
         # gradio copies the file to its own folder before it continues here.

@@ -6,6 +6,7 @@ detail of the photo is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -38,6 +39,23 @@ CHANNELS = (1, 3, 4)  # of an array's last side, where it is not the width
 STRIP = 2**17  # pixels painted at a time by each core: 15 MB
 TILE = 2**20  # by a GPU
 SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are interpolated from takes 42 MB
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are coloured and written: see `Colorizer`, and `formats.save` for `quality`.
+
+    `side_by_side`: the photo as it was, left of the result.
+    """
+
+    size: int | None = None
+    upsampling: Upsampling = "guided"
+    strength: float = 1.0
+    side_by_side: bool = False
+    quality: int | None = None
+
+
+DEFAULT = Options()
 
 
 class Colorizer:
@@ -142,8 +160,11 @@ class Colorizer:
             raise UserError(f"size: got {size!r}; this model takes multiples of {self.multiple} up to {MAX_SIZE}")
         size = int(size)  # torch refuses NumPy's integers
         batch = max(1, BATCH * SIZE**2 // size**2)
-        lightness = torch.stack([_squeezed(photo, size) for photo in photos]).to(self.device)
-        lab = torch.cat([torch.cat([part, self.generator(part)], dim=1) for part in lightness.split(batch)])
+        small = [to_srgb(photo.resize((size, size), Image.Resampling.BICUBIC)) for photo in photos]
+        lightness = torch.stack([rgb_to_lightness(torch.from_numpy(np.array(picture))) for picture in small])
+        lab = torch.cat(
+            [torch.cat([part, self.generator(part)], dim=1) for part in lightness.to(self.device).split(batch)]
+        )
         if not lab.isfinite().all():
             raise UserError("the model's colours are not numbers (NaN): its weights are of no use")
         return lab
@@ -198,9 +219,8 @@ def _is_batch(array: NDArray[Any]) -> bool:
     """Whether `array` is a batch of photos and not one photo. Raises PhotoError for what may be either."""
     sides = array.shape
     if array.ndim == 3 and sides[2] not in CHANNELS and (sides[2] == 2 or sides[0] == 3):
-        takes = "takes (H, W, 3) and, for grey photos, (B, H, W, 1)"
         doubt = "CHW" if sides[0] == 3 else "two channels"
-        raise PhotoError(f"an array of {sides} may be {doubt}: {takes}")
+        raise PhotoError(f"an array of {sides} may be {doubt}: takes (H, W, 3) and, for grey photos, (B, H, W, 1)")
     return array.ndim - (array.ndim > 2 and sides[-1] in CHANNELS) == 3
 
 
@@ -212,15 +232,8 @@ def _image(photo: Any) -> Image.Image:
         kind = f"{photo.dtype} {photo.shape}" if is_array else type(photo).__name__
         takes = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), channels last"
         raise PhotoError(f"a photo is a PIL image or an array of uint8, {takes}; got {kind}")
-    size = photo.shape if is_array else photo.size
-    if 0 in size:
+    if 0 in (size := photo.shape if is_array else photo.size):
         raise PhotoError(f"a photo without pixels: {size}")
     if not is_array:
         return photo
     return Image.fromarray(photo[..., 0] if photo.shape[2:] == (1,) else photo)
-
-
-def _squeezed(photo: Image.Image, size: int) -> Tensor:
-    """(1, size, size) normalised L, squeezed as for training."""
-    small = to_srgb(photo.resize((size, size), Image.Resampling.BICUBIC))
-    return rgb_to_lightness(torch.from_numpy(np.array(small)))

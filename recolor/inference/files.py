@@ -5,8 +5,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -18,17 +19,14 @@ from recolor.images.decoding import to_srgb
 from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
 from recolor.images.opening import CutShortError, PhotoError, opened, page_count, seek_page
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import DEFAULT, Colorizer, Options
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
 from recolor.inference.plan import EXISTS, Job
-from recolor.inference.upsampling import Upsampling
 
 T = TypeVar("T")
-Notify = Callable[[Job, str], None]
 
 BATCH = 16  # photos in one batch
 BATCH_PIXELS = 16_000_000  # a batch ends with the photo that reaches as many; while one has more, no other is in memory
-_TOO_LARGE = "needs more memory than is available"
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "memory object")  # in a RuntimeError of torch
 _UNCOMPRESSED = (None, "raw")
 
@@ -38,68 +36,53 @@ BLOCK = 2**26
 Image.core.set_block_size(BLOCK)
 
 
-class _Loaded(NamedTuple):
+@dataclass
+class _Photo:
+    """A photo in memory: its image as `to_srgb` gives it, and its file's time of modification in ns."""
+
     job: Job
-    image: Image.Image
+    image: Any
     metadata: dict[str, Any]
     modified: int
-
-
-class _Painting(NamedTuple):
-    """How photos are painted and written; see `colorize_files`."""
-
-    colorizer: Colorizer
-    upsampling: Upsampling
-    strength: float
-    side_by_side: bool
-    quality: int | None
-    damaged: bool
-    notify: Notify
 
 
 def colorize_files(
     colorizer: Colorizer,
     jobs: Iterable[Job],
+    options: Options = DEFAULT,
     *,
-    size: int | None = None,
-    upsampling: Upsampling = "guided",
-    strength: float = 1.0,
-    side_by_side: bool = False,
-    quality: int | None = None,
     damaged: bool = False,
-    notify: Notify = lambda job, state: None,
+    notify: Callable[[Job, str], None] = lambda job, state: None,
 ) -> Iterator[Job]:
     """Does the jobs, in order, and yields each when it is done or, with its `problem`, when it could not be.
 
     A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, with
-    that profile if the photo had a profile. `side_by_side`: the photo as it was, left of the result. `quality`: of
-    JPEG, WebP and AVIF (`formats.save`). `damaged`: of a JPEG that is cut short, what there is. A photo that needs more
+    that profile if the photo had a profile. `damaged`: of a JPEG that is cut short, what there is. A photo that needs more
     memory than there is has that as its problem. `notify` is called, from several threads, with what is done to a job.
     Raises UserError for what `colorizer` does not take.
     """
-    painting = _Painting(colorizer, upsampling, strength, side_by_side, quality, damaged, notify)
+    work = _Work(colorizer, options, damaged, notify)
+    loading: list[Future[Job | _Photo]] = []
     finishing: list[Future[Job]] = []
-    loading: list[Future[Job | _Loaded]] = []
     try:
         # Decoding ignores warnings, and restores the filters afterwards: in several threads at once, to what another has set.
         with warnings.catch_warnings():
             batches = list(_batches(jobs))
             for batch, following in zip(batches, [*batches[1:], []], strict=False):  # no batches, one []
-                loading = loading or _load_all(batch, painting)
-                loaded, loading = [future.result() for future in loading], []
-                if overlap := sum(job.pixels for job in batch + following) < 2 * BATCH_PIXELS:
-                    loading = _load_all(following, painting)
-                started = _start(loaded, painting, size, finishing)
-                yield from _results(finishing)
+                loaded = [future.result() for future in loading or work.load(batch)]
+                overlap = sum(job.pixels for job in batch + following) < 2 * BATCH_PIXELS
+                loading = work.load(following) if overlap else []
+                started = work.start(loaded, finishing)
+                del loaded  # so that each photo's memory is free as soon as it is written
+                yield from map(Future.result, finishing)
                 finishing = started
                 if not overlap:
-                    yield from _results(finishing)
-            yield from _results(finishing)
+                    yield from map(Future.result, finishing)
+                    finishing = []
+            yield from map(Future.result, finishing)
     finally:
-        for load in loading:
-            load.cancel()
-        for finish in finishing:
-            finish.cancel()
+        for future in (*loading, *finishing):
+            future.cancel()
 
 
 def _batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -119,128 +102,107 @@ def _threads() -> ThreadPoolExecutor:
     return single_core_threads(torch.get_num_threads())
 
 
-def _load_all(batch: Sequence[Job], painting: _Painting) -> list[Future[Job | _Loaded]]:
-    return [_threads().submit(_load, job, painting) for job in batch]
+@dataclass(frozen=True)
+class _Work:
+    """What is done to each photo; see `colorize_files`. A job that has a problem stays as it is."""
 
+    colorizer: Colorizer
+    options: Options
+    damaged: bool
+    notify: Callable[[Job, str], None]
 
-def _start(
-    loaded: list[Job | _Loaded], painting: _Painting, size: int | None, finishing: list[Future[Job]]
-) -> list[Future[Job]]:
-    """Colours the photos among `loaded` and starts to paint and write them. Empties `loaded`, so that memory is free early."""
-    predicted = _unless_memory_fails(lambda: _predict(loaded, painting.colorizer, size))
-    one_by_one, rows = predicted is None and len(loaded) > 1, iter(predicted or [])
-    futures: list[Future[Job]] = []
-    for item in _emptied(loaded):
-        if one_by_one:
-            wait([*finishing, *futures])  # nothing beside it
-            futures += _start([item], painting, size, [])
-        else:
-            row = next(rows, None) if isinstance(item, _Loaded) else None
-            futures.append(_threads().submit(_finish, [item, row], painting))
-            del row
-        del item
-    return futures
+    def load(self, batch: Sequence[Job]) -> list[Future[Job | _Photo]]:
+        return [_threads().submit(self._load, job) for job in batch]
 
+    def start(self, loaded: Sequence[Job | _Photo], before: Sequence[Future[Job]]) -> list[Future[Job]]:
+        """Colours the photos among `loaded` and starts to paint and write them; alone where memory is too small for all."""
+        images = [item.image for item in loaded if isinstance(item, _Photo)]
+        predicted: Iterable[Tensor] | None = []
+        if images:
+            predicted = _unless_memory_fails(lambda: self.colorizer.predict(images, self.options.size))
+        futures: list[Future[Job]] = []
+        if predicted is None and len(loaded) > 1:
+            for item in loaded:
+                wait([*before, *futures])
+                futures += self.start([item], [])
+            return futures
+        rows = iter([] if predicted is None else predicted)
+        for item in loaded:
+            row = next(rows, None) if isinstance(item, _Photo) else None
+            futures.append(_threads().submit(self._finish, item, row))
+        return futures
 
-def _predict(loaded: list[Job | _Loaded], colorizer: Colorizer, size: int | None) -> list[Tensor]:
-    images = [item.image for item in loaded if isinstance(item, _Loaded)]
-    return list(colorizer.predict(images, size)) if images else []
+    def _load(self, job: Job) -> Job | _Photo:
+        if job.problem:
+            return job
+        self.notify(job, "reading")
+        kind = writable_suffixes()[job.target.suffix.lower()]
+        notes = []
+        try:
+            with opened(job.source) as file:
+                pages = page_count(file)
+                if job.page is not None:
+                    seek_page(file, job.page)
+                elif file.tell():
+                    notes.append(f"page {file.tell() + 1} of {pages}, the largest")
+                elif pages > 1:
+                    notes.append(f"the first of {pages} pages or frames")
+                deep = is_deep(file)
+                image = to_srgb(file, keep_alpha=kind not in OPAQUE, damaged=self.damaged)
+                notes += image.info.pop("notes", [])
+                metadata, missing = save_options(file, kind)
+                if kind == "TIFF" and (compression := file.info.get("compression")) not in _UNCOMPRESSED:
+                    metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
+                notes = missing + notes + ["in 8 bits, the photo has more"] * deep
+                modified = job.source.stat().st_mtime_ns
+        except CutShortError as error:
+            return job._replace(problem=f"{error}; --damaged colours what there is")
+        except PhotoError as error:
+            return job._replace(problem=str(error))
+        width, most = image.width * (1 + self.options.side_by_side), MAX_SIDE.get(kind)
+        if most and max(width, image.height) > most:
+            large = f"{width}x{image.height} pixels; {kind} holds {most:,} a side, .png or .tif more"
+            return job._replace(problem=f"{job.target} cannot be written: {large}")
+        return _Photo(job._replace(note="; ".join(notes)), image, metadata, modified)
 
+    def _finish(self, photo: Job | _Photo, predicted: Tensor | None) -> Job:
+        """Paints and writes a photo. `predicted`: its colours, None for lack of memory."""
+        if isinstance(photo, Job):
+            return photo
+        done = None if predicted is None else _unless_memory_fails(lambda: self._write(photo, predicted))
+        return done or photo.job._replace(problem="needs more memory than is available")
 
-def _emptied(items: list[T]) -> Iterator[T]:
-    """Yields the items and drops each of them, so that its memory is free as soon as its user drops it too."""
-    while items:
-        yield items.pop(0)
+    def _write(self, photo: _Photo, predicted: Tensor) -> Job:
+        job, options, start = photo.job, self.options, 0
+        target: Path = job.target
+        if options.side_by_side:
+            start = photo.image.width
+            photo.image = _twice(photo)
 
+        def progress(share: float) -> None:
+            self.notify(job, f"painting {share:.0%}")
 
-def _results(futures: list[Future[Job]]) -> Iterator[Job]:
-    for future in _emptied(futures):
-        yield future.result()
-
-
-def _finish(items: list[Any], painting: _Painting) -> Job:
-    """Paints and writes a photo. `items`: the photo, or a job with a problem, and its prediction, None for lack of memory.
-
-    It is a list so that nobody else holds their memory.
-    """
-    if isinstance(items[0], Job):
-        return items[0]
-    job, done = items[0].job, None
-    if items[1] is not None:
-        done = _unless_memory_fails(lambda: _paint_and_write(items.pop(0), items.pop(), painting))
-    return done or job._replace(problem=_TOO_LARGE)
-
-
-def _paint_and_write(photo: _Loaded, predicted: Tensor, painting: _Painting) -> Job:
-    job, image, metadata, modified = photo
-    del photo
-    start = image.width if painting.side_by_side else 0
-    if painting.side_by_side:
-        images = [image]
-        del image
-        image = _twice(images)
-
-    def progress(share: float) -> None:
-        painting.notify(job, f"painting {share:.0%}")
-
-    painting.colorizer.paint(image, predicted, painting.upsampling, painting.strength, start, progress)
-    painting.notify(job, "writing")
-    return _write(job, image, metadata, modified, painting.quality)
-
-
-def _unless_memory_fails(work: Callable[[], T]) -> T | None:
-    """What `work` gives, None where it needs more memory than is available."""
-    try:
-        return work()
-    except (MemoryError, torch.OutOfMemoryError):
-        return None
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise
-        return None
-
-
-def _load(job: Job, painting: _Painting) -> Job | _Loaded:
-    """The photo, or the job with its problem."""
-    if job.problem:
+        self.colorizer.paint(photo.image, predicted, options.upsampling, options.strength, start, progress)
+        self.notify(job, "writing")
+        try:
+            with new_file(target, job.force) as temporary:
+                kind = writable_suffixes()[target.suffix.lower()]
+                save(photo.image, temporary, kind, photo.metadata, options.quality)
+                os.utime(temporary, ns=(photo.modified, photo.modified))
+        except FileExistsError:
+            return job._replace(problem=EXISTS.format(target))
+        except (OSError, ValueError) as error:  # no room, no permission; more pixels than the format can hold
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            return job._replace(problem=f"{target} cannot be written: {reason}")
         return job
-    painting.notify(job, "reading")
-    kind = writable_suffixes()[job.target.suffix.lower()]
-    notes = []
-    try:
-        with opened(job.source) as file:
-            pages = page_count(file)
-            if job.page is not None:
-                seek_page(file, job.page)
-            elif file.tell():
-                notes.append(f"page {file.tell() + 1} of {pages}, the largest")
-            elif pages > 1:
-                notes.append(f"the first of {pages} pages or frames")
-            deep = is_deep(file)
-            image = to_srgb(file, keep_alpha=kind not in OPAQUE, damaged=painting.damaged)
-            notes += image.info.pop("notes", [])
-            metadata, missing = save_options(file, kind)
-            if kind == "TIFF" and (compression := file.info.get("compression")) not in _UNCOMPRESSED:
-                metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
-            notes = missing + notes + ["in 8 bits, the photo has more"] * deep
-            modified = job.source.stat().st_mtime_ns
-    except CutShortError as error:
-        return job._replace(problem=f"{error}; --damaged colours what there is")
-    except PhotoError as error:
-        return job._replace(problem=str(error))
-    size, most = (image.width * (1 + painting.side_by_side), image.height), MAX_SIDE.get(kind)
-    if most and max(size) > most:
-        large = f"{size[0]}x{size[1]} pixels; {kind} holds {most:,} a side, .png or .tif more"
-        return job._replace(problem=f"{job.target} cannot be written: {large}")
-    return _Loaded(job._replace(note="; ".join(notes)), image, metadata, modified)
 
 
-def _twice(images: list[Image.Image]) -> Image.Image:
-    """The one image in `images`, which this empties, twice side by side.
+def _twice(photo: _Photo) -> Image.Image:
+    """The image of `photo`, which this removes, twice side by side.
 
     It is cut into bands, each of which is freed when it is copied: at no time is there more memory in use than for the result.
     """
-    image = images.pop()
+    image, photo.image = photo.image, None
     mode, (width, height) = image.mode, image.size
     rows = max(1, BLOCK // (4 * width))
     tops = range(0, height, rows)
@@ -254,15 +216,13 @@ def _twice(images: list[Image.Image]) -> Image.Image:
     return canvas
 
 
-def _write(job: Job, image: Image.Image, metadata: dict[str, Any], modified: int, quality: int | None) -> Job:
-    target: Path = job.target
+def _unless_memory_fails(work: Callable[[], T]) -> T | None:
+    """What `work` gives, None where it needs more memory than is available."""
     try:
-        with new_file(target, job.force) as temporary:
-            save(image, temporary, writable_suffixes()[target.suffix.lower()], metadata, quality)
-            os.utime(temporary, ns=(modified, modified))
-    except FileExistsError:
-        return job._replace(problem=EXISTS.format(target))
-    except (OSError, ValueError) as error:  # no room, no permission; more pixels than the format can hold
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        return job._replace(problem=f"{target} cannot be written: {reason}")
-    return job
+        return work()
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        return None

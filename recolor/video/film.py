@@ -7,6 +7,7 @@ them, with the state of `Steady` there, so its result is that of an uninterrupte
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -21,10 +22,9 @@ from torch import Tensor
 
 from recolor.core.iterators import ahead, batches, in_order, single_core_threads, strip_threads
 from recolor.core.storage import check_disk_space, file_sha256, new_file
-from recolor.inference.colorizer import BATCH, SIZE, Colorizer
+from recolor.inference.colorizer import BATCH, SIZE, Colorizer, Options
 from recolor.inference.formats import FILM_FORMATS
 from recolor.inference.steady import STEADY, State, Steady
-from recolor.inference.upsampling import Upsampling
 from recolor.video.painting import chroma, grey
 from recolor.video.reading import Film, FilmError, Frame, frames, probe
 from recolor.video.segments import Segments
@@ -36,16 +36,12 @@ PACKAGE = Path(__file__).parents[1]
 SHORTAGE = 0.5  # seconds that the last frame may lie before the film's end
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True)
+class Settings(Options):
     """How films are coloured and written. `start`, `end`: seconds from the first frame on."""
 
-    size: int | None = None
-    upsampling: Upsampling = "guided"
-    strength: float = 1.0
     steady: float = STEADY
-    side_by_side: bool = False
     codec: Codec = "h264"
-    quality: int | None = None
     start: float | None = None
     end: float | None = None
 
@@ -190,14 +186,5 @@ def _key(colorizer: Colorizer, film: Film, settings: Settings) -> str:
     status = film.path.stat()
     code = [file_sha256(path) for path in sorted(PACKAGE.rglob("*.py"))]  # recolor's version is the same in every clone
     versions = [av.__version__, cv2.__version__, torch.__version__]
-    parts = [
-        film,
-        settings,
-        ENCODERS[settings.codec],
-        weights.hexdigest(),
-        status.st_size,
-        status.st_mtime_ns,
-        *versions,
-        *code,
-    ]
-    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()
+    parts = [film, settings, ENCODERS[settings.codec], weights.hexdigest(), status.st_size, status.st_mtime_ns]
+    return hashlib.sha256("\n".join(map(repr, [*parts, *versions, *code])).encode()).hexdigest()

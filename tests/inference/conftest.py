@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import Colorizer, Options
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import Job, plan
 
@@ -19,7 +19,15 @@ def colorizer(tiny_model: Path) -> Colorizer:
 def run(colorizer: Colorizer) -> Callable[..., dict[str, Job]]:
     """Colours photos; gives the jobs by the names of their photos."""
 
-    def colour(*photos: Path, out: Path | None = None, force: bool = False, **settings: object) -> dict[str, Job]:
-        return {job.source.name: job for job in colorize_files(colorizer, plan(photos, out, force), **settings)}
+    def colour(
+        *photos: Path,
+        out: Path | None = None,
+        force: bool = False,
+        damaged: bool = False,
+        notify: Callable[[Job, str], None] = lambda job, state: None,
+        **options: object,
+    ) -> dict[str, Job]:
+        done = colorize_files(colorizer, plan(photos, out, force), Options(**options), damaged=damaged, notify=notify)
+        return {job.source.name: job for job in done}
 
     return colour

@@ -22,7 +22,7 @@ from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
 colorizer = inference.Colorizer.load({str(model)!r}, "cpu")
 def colour(*photos, out=None, **settings):
-    jobs = list(colorize_files(colorizer, plan([Path(photo) for photo in photos], out), **settings))
+    jobs = list(colorize_files(colorizer, plan([Path(photo) for photo in photos], out), inference.Options(**settings)))
     return [(job.source.name, job.problem) for job in jobs if job.problem]
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
