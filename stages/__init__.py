@@ -37,8 +37,7 @@ def at_end(action: Callable[[], None]) -> None:
 def run(main: Callable[..., None]) -> None:
     """Runs a stage's command line. User errors and stop signals end it with one line; a bug keeps its traceback.
 
-    DVC hashes a stage's params and modules when its command ends. If one was edited meanwhile, the stage fails, because DVC
-    would record the edited version as what ran.
+    If a setting or module was edited meanwhile, the stage fails: DVC, which hashes them now, would record the edit as what ran.
     """
 
     @functools.wraps(main)
@@ -73,17 +72,11 @@ def run(main: Callable[..., None]) -> None:
 
 
 class _Stopped(BaseException):
-    """Ends a stage from within at a signal, so that its files are removed or complete; no `except Exception` catches it.
-
-    The training loop replaces it by a flag (`stop_flag`) while it runs.
-    """
+    """Ends a stage from within at a signal, so that its files are removed or complete; no `except Exception` catches it."""
 
 
 def _end_with_dvc() -> None:
-    """Ends the stage with SIGTERM when the DVC that runs it was killed.
-
-    Nothing would record its outputs, and until it ends the next `dvc repro` cannot continue from its checkpoint.
-    """
+    """Ends the stage with SIGTERM when the DVC that runs it was killed, so that the next `dvc repro` can continue."""
     if "DVC_STAGE" not in os.environ:
         return
     import psutil  # installed with DVC

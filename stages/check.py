@@ -6,8 +6,7 @@ from stages import paths, run
 def main() -> None:
     """Checks params.yaml: every section, as every dataset sees it, and what sections require of each other and of this machine.
 
-    DVC removes a stage's outputs before it runs the stage. Without this check, a mistyped setting or a missing device or folder
-    would be found after the last results are gone. The output is always the same, so no other stage runs because of it.
+    DVC removes a stage's outputs before it runs the stage: without this check the last results would be gone by the error.
     """
     text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 

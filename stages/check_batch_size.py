@@ -7,8 +7,7 @@ from stages import Dataset, paths, read_params, run
 def main(dataset: Dataset) -> None:
     """Checks that data/cache/DATASET has enough photos for a batch and a generator step; writes data/checked/batch-DATASET.txt.
 
-    The number of photos is known only after preprocess, and DVC removes a model before its training stage could refuse. The
-    output is always the same, so no other stage runs because of it.
+    The number of photos is known only after preprocess, and DVC removes a model before its training stage could refuse.
     """
     from pydantic import PositiveInt
 
@@ -17,7 +16,7 @@ def main(dataset: Dataset) -> None:
     from recolor.models.objectives import ADVERSARIAL
 
     params = read_params(dataset)
-    size, epochs = params.value("train.batch_size", PositiveInt), params.value("train.epochs", PositiveInt)
+    size, epochs = params.section("train.batch_size", PositiveInt), params.section("train.epochs", PositiveInt)
     photos = int((read_table(paths.cache(dataset) / "manifest.csv", ["split"])["split"] == "train").sum())
     where = f"{paths.PARAMS}: {params.recipe}"
     if size > photos:

@@ -23,7 +23,7 @@ def main(dataset: Dataset) -> None:
     from recolor.sources.listing import write_listing
 
     params = read_params(dataset)
-    source, seed = paths.at_home(params.source(SourceParams)), params.value("data.seed", Seed)
+    source, seed = paths.at_home(params.source(SourceParams)), params.section("data.seed", Seed)
     listing = fetch(source, seed, paths.DOWNLOADS, dataset)
     write_listing(listing, paths.raw(dataset) / "listing.csv")
 

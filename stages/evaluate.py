@@ -10,9 +10,8 @@ from stages.launching import launch
 def main(dataset: Dataset) -> None:
     """Scores data/models/DATASET on both splits of data/cache/DATASET, into reports/metrics/DATASET.
 
-    Every model, and `grey`, which adds no colour, is scored on the 8-bit pictures: PSNR, SSIM and colourfulness of each photo;
-    FD-Lite0, KID-Lite0, FID, KID and the Inception score of all. The last three need Inception's weights, which are
-    downloaded, or read from evaluate.inception_weights.
+    PSNR, SSIM and colourfulness of each 8-bit picture; FD-Lite0, KID-Lite0, FID, KID and the Inception score of all. The last
+    three need Inception's weights, which are downloaded, or read from evaluate.inception_weights.
     """
     from accelerate import PartialState
 
@@ -26,7 +25,7 @@ def main(dataset: Dataset) -> None:
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "evaluate", dataset)
     models = scored_models(paths.model(dataset, ""))
-    seed = params.value("data.seed", Seed)
+    seed = params.section("data.seed", Seed)
     scores = evaluate(paths.cache(dataset), models, paths.metrics(dataset), settings, runtime, seed)
     if PartialState().is_main_process:
         shown = ["split", "model", "photos", *METRICS]

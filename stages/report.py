@@ -7,8 +7,7 @@ def main() -> None:
     """Writes every dataset's scores, figures and settings into reports/.
 
     results.md is for people, results.json and results.csv are for programs, metrics.json for `dvc metrics diff`: the scores of
-    the model that `loss` names. timings.md is a file of its own, because times differ from run to run. No score is computed
-    here, so `dvc exp run -S loss=wgan` takes seconds.
+    the model that `loss` names. timings.md is a file of its own, because times differ from run to run.
     """
     from recolor.core.params import Datasets
     from recolor.models.objectives import ADVERSARIAL
@@ -16,9 +15,9 @@ def main() -> None:
     from recolor.reporting.results import read
 
     params = read_params()
-    loss = params.value("loss", str)
+    loss = params.section("loss", str)
     results = []
-    for dataset in params.value("datasets", Datasets):
+    for dataset in params.section("datasets", Datasets):
         own = read_params(dataset)
         data = own.section("data", dict) | {dataset: own.source(dict)}
         settings = {"data": data, "evaluate": own.section("evaluate", dict)}

@@ -35,15 +35,15 @@ def check(path: Path) -> list[str]:
     """
     common = Params(path)
     common.check_names(SECTIONS)
-    loss = common.value("loss", str)
+    loss = common.section("loss", str)
     if loss not in ADVERSARIAL:
         raise ParamsError(f"{path}: loss: got {loss!r}; takes {' or '.join(ADVERSARIAL)}")
     runtime = common.section("runtime", RuntimeParams)
-    datasets: list[str] = common.value("datasets", Datasets)
+    datasets: list[str] = common.section("datasets", Datasets)
     if len(set(datasets)) < len(datasets):
         raise ParamsError(f"{path}: datasets: got {datasets}; takes each dataset once")
     for dataset in common.datasets:
-        common.value(f"data.{dataset}", SourceParams)
+        common.section(f"data.{dataset}", SourceParams)
     for recipe in RECIPES:  # also the values that a dataset's overrides replace
         plain = Params(path, recipe=recipe)
         for name, kind in SECTIONS.items():
@@ -56,10 +56,7 @@ def check(path: Path) -> list[str]:
 
 
 def check_machine(path: Path, dataset: str) -> None:
-    """Raises UserError where this machine lacks what `path` asks for `dataset`: devices, photos, Inception's weights.
-
-    Photos and weights that are downloaded are not looked for.
-    """
+    """Raises UserError where this machine lacks devices, or photos and Inception weights that are not downloaded."""
     params = Params(path, dataset)
     runtime = params.section("runtime", RuntimeParams)
     evaluate = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import typer
@@ -20,12 +21,19 @@ from recolor.core.params import Params, Seed
 from recolor.core.storage import atomic_file, atomic_folder, file_sha256, is_file
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos, write_table
-from recolor.models.folder import default_shipped_model, load_generator, read_card, save_generator, weights_sha256
+from recolor.models.folder import (
+    default_shipped_model,
+    load_generator,
+    read_card,
+    save_generator,
+    trained_on,
+    weights_sha256,
+)
 from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.layers import Generator
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
-from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
+from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 from recolor.runtime.context import RuntimeContext, RuntimeParams
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
@@ -39,10 +47,7 @@ SAMPLES = 8  # photos in a grid
 
 
 def train_model(model: str, params: Params) -> None:
-    """Trains `params.dataset`'s model and writes its folder, its history and its timings.
-
-    Several processes that train together all run this; the main one writes.
-    """
+    """Trains `params.dataset`'s model. Several processes run this; the main one writes folder, history and timings."""
     dataset = params.dataset or ""
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "train", dataset, model)
@@ -58,8 +63,8 @@ def train_model(model: str, params: Params) -> None:
     parts |= {"device and precision": str(context), "the code or its packages": checkpoints.folder.name}
     _check_same_everywhere(parts, context.distributed)
     _lock(checkpoints, context.distributed)
-    if start and context.distributed.is_main:
-        _warn_of_other_photos(start, manifest)
+    if start and context.distributed.is_main and not trained_on(start, manifest):
+        typer.echo(f"{start}: was trained on other photos; if test photos are among them, the scores are too good")
     generator = _starting_generator(generator_params, start, train_params.seed)
     trained = Trained(generator.eval(), [], [], f"{context}, {context.distributed}")
     if train_params.epochs:
@@ -91,7 +96,10 @@ def train_model(model: str, params: Params) -> None:
             "versions": {name: version(name) for name in ("recolor", "torch", "timm")},
             "machine": trained.machine,
         }
-        _write(model, dataset, card, trained)
+        with atomic_folder(paths.model(dataset, model), "the model") as folder:
+            save_generator(folder, trained.generator, card)
+            _write_rows(folder / "history.csv", HISTORY, trained.history, "the history")
+        _write_rows(paths.timings(dataset, model), TIMINGS, trained.timings, "the timings")
         at_end(lambda: _finish(checkpoints, dataset, model))
     PartialState().destroy_process_group()
 
@@ -112,14 +120,9 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
     """The method, its section `train`, and the model folder that it starts from."""
     if model == "l1":
         pretrain = params.section("pretrain", PretrainParams)
-        train_params = TrainParams.model_construct(
-            seed=params.value("train.seed", Seed),
-            epochs=pretrain.epochs,
-            batch_size=params.value("train.batch_size", int),
-            decay_epochs=0,
-            ema=params.value("train.ema", float),
-            sample_epochs=params.value("train.sample_epochs", int),
-        )
+        kinds = {"seed": Seed, "batch_size": int, "ema": float, "sample_epochs": int}
+        shared = {key: params.section(f"train.{key}", kind) for key, kind in kinds.items()}
+        train_params = TrainParams.model_construct(epochs=pretrain.epochs, decay_epochs=0, **shared)
         if pretrain.start == "none":
             return Pretraining(pretrain), train_params, None
         folder = paths.HOME / Path(pretrain.start).expanduser()
@@ -134,11 +137,7 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
 
 
 def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator:
-    """A new generator, with the weights of the folder `start` if there is one.
-
-    Settings that are no part of the network, such as a frozen encoder, may differ from the folder's. Raises UserError where
-    the network does.
-    """
+    """A new generator, with the weights of the folder `start` if there is one. Raises UserError if its network is another."""
     torch.manual_seed(derived_seed(seed))
     generator = build_generator(params)
     if start is None:
@@ -151,12 +150,6 @@ def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator
         asked, found = params.description, trained.params.description
         raise UserError(f"{start}: its generator is {found}; the section generator asks for {asked}") from None
     return generator
-
-
-def _warn_of_other_photos(start: Path, manifest: str) -> None:
-    """Prints a line for a model to start from that was trained on another split: it may have seen test photos of this one."""
-    if read_card(start).get("data", {}).get("manifest_sha256", manifest) != manifest:
-        typer.echo(f"{start}: was trained on other photos; if test photos are among them, the scores are too good")
 
 
 def _key(read: dict[str, Any]) -> dict[str, Any]:
@@ -186,11 +179,7 @@ def _check_same_everywhere(parts: dict[str, Any], distributed: DistributedContex
 
 
 def _lock(checkpoints: Checkpoints, distributed: DistributedContext) -> None:
-    """Locks the checkpoints until the process ends.
-
-    Queued experiments that train the same model wait here, and then continue from the last checkpoint of the one before.
-    Elsewhere raises UserError: two trainings of one model by hand are a mistake.
-    """
+    """Locks the checkpoints until the process ends. While another has locked them, queued experiments wait; else UserError."""
     logged = False
     while holder := distributed.broadcast(checkpoints.take() if distributed.is_main else None):
         line = f"process {holder} is training this very model already"
@@ -217,19 +206,11 @@ class _Watch:
         epoch = len(history)
         if epoch % self.params.sample_epochs == 0 or epoch == self.params.epochs:
             training, device = generator.training, next(generator.parameters()).device
-            versions = colourings(self.photos.to(device), {"coloured": generator.eval()})
+            versions = coloured_arrays(self.photos.to(device), {"coloured": generator.eval()})
             generator.train(training)
-            rows = [torch.cat(list(to_rgb(versions[name])), dim=2) for name in (GREY, "coloured", TRUTH)]
-            grid = torch.cat(rows, dim=1).permute(1, 2, 0).cpu().numpy()
+            grid = np.vstack([np.hstack(list(versions[name])) for name in (GREY, "coloured", TRUTH)])
             with atomic_file(self.samples / f"epoch-{epoch:03d}.png", "a picture") as path:
                 Image.fromarray(grid).save(path, "PNG")
-
-
-def _write(model: str, dataset: str, card: dict[str, Any], trained: Trained) -> None:
-    with atomic_folder(paths.model(dataset, model), "the model") as folder:
-        save_generator(folder, trained.generator, card)
-        _write_rows(folder / "history.csv", HISTORY, trained.history, "the history")
-    _write_rows(paths.timings(dataset, model), TIMINGS, trained.timings, "the timings")
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:

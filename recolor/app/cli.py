@@ -82,9 +82,9 @@ def models() -> None:
         except UserError as error:
             typer.echo(f"    {error}")
             continue
-        tested = [row for row in scores if (row["split"], row["model"]) == ("test", card.get("model", folder.name))]
-        lines = [f"N {row['photos']}, {score_line(row)}" for row in tested]
-        typer.echo(f"    {lines[0] if lines else 'not evaluated'}")
+        key = "test", card.get("model", folder.name)
+        lines = (f"N {row['photos']}, {score_line(row)}" for row in scores if (row["split"], row["model"]) == key)
+        typer.echo(f"    {next(lines, 'not evaluated')}")
 
 
 @app.command()
@@ -95,8 +95,7 @@ def export(
         bool, typer.Option("--onnx", help="One ONNX file instead: lightness in, ab out, any batch size.")
     ] = False,
     float16: Annotated[
-        bool,
-        typer.Option("--float16", help="Weights in half the bytes; few values differ by more than one level."),
+        bool, typer.Option("--float16", help="Weights in half the bytes; few values differ by more than one level.")
     ] = False,
     force: Force = False,
 ) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,8 +36,7 @@ Out = Annotated[
 ]
 SideBySide = Annotated[bool, typer.Option("--side-by-side", help="Photo left, result right.")]
 SIZE_HELP = (
-    "Side of the square that the network sees, in pixels; memory and time grow with its square. Default: the size that the "
-    "model was trained on."
+    "Side, in pixels, of the square that the network sees; memory and time grow with its area. Default: as in training."
 )
 Size = Annotated[int | None, typer.Option(min=1, max=4096, help=SIZE_HELP)]
 Upsampling = Annotated[
@@ -136,10 +136,7 @@ def _photos(colorizer: Any, jobs: list[Any], options: Any, damaged: bool) -> Ite
 
 
 def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
-    """Does the job under a bar of its own and returns it, with its `problem` where that was not possible.
-
-    `settings`: of `recolor.video.film.Settings`. Ctrl-C ends the command with a line on the frames done.
-    """
+    """Colours a film (see `colorize_film`) under a bar. Ctrl-C ends the command with a line on the frames done."""
     if job.problem:
         return job
     if not films_are_possible():
@@ -210,14 +207,10 @@ def seconds(option: str, text: str | None) -> float | None:
     """The seconds in "90", "1:30" or "0:01:30.5". Raises UserError, which names `option`, for anything else."""
     if text is None:
         return None
-    value = 0.0
-    parts = text.split(":")
-    for part in parts:
-        try:
-            number = float(part)
-        except ValueError:
-            number = -1
-        if not 0 <= number < math.inf or len(parts) > 3:
-            raise UserError(f"{option}: got {text}; takes seconds or H:MM:SS")
-        value = 60 * value + number
-    return value
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or not all(0 <= number < math.inf for number in numbers):
+        raise UserError(f"{option}: got {text}; takes seconds or H:MM:SS")
+    return reduce(lambda value, number: 60 * value + number, numbers)

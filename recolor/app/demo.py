@@ -1,7 +1,6 @@
 """The page of `recolor demo`: a photo in, its colours beside it, a file to download. Needs the extra `demo`.
 
-Nothing leaves the machine that serves it: no telemetry, no font or script of another host, and a policy by which the browser
-refuses any.
+Nothing leaves the machine that serves it: no telemetry, no font or script of another host.
 """
 
 import html
@@ -27,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recolor.app import demo_films
 from recolor.app.colorize import films_are_possible
 from recolor.core.devices import find_device
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 from recolor.images.decoding import decode, to_srgb
 from recolor.images.opening import opened
 from recolor.inference.colorizer import Colorizer, Options
@@ -79,10 +78,7 @@ def own_host_only(app: ASGIApp) -> ASGIApp:
 
 
 def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> gr.Blocks:
-    """The page for `models` (name: folder), the first one chosen; `examples` is a folder of photos.
-
-    Raises ModelError for a folder without a model.
-    """
+    """The page for `models` (name: folder), the first one chosen; `examples` is a folder of photos."""
     titles = []
     for name, folder in models.items():
         card = read_card(folder)
@@ -163,7 +159,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
             app_kwargs={"middleware": [Middleware(own_host_only)]},
         )
     except Exception as error:  # gradio raises OSError, ValueError and what httpx raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"the page cannot be served on port {port} of {host}: {reason}") from error
     return str(address)
 
@@ -217,10 +213,7 @@ def _respond(
     asked: int,
     done: Any,
 ) -> Iterator[tuple[Any, ...]]:
-    """`_colour`, with a UserError shown on the page; after a failure nothing of an earlier photo is left there.
-
-    `asked` is passed on, and what is `done` is not done again: gradio reports a photo that replaces another twice.
-    """
+    """`_colour`, with a UserError shown on the page; what is `done` is not done again: gradio reports some changes twice."""
     chosen = Path(photo["path"]) if photo else None, model, other, strength
     if chosen == done:
         yield *[gr.skip()] * 4, asked, done

@@ -21,10 +21,7 @@ class Choice(NamedTuple):
 
 
 def repository() -> Path | None:
-    """The repository's root: the current folder, one above it, or where the package is installed from. None without one.
-
-    Relative where the current folder is inside of it.
-    """
+    """The root, if any: the current folder, one above it (a relative path), or where the package is installed from."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if _is_repository(folder):
@@ -61,15 +58,12 @@ def trained_models() -> list[Path]:
 
 
 def default_model() -> Choice | None:
-    """The newest model trained on photos of one's own, else the one that comes with recolor, else the sample's.
-
-    Of the repository's models, only those that `loss` in params.yaml names count. None where there is none.
-    """
+    """The newest model that `loss` names, of photos of one's own, else the one that comes with recolor, else the sample's."""
     from recolor.core.params import Params
     from recolor.models.folder import shipped_models
 
     root = repository()
-    loss = None if root is None else Params(root / paths.PARAMS).value("loss", str)
+    loss = None if root is None else Params(root / paths.PARAMS).section("loss", str)
     trained = [folder for folder in trained_models() if folder.name == loss]
     own = [folder for folder in trained if folder.parent.name != SAMPLE]
     if own:

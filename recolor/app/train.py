@@ -30,12 +30,10 @@ def train(
     photos: Annotated[Path, typer.Argument(help="A folder of colour photos, with all its subfolders.")],
     recipe: Annotated[Literal["paper", "modern"] | None, typer.Option(help="Default: `recipe` in params.yaml.")] = None,
     epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the adversarial training (train.epochs). Default: params.yaml's."),
+        int | None, typer.Option(min=1, help="Of the adversarial training (train.epochs). Default: params.yaml's.")
     ] = None,
     pretrain_epochs: Annotated[
-        int | None,
-        typer.Option(min=0, help="Of the L1 training before it (pretrain.epochs). Default: params.yaml's."),
+        int | None, typer.Option(min=0, help="Of the L1 training before it (pretrain.epochs). Default: params.yaml's.")
     ] = None,
     loss: Annotated[
         str | None, typer.Option(help="The model that `recolor colorize` uses: gan or wgan. Default: params.yaml's.")
@@ -147,13 +145,9 @@ def _replace(path: Path, yaml: YAML, tree: Any) -> None:
 
 
 def run_pipeline(root: Path) -> None:
-    """Lists the photos again, since DVC does not watch their folder, and runs what follows from them.
-
-    Raises UserError where a stage fails, which DVC has printed by then.
-    """
+    """Lists the photos again, since DVC does not watch their folder, and runs what follows. UserError if a stage fails."""
     for arguments in (["repro", "--force", f"download@{DATASET}"], ["repro"]):
-        status = _dvc(root, arguments)
-        if status:
+        if status := _dvc(root, arguments):
             raise UserError(
                 f"`dvc {' '.join(arguments)}` ended with exit status {status}: the same command continues from the "
                 "last checkpoint, after an error once its cause is mended"

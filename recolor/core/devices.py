@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
 
 def find_device(name: "str | torch.device", setting: str = "device") -> "torch.device":
-    """The device `name`; auto is the accelerator, or the CPU without one. Raises UserError, which names `setting`.
-
-    accelerate would choose the same, but its state belongs to the whole process.
-    """
+    """The device `name`; auto is the accelerator, or the CPU without one. Raises UserError, which names `setting`."""
     import torch  # not at the top: core is imported where torch's seconds are not needed
 
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

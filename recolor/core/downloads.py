@@ -38,16 +38,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Patience:
-    """`timeout`: seconds without a byte. `attempts`: consecutive failures without progress before giving up.
+    """When an attempt fails, and how many are made."""
 
-    `wait`: seconds before the second attempt, doubled each time. `offline`: attempts before giving up if no connection could
-    be made at all.
-    """
-
-    timeout: float = 30.0
-    attempts: int = 5
-    wait: float = 1.0
-    offline: int = 5
+    timeout: float = 30.0  # seconds without a byte
+    attempts: int = 5  # consecutive failures without progress before giving up
+    wait: float = 1.0  # seconds before the second attempt, doubled each time
+    offline: int = 5  # attempts before giving up if no connection could be made at all
 
 
 class DownloadError(UserError):
@@ -68,9 +64,8 @@ class _Refused(Exception):
 def download(file: RemoteFile, folder: Path, patience: Patience = PATIENT) -> Path:
     """Downloads `file` into `folder` unless it is there with the right hash, and returns its path.
 
-    Received bytes stay in `<name>.part`; the next attempt or run requests only the rest. A file with another hash is never
-    kept. If another process is downloading the same file, this one waits. Raises DiskFull, and DownloadError if the server
-    cannot be reached, refuses, or has another file.
+    Received bytes stay in `<name>.part`; the next attempt or run requests only the rest. If another process is downloading the
+    same file, this one waits. Raises DiskFull, and DownloadError if the server cannot be reached, refuses, or has another file.
     """
     path, part = folder / file.name, folder / f"{file.name}.part"
     algorithm, _, expected = file.hash.partition(":")
@@ -123,7 +118,8 @@ def _transfer(file: RemoteFile, part: Path, patience: Patience) -> None:
         try:
             return _attempt(file, part, patience.timeout)
         except (requests.RequestException, _Failed) as error:
-            offline = offline and _is_offline(error)
+            # No connection could be made: unknown host, no route, refused, or no response.
+            offline &= isinstance(error, requests.ConnectionError) and isinstance((*error.args, None)[0], MaxRetryError)
             failures = 1 if _size(part) > furthest else failures + 1
             furthest = max(furthest, _size(part))
             host = urllib.parse.urlsplit(file.url).netloc
@@ -182,11 +178,6 @@ def _parse_headers(response: requests.Response, part: Path, have: int) -> tuple[
         part.unlink(missing_ok=True)
         raise _Failed("the server sends another range than was requested")
     return have, None if sent[2] == "*" else int(sent[2])
-
-
-def _is_offline(error: Exception) -> bool:
-    """Whether no connection could be made: unknown host, no route, refused, or no response."""
-    return isinstance(error, requests.ConnectionError) and isinstance(next(iter(error.args), None), MaxRetryError)
 
 
 def _size(part: Path) -> int:

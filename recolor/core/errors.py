@@ -9,14 +9,15 @@ class UserError(Exception):
 
 
 def printable(text: str) -> str:
-    """`text` in one line of printable Unicode.
+    """`text` in one line of printable Unicode: the bytes of other characters, and of a path that is not UTF-8, become %XX."""
 
-    Every byte of a character that is not printable (newlines, control and invisible characters, surrogates) and every byte of
-    a path that is not UTF-8 become %XX.
-    """
-    return "".join(c if c.isprintable() else "".join(f"%{byte:02X}" for byte in _encoded(c)) for c in text)
+    def encoded(character: str) -> bytes:
+        is_byte = "\udc80" <= character <= "\udcff"  # of a path; JSON may hold the other surrogates
+        return character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+
+    return "".join(c if c.isprintable() else "".join(f"%{byte:02X}" for byte in encoded(c)) for c in text)
 
 
-def _encoded(character: str) -> bytes:
-    is_byte = "\udc80" <= character <= "\udcff"  # of a path; JSON may hold the other surrogates
-    return character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+def one_line(text: object, most: int | None = None) -> str:
+    """`text`, such as a library's exception, with single spaces, cut after `most` characters."""
+    return " ".join(str(text).split())[:most]

@@ -59,10 +59,7 @@ def in_order(
 
 
 def single_core_threads(count: int) -> ThreadPoolExecutor:
-    """A pool of `count` threads in which torch uses one core each. torch's number of threads elsewhere stays what it was.
-
-    torch keeps that number for each thread, and a default for threads to come: `set_num_threads` sets both.
-    """
+    """A pool of `count` threads in which torch uses one core each. torch's number of threads elsewhere stays what it was."""
     import torch  # not at the top: core is imported where torch's seconds are not needed
 
     pool = ThreadPoolExecutor(count, thread_name_prefix="recolor")
@@ -72,7 +69,7 @@ def single_core_threads(count: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)
         started.wait()  # so that each of the pool's threads does this once
 
-    list(pool.map(start, range(count)))
+    list(pool.map(start, range(count)))  # sets the number for each thread, and a default for threads to come
     torch.set_num_threads(before)
     return pool
 

@@ -1,8 +1,7 @@
-"""Reads sections of `params.yaml` into the pydantic classes of their users.
+"""Reads sections of `params.yaml` into the pydantic classes of their users, which state the bounds.
 
-Every class states its own bounds. This module finds the section, applies the dataset's overrides and turns pydantic's
-report into one line that names the key. YAML is read as version 1.2, with the parser that DVC uses: PyYAML reads 3e-05, which
-`dvc exp run -S paper.wgan.lr=0.00003` writes, as a string.
+YAML is read as version 1.2, with the parser that DVC uses: PyYAML reads 3e-05, which `dvc exp run -S paper.wgan.lr=0.00003`
+writes, as a string.
 """
 
 import os
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 
 P = TypeVar("P", str, Path)
 
@@ -66,9 +65,7 @@ class Params:
     """
 
     def __init__(self, path: Path, dataset: str | None = None, recipe: Recipe | None = None) -> None:
-        self.path = path
-        self.dataset = dataset
-        self._tree = _load(path)
+        self.path, self.dataset, self._tree = path, dataset, _load(path)
         self.read: dict[str, Any] = {}
         self.recipe: Recipe = recipe or self.section("recipe", Recipe)
         self.read = {}  # the recipe is recorded where one of its sections is read
@@ -76,9 +73,8 @@ class Params:
             self._override()
 
     def section(self, name: str, kind: Any) -> Any:
-        """The section or value `name`, validated as `kind`, a type or a union. `data` is without the datasets' entries."""
-        content = self._lookup(name)
-        full = self._full(name)
+        """The section or value `name`, such as `data.seed`, validated as `kind`. `data` is without the datasets' entries."""
+        content, full = self._lookup(name), self._full(name)
         try:
             value = TypeAdapter(kind).validate_python(content)
         except ValidationError as error:
@@ -89,17 +85,12 @@ class Params:
             self.read[name] = content
         return value
 
-    value = section  # such as `data.seed`
-
     def source(self, kind: Any) -> Any:
         """The dataset's own entry, `data.<dataset>`."""
         return self.section(f"data.{self.dataset}", kind)
 
     def check_unchanged(self) -> None:
-        """Raises ParamsError where the file no longer holds what has been read.
-
-        DVC records a stage's params when its command ends, so an edit made meanwhile would be recorded as what ran.
-        """
+        """Raises ParamsError where the file no longer holds what has been read: DVC would record the edit as what ran."""
         now = Params(self.path, self.dataset)
         for name, content in self.read.items():
             if now._lookup(name) != content:
@@ -172,7 +163,7 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run this in the repository's root") from None
     except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{path}: takes sections such as data and evaluate, got {tree!r}")
     return tree

@@ -21,10 +21,10 @@ class DiskFull(UserError):
 
 @contextlib.contextmanager
 def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iterator[None]:
-    """Context manager for writing `what` into `folder`, which is created. `needed`: bytes, None if unknown.
+    """For a block that writes `what` into `folder`, which is created. `needed`: bytes, None if unknown.
 
-    Raises DiskFull before anything is written if the free space is too small, and if the disk fills up in the block. Partial
-    files are removed after this block, not in it: their removal would hide what was missing.
+    Raises DiskFull before the block if the free space is too small, and if the disk fills up in it. Remove partial files after
+    the block: their removal in it would hide what was missing.
     """
     make_folder(folder)
     free = shutil.disk_usage(folder).free
@@ -110,10 +110,7 @@ def atomic_file(path: Path, what: str, needed: int | None = None) -> Iterator[Pa
 
 @contextlib.contextmanager
 def user_output(out: Path, force: bool = True) -> Iterator[None]:
-    """For a block that writes `out`. Raises UserError where `out` exists, unless `force` or it is an empty folder.
-
-    An OSError in the block becomes a UserError. When the block fails, an empty folder that was not there before is removed.
-    """
+    """For a block that writes `out`. UserError where it exists, unless `force` or an empty folder, and for an OSError."""
     existed = os.path.lexists(out)
     try:
         if not force and existed and not (is_folder(out) and not any(out.iterdir())):
@@ -130,9 +127,9 @@ def user_output(out: Path, force: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_file(path: Path, replace: bool) -> Iterator[Path]:
-    """As `atomic_file`, for a folder in which others write too: the temporary path is hidden and has a name of its own.
+    """As `atomic_file`, with a hidden temporary path: others write into the folder too.
 
-    Raises FileExistsError where `path` exists by the end of the block and `replace` is false, and OSError.
+    Raises OSError; FileExistsError where `path` exists by the end of the block and `replace` is false.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".recolor-{uuid.uuid4().hex}.part")
@@ -178,10 +175,7 @@ def unwritable(folders: Iterable[Path]) -> dict[Path, str]:
 
 
 def synchronise(path: Path) -> None:
-    """Flushes a file, or a folder with all its contents, to disk.
-
-    Without it a power failure soon after a rename can leave an empty file under the final name.
-    """
+    """Flushes a file, or a folder with all it holds, to disk: else a power failure can leave empty files under final names."""
     for each in [*path.rglob("*"), path]:
         descriptor = os.open(each, os.O_RDONLY)
         try:

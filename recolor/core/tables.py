@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def reading(file: Path) -> Iterator[None]:
     except (OSError, ValueError, EOFError, csv.Error, BadZipFile, zlib.error) as error:
         if isinstance(error, OSError) and error.strerror:  # the system's; those of Pillow and others have none
             raise UserError(f"{file} cannot be read: {error.strerror}") from None
-        why = " ".join(f"{type(error).__name__}: {error}".split())
+        why = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{file} is damaged ({why}): `dvc repro` makes it again") from None
 
 

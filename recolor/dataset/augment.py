@@ -18,24 +18,16 @@ BORDER = 0.06  # widest border, as a share of the side; every fourth toned photo
 
 
 class AugmentParams(Section, frozen=True):
-    """Section `augment`.
+    """Section `augment`."""
 
-    `flip` mirrors half of the photos. `crop` is the smallest share of the sides that a random crop keeps. `tone` is the share
-    of the photos whose lightness is changed. `film` is the share whose lightness is what black-and-white film with another
-    sensitivity to red, green and blue than the eye's would record.
-    """
-
-    flip: bool
-    crop: float = Field(gt=0, le=1)
-    tone: float = Field(ge=0, le=1)
-    film: float = Field(ge=0, le=1)
+    flip: bool  # mirrors half of the photos
+    crop: float = Field(gt=0, le=1)  # the smallest share of the sides that a random crop keeps
+    tone: float = Field(ge=0, le=1)  # the share of the photos with another lightness
+    film: float = Field(ge=0, le=1)  # the share with the lightness that old film would record
 
 
 def augment(lab: Tensor, params: AugmentParams, key: tuple[int, ...]) -> Tensor:
-    """Normalised Lab (B, 3, H, W), float32, cropped, on film and toned; unchanged where `params` asks for none of them.
-
-    `key`, such as seed, step and rank, decides every draw, so a resumed run draws the same.
-    """
+    """Normalised Lab (B, 3, H, W), float32, cropped, on film and toned, if `params` asks for it. `key` decides every draw."""
     if params.crop == 1 and params.tone == 0 and params.film == 0:
         return lab
     rng = np.random.default_rng(key)
@@ -59,10 +51,7 @@ def _cropped(lab: Tensor, smallest: float, rng: np.random.Generator) -> Tensor:
 
 
 def _on_film(lab: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-    """The lightness of a share of the photos as film would record it: skin and red darker, skies and blue lighter.
-
-    Film before 1900 records little but blue, orthochromatic film no red, and panchromatic film all colours about equally.
-    """
+    """The lightness of a share of the photos as film before panchromatic film recorded it: red darker, blue lighter."""
     count = len(lab)
     chosen = _column(rng.random(count) < share, lab)
     red = rng.uniform(0, 1 / 3, count)

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 from recolor.core.iterators import progress
 from recolor.core.tables import complete_csv, reading
 
@@ -40,10 +40,6 @@ Shape = tuple[int, int, int]
 
 class CacheError(UserError):
     """A cache that is missing, incomplete, or does not match its manifest."""
-
-
-def tensor_bytes(size: int) -> int:
-    return 3 * size * size * DTYPE.itemsize
 
 
 def read_table(
@@ -96,11 +92,8 @@ class CacheCounts:
 
 
 def write_shards(directory: Path, tensors: Iterable[bytes], shape: Shape) -> None:
-    """Writes the cache's shards from `tensors`: float16 values of `shape`, little-endian.
-
-    Ordinary writes, not a memory map: on a full disk a map kills the process, a write raises OSError.
-    """
-    remaining = iter(tensors)
+    """Writes the cache's shards from `tensors`: float16 values of `shape`, little-endian."""
+    remaining = iter(tensors)  # and no memory map, which on a full disk kills the process
     for number in count():
         if (first := next(remaining, None)) is None:
             return
@@ -131,16 +124,14 @@ class CachedPhotos:
     """One split of a cache. `photos[[3, 0, 7]]` is a batch, read from disk or from the system's page cache.
 
     Shards are opened for each batch instead of being mapped into memory once: a process may have 1,024 files open, and
-    ImageNet has 1,251 shards. Measured per photo (256x256, page cache): opening and reading 30 us, an existing map 17, a new
-    map 95.
+    ImageNet has 1,251 shards. Opening and reading take 30 us for each photo (256x256, page cache), a map 17.
 
     `manifest`: this split's rows of `manifest.csv`, indexed from 0. `shape`: of one photo, (3, size, size).
     Raises CacheError where shards and manifest do not match; `verified` and `verify` compare the tensors themselves.
     """
 
     def __init__(self, directory: Path, split: Split) -> None:
-        self.directory = directory
-        self.split = split
+        self.directory, self.split = directory, split
         table = read_table(directory / "manifest.csv")
         # The folder itself, not its name: if another cache replaces it, reading fails instead of mixing the two.
         self._folder = os.open(directory, os.O_RDONLY)
@@ -216,7 +207,7 @@ class CachedPhotos:
                 shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
                 offset, size = file.tell(), os.fstat(file.fileno()).st_size
         except (OSError, ValueError, EOFError) as error:
-            raise self._broken(f"{name} cannot be read ({' '.join(str(error).split())})") from None
+            raise self._broken(f"{name} cannot be read ({one_line(error)})") from None
         if dtype != DTYPE or len(shape) != 4 or shape[1] != 3 or columns_first:
             raise self._broken(f"{name} holds {dtype} {shape}, not float16 (N, 3, H, W)")
         if size - offset != int(np.prod(shape)) * DTYPE.itemsize:

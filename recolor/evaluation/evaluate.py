@@ -53,11 +53,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Scores grey and `models` (name: folder) on both splits of `cache`, writes the folder `out` and returns the scores.
 
-    `scores.csv` has a row for each split and model, with nothing where a score was not measured; the intervals are drawn
-    alike for every model. `photos.csv` has a row for each split, model and photo. `examples.csv` and `examples.npz` are
-    `write_examples`'s. `notes.json` holds the reason for missing set scores (`inception`), the `device`, and the SHA-256 of
-    each model's weights (`models`). A rerun on the same machine writes the same bytes; on a GPU with `runtime.deterministic`.
-    Several processes share the batches; the main one computes the scores and writes, the others return an empty table.
+    `scores.csv` has a row for each split and model, with nothing where a score was not measured; `photos.csv` for each photo
+    too. `examples.csv` and `examples.npz` are `write_examples`'s. `notes.json` holds the reason for missing set scores
+    (`inception`), the `device`, and the SHA-256 of each model's weights (`models`). A rerun on the same machine writes the same
+    bytes; on a GPU with `runtime.deterministic`. The main process writes, the others return an empty table.
 
     Raises UserError where the cache does not match its manifest, a model or a weight file cannot be used, or
     `inception: required` finds no weights.
@@ -77,7 +76,10 @@ def evaluate(
             measured = _Measured(photos, generators, networks)
             for start, lab in _batches(photos, params.batch_size, context):
                 measured.add(start, lab)
-            distributed.all_reduce_sum(measured.arrays)  # each process has filled its rows and left 0 in the others'
+            # Each process has filled its rows and left 0 in the others'.
+            distributed.all_reduce_sum(
+                measured.values, *(each for of in measured.features.values() for each in of.values())
+            )
             if distributed.is_main:
                 tables.append(measured.table())
                 by_model = tables[-1].groupby("model", sort=False)
@@ -115,11 +117,7 @@ def _load_inception(
 
 
 def _batches(photos: CachedPhotos, size: int, context: RuntimeContext) -> Iterator[tuple[int, Tensor]]:
-    """This process's batches: their first row and (B, 3, H, W) float32 on the device.
-
-    Threads read ahead and compare each tensor with the manifest. float16 goes to the device and is widened there. Raises
-    CacheError.
-    """
+    """This process's batches, verified: their first row and (B, 3, H, W) float32 on the device. Raises CacheError."""
     distributed = context.distributed
     starts = range(0, len(photos), size)[distributed.rank :: distributed.world_size]
 
@@ -142,24 +140,14 @@ class _Measured:
         self.columns = [column for metric in self.metrics for column in metric.columns]
         self.models = [GREY, *generators]
         self.values = np.zeros((len(self.models), len(photos), len(self.columns)))
+        sizes = {key: size for network in networks for key, size in network.sizes.items()}
         self.features: dict[str, dict[str, Features]] = {
-            name: {
-                key: np.zeros((len(photos), size), np.float32)
-                for network in networks
-                for key, size in network.sizes.items()
-            }
+            name: {key: np.zeros((len(photos), size), np.float32) for key, size in sizes.items()}
             for name in (TRUTH, *self.models)
         }
 
-    @property
-    def arrays(self) -> list[np.ndarray[Any, Any]]:
-        return [self.values, *(array for features in self.features.values() for array in features.values())]
-
     def add(self, start: int, lab: Tensor) -> None:
-        """Measures the batch `lab` of true photos, (B, 3, H, W), from row `start` of the split on.
-
-        Raises UserError for a model whose colours are not finite.
-        """
+        """Measures a batch of true photos, (B, 3, H, W), from row `start` on. UserError for colours that are not finite."""
         rows = slice(start, start + len(lab))
         coloured = colourings(lab, self.generators)
         for model in self.models:
@@ -189,10 +177,8 @@ class _Measured:
         """The rows of photos.csv, and each photo's group."""
         numbered = self.photos.manifest.assign(row=range(len(self.photos)))  # within the split
         known = numbered[["split", "row", "path", "crop", "group"]]
-        tables = [
-            known.assign(model=model).join(pd.DataFrame(values, columns=self.columns))
-            for model, values in zip(self.models, self.values, strict=True)
-        ]
+        scores = (pd.DataFrame(values, columns=self.columns) for values in self.values)
+        tables = [known.assign(model=model).join(table) for model, table in zip(self.models, scores, strict=True)]
         return pd.concat(tables, ignore_index=True)
 
 
@@ -203,9 +189,9 @@ def _score(
     split, model = rows[["split", "model"]].iloc[0]
     score: dict[str, Any] = {"split": split, "model": model, "photos": len(rows)}
     metrics = image_metrics_in_use()
-    names = [metric.name for metric in metrics]
-    low, high = bootstrap(rows[names].to_numpy(), rows["group"].to_numpy(), params.bootstrap, seed)
-    for metric, low_end, high_end in zip(metrics, low, high, strict=True):
+    values = rows[[metric.name for metric in metrics]].to_numpy()
+    ends = bootstrap(values, rows["group"].to_numpy(), params.bootstrap, seed)
+    for metric, low_end, high_end in zip(metrics, *ends, strict=True):
         score |= {column: rows[column].mean() for column in metric.columns}
         score |= {f"{metric.name}_low": low_end, f"{metric.name}_high": high_end}
     score["psnr_pooled"] = pooled_psnr(rows["psnr"])

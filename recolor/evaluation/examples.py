@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
+from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 
 ARRAYS = ("input", "output", "truth")
 
@@ -49,8 +49,8 @@ def write_examples(
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             lab = splits[split][batch["row"].to_numpy()].to(device)
-            coloured = colourings(lab, {model: generators[model]})
+            pictures = coloured_arrays(lab, {model: generators[model]})
             for name, source in zip(ARRAYS, (GREY, model, TRUTH), strict=True):
-                arrays[name][batch["index"]] = to_rgb(coloured[source]).permute(0, 2, 3, 1).cpu().numpy()
+                arrays[name][batch["index"]] = pictures[source]
     examples.to_csv(out / "examples.csv", index=False)
     np.savez_compressed(out / "examples.npz", **arrays)  # type: ignore[arg-type]

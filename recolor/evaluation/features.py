@@ -1,7 +1,4 @@
-"""The feature networks of set scores. Each maps a batch of pictures to named features.
-
-EfficientNet-Lite0 comes from a package, so its scores are always there. Inception's weights are a download: `inception.py`.
-"""
+"""The feature networks of set scores; Inception, whose weights are a download, is in `inception.py`."""
 
 from typing import Any, ClassVar, Protocol
 
@@ -21,10 +18,7 @@ class FeatureNetwork(Protocol):
 
 
 class Lite0:
-    """The 1280 pooled features of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet. No recipe's generator uses it.
-
-    Pictures are resized to the 224x224 pixels that it was trained with, without a crop.
-    """
+    """The 1280 pooled features of EfficientNet-Lite0 (Tan and Le 2019) of pictures resized to its 224x224 pixels, uncropped."""
 
     sizes: ClassVar[dict[str, int]] = {"lite0": 1280}
 
@@ -42,10 +36,7 @@ class Lite0:
 
 
 def resize(rgb: Tensor, size: int) -> Tensor:
-    """clean-fid's resize (Parmar et al. 2022): (B, 3, H, W) 8-bit to (B, 3, size, size), 0 to 255 and not rounded.
-
-    PIL's bicubic filter as torchvision implements it: equal within 0.01 of a level, for a whole batch and on its device.
-    """
+    """clean-fid's resize (Parmar et al. 2022), within 0.01: (B, 3, H, W) 8-bit to (B, 3, size, size), 0 to 255, not rounded."""
     from torchvision.transforms.v2.functional import InterpolationMode, resize  # its import takes seconds
 
     return resize(rgb.float(), [size, size], InterpolationMode.BICUBIC, antialias=True).clamp(0, 255)

@@ -22,8 +22,7 @@ _SSIM_C2 = (0.03 * PEAK) ** 2
 def psnr(output: Tensor, truth: Tensor) -> Tensor:
     """(B,) peak signal-to-noise ratios in dB, over all pixels and channels of a photo.
 
-    The squared errors are summed exactly, as integers. Identical pictures have an infinite PSNR, and so has the mean over a
-    set with such a picture: a cap would be an invented number.
+    The squared errors are summed exactly, as integers. Identical pictures have an infinite PSNR.
     """
     difference = output.int() - truth.int()
     squared_error = _double(difference.square().sum(-1, dtype=torch.int32).sum((1, 2)))
@@ -69,8 +68,8 @@ def _blur(channels: Tensor) -> Tensor:
 def colourfulness(output: Tensor, truth: Tensor | None = None) -> Tensor:
     """(B,) Hasler and Suesstrunk's metric M3 (2003): sqrt(var(rg) + var(yb)) + 0.3 * sqrt(mean(rg)^2 + mean(yb)^2).
 
-    Signed, as in their paper: rg = R - G and yb = (R + G) / 2 - B; some code uses absolute values. 0 is grey; viewers called
-    15 slightly, 45 averagely and 82 highly colourful. `truth` is not used.
+    rg = R - G and yb = (R + G) / 2 - B, signed as in their paper. 0 is grey; viewers called 15 slightly, 45 averagely and 82
+    highly colourful. `truth` is not used.
     """
     r, g, b = output.int().unbind(1)
     mean_rg, var_rg = _mean_and_variance(r - g)
@@ -99,15 +98,13 @@ def bootstrap(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Low and high ends (K,) of the 95% percentile intervals of K means; `values` is (N, K) and `groups` (N,).
 
-    Draws groups, not photos (Efron and Tibshirani 1993, chapter 13; for clusters, Davison and Hinkley 1997, section 3.8): the
-    crops of one photo resemble each other, and drawing them one by one would make the intervals far too narrow. NaN where there
-    are fewer than two groups. An end is always a drawn mean, never interpolated, so infinite ends stay infinite.
+    Draws groups, not photos, because crops of one photo resemble each other (Efron and Tibshirani 1993, chapter 13; Davison and
+    Hinkley 1997, section 3.8). NaN for fewer than two groups. An end is a drawn mean, so infinite ends stay infinite.
     """
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1
     if count < 2:
-        nothing = np.full(values.shape[1], np.nan)
-        return nothing, nothing
+        return (np.full(values.shape[1], np.nan),) * 2
     sums = np.stack([np.bincount(group, column, count) for column in values.T], axis=1)
     sizes = np.bincount(group, minlength=count)
     rng = np.random.default_rng(seed)

@@ -2,8 +2,7 @@
 
 Two networks with the weights of 2015-12-05, which differ in how they resize a picture to 299x299: clean-fid's (bicubic; 2048
 features for FID and KID) and torchmetrics' (bilinear; the 64 features of an early layer, the scale of the paper's FID, and the
-logits of the Inception score). Both files are checked against their SHA-256, also where a user brings them: a number under
-one of these names comes from the published weights.
+logits of the Inception score). Both files are checked against their SHA-256, also where a user brings them.
 """
 
 import warnings
@@ -50,8 +49,7 @@ def find_weights(folder: Path | None, patience: Patience = PATIENCE) -> dict[str
             raise WeightsError(
                 f"{path} is missing: evaluate.inception_weights takes a folder with {' and '.join(SHA256)}"
             )
-        digest = file_sha256(path)
-        if digest != SHA256[name]:
+        if (digest := file_sha256(path)) != SHA256[name]:
             raise WeightsError(f"{path} is damaged or another file: its SHA-256 is {digest}, not {SHA256[name]}")
     return paths
 

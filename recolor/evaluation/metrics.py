@@ -1,7 +1,6 @@
-"""The registry of metrics: how each is named, shown and computed. Evaluation, tables, figures, gallery and CLI read it.
+"""The registry of metrics: how each is named, shown and computed. A new one is an entry in METRICS.
 
-To add a metric, add one entry to METRICS. A metric on a network of its own (LPIPS, for instance) is a class whose instance is
-called like a function and loads the network on the first call.
+A metric on a network of its own (LPIPS, for instance) is a class whose instance is called like a function.
 """
 
 import math

@@ -8,15 +8,12 @@ from recolor.core.errors import UserError
 from recolor.core.storage import file_sha256
 from recolor.core.tables import reading
 from recolor.evaluation.metrics import SPLITS
-from recolor.models.folder import read_card
+from recolor.models.folder import read_card, trained_on
 from recolor.models.objectives import ADVERSARIAL
 
 
 def scored_models(folder: Path) -> dict[str, Path]:
-    """The trained models of a dataset, whose folder is `folder`, by name and in the order of the tables.
-
-    `l1` is not among them where `pretrain.epochs` is 0, or where a model of an older version had no pretraining.
-    """
+    """The trained models in a dataset's `folder`, by name, in the order of the tables; `l1` unless `pretrain.epochs` is 0."""
     names = ("l1", *ADVERSARIAL) if (folder / "l1").exists() else ADVERSARIAL
     models = {name: folder / name for name in names}
     return {name: model for name, model in models.items() if read_card(model).get("epochs") != 0}
@@ -27,7 +24,7 @@ def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
     file = cache / "manifest.csv"
     manifest = file_sha256(file)
     for name, folder in models.items():
-        if read_card(folder).get("data", {}).get("manifest_sha256", manifest) != manifest:
+        if not trained_on(folder, manifest):
             raise UserError(f"model {name} was trained on other photos than {file} lists: train it again")
 
 

@@ -31,11 +31,7 @@ def frechet_distance(output: Features, truth: Features, seed: int = 0) -> Score:
 
 
 def _root(features: Features) -> NDArray[np.float64]:
-    """R, of at most D rows, with R^T R the unbiased covariance of `features`.
-
-    Built block by block, without a float64 copy of all features. Summing up the covariance first would lose half of the
-    digits in its root.
-    """
+    """R, of at most D rows, with R^T R the unbiased covariance of `features`. A root of the covariance has half its digits."""
     count, dimensions = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
     root = np.empty((0, dimensions))
@@ -50,8 +46,8 @@ def _root(features: Features) -> NDArray[np.float64]:
 def kernel_distance(output: Features, truth: Features, seed: int) -> Score:
     """KID (Binkowski et al. 2018, eq. 4): unbiased squared MMD with the kernel (x.y / D + 1)^3.
 
-    Mean and standard deviation over 100 subsets of at most 1000 pictures of each set. Where both sets have the same size of at
-    most 1000, every subset is the whole set: one is computed, and there is no deviation.
+    Mean and standard deviation over 100 subsets of at most 1000 pictures of each set. Sets of the same size of at most 1000
+    have one subset, themselves, and no deviation.
     """
     size = min(len(output), len(truth), KID_SUBSET_SIZE)
     if size == len(output) == len(truth):

@@ -1,8 +1,7 @@
 """RGB and normalised CIELAB, for training and inference alike.
 
 Normalised means L / 50 - 1 and ab / 110: the three channels then lie in [-1, 1] (sRGB's a and b span -86 to 98 and -108 to
-94). The cache is made with scikit-image's conversion, once a photo; everything else here works on torch tensors of any device,
-and tests compare it with scikit-image on every colour.
+94). The cache is made with scikit-image's conversion; all else works on torch tensors of any device, and is tested against it.
 
 Conversions are split at a threshold without a branch: `clamp(min=t)` through the curve plus `clamp(max=t) - t` through the line
 below it. `torch.where` takes many times as long.
@@ -89,9 +88,8 @@ def lab_to_rgb(lab: "Tensor") -> "Tensor":
 def into_gamut(lab: "Tensor") -> "Tensor":
     """(B, 3, H, W) normalised Lab with the chroma of pixels outside sRGB reduced until `lab_to_rgb`'s clipping keeps their L.
 
-    Clipping alone moves L by up to tens of units; after this by about LIGHTNESS_SLACK at most, to which the rounding to 8 bits
-    adds 0.25. Without slack saturated yellows and blues, on the edge of sRGB, would lose most of their chroma. The largest
-    chroma of each L and hue is interpolated from a table. Pixels inside sRGB do not change.
+    Clipping then moves L by about LIGHTNESS_SLACK at most, and rounding to 8 bits by 0.25; alone it moves L by up to tens of
+    units. Without slack saturated yellows and blues, on the edge of sRGB, would lose most of their chroma.
     """
     import torch
 
@@ -103,11 +101,8 @@ def into_gamut(lab: "Tensor") -> "Tensor":
     planes = [plane.flatten() for plane in lab.unbind(1)]
     lightness, a, b = (plane.index_select(0, indices) for plane in planes)
     share = _share(lightness, a, b)
-    reduced = [
-        planes[0],
-        *(plane.index_copy(0, indices, ab * share) for plane, ab in zip(planes[1:], (a, b), strict=True)),
-    ]
-    return torch.stack(reduced).view(3, len(lab), *lab.shape[2:]).transpose(0, 1)
+    reduced = [plane.index_copy(0, indices, ab * share) for plane, ab in zip(planes[1:], (a, b), strict=True)]
+    return torch.stack([planes[0], *reduced]).view(3, len(lab), *lab.shape[2:]).transpose(0, 1)
 
 
 def _share(lightness: "Tensor", a: "Tensor", b: "Tensor") -> "Tensor":
@@ -135,8 +130,7 @@ def _hue(a: "Tensor", side: "Tensor") -> "Tensor":
 def _gamut_table(device: "torch.device") -> "Tensor":
     """(_LEVELS, 4 * _HUES + 1): for each L and hue, 1 / (|a| + |b|) of the largest chroma that `into_gamut` keeps.
 
-    The reciprocal is stored because a straight edge of the gamut is a straight line in it. The table is made for nine tenths
-    of the slack, because interpolation adds up to a tenth of it.
+    A straight edge of the gamut is a straight line in the reciprocal. Interpolation adds up to a tenth of the slack.
     """
     import torch
 

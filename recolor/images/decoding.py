@@ -39,11 +39,9 @@ def decode(file: Path | bytes, crop: Crop | None = None) -> Image.Image:
 
     Of an animation it is the first frame, of a TIFF with a thumbnail in front the largest page. Transparency is laid over
     white, an embedded colour profile is converted to sRGB (a broken one is ignored, as viewers do), deeper values are scaled
-    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo.
-
-    Notes for the user about the result are in `info["notes"]`, which is absent if there are none.
-    Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, more than MAX_PIXELS
-    declared (found before they are decoded) or MAX_BYTES, or a crop outside the photo.
+    to 8 bits (see `depth`). `crop` is (left, top, right, bottom) in pixels of the upright photo. `info["notes"]` has notes for
+    the user, if any. Raises PhotoError: not a readable regular file, no photo in a known format, cut short or damaged, a crop
+    outside the photo, more than MAX_PIXELS declared (found before they are decoded) or MAX_BYTES.
     """
     with opened(file) as image:
         return to_srgb(image, crop)
@@ -52,12 +50,13 @@ def decode(file: Path | bytes, crop: Crop | None = None) -> Image.Image:
 def to_srgb(
     image: Image.Image, crop: Crop | None = None, keep_alpha: bool = False, damaged: bool = False
 ) -> Image.Image:
-    """A new image with `image`'s pixels and notes as `decode` gives them; with `keep_alpha`, RGBA if it has transparency.
-
-    `damaged`: of a JPEG that is cut short, the part that is there.
-    """
+    """A new image as `decode` gives it. `keep_alpha`: RGBA if it has transparency; `damaged`: what there is of a cut JPEG."""
     upright, notes = _load(image, damaged)
-    turn, profile = _UPRIGHT.get(_orientation(image)), image.info.get("icc_profile")
+    turn, profile = None, image.info.get("icc_profile")
+    with contextlib.suppress(
+        Exception
+    ):  # a broken EXIF block does not affect the pixels: shown as stored, as viewers do
+        turn = _UPRIGHT.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
     if turn is not None:
         upright = upright.transpose(turn)
     if crop is not None:
@@ -132,13 +131,6 @@ def _lacks_scans(content: bytes) -> bool:
 
 def _load_jpeg(content: bytes) -> Image.Image:
     return Image.open(io.BytesIO(content), formats=["JPEG"]).copy()
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a broken EXIF block does not affect the pixels: shown as stored, as viewers do
-        return 1
 
 
 def _flatten(image: Image.Image, keep_alpha: bool) -> Image.Image:

@@ -27,10 +27,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Loads `image`; an image with 8 bits per channel (itself if it has no more), and notes about guesses.
-
-    Raises PhotoError for values that are negative or not finite.
-    """
+    """Loads `image`; it in 8 bits per channel, itself if it has no more, and notes about guesses. Raises PhotoError."""
     _correct_ppm(image)
     rawmode, stated, stream = _rawmode(image), _stated_white(image), getattr(image, "fp", None)
     if getattr(image, "_exclusive_fp", False):  # Pillow closes it when the pixels are loaded
@@ -77,10 +74,7 @@ def _significant_bits(stream: BinaryIO) -> int | None:
 
 def _rawmode(image: Image.Image) -> str:
     """How the decoder of `image` packs pixels; "" for an image that is not from a file."""
-    tiles = getattr(image, "tile", [])
-    if not tiles:
-        return ""
-    arguments = tiles[0][3]
+    arguments = tiles[0][3] if (tiles := getattr(image, "tile", [])) else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 

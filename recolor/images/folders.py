@@ -12,11 +12,9 @@ RESULT_MARK = "-recolor"  # at the end of the name, before the suffix, of what `
 
 
 def walk(top: Path) -> Iterator[str]:
-    """Listed names of all files below `top`, photos or not, and of unreadable folders.
+    """Listed names of all files below `top`, photos or not, and of unreadable folders; not of hidden ones and of results.
 
     Links to folders are followed last, and no folder is entered twice: loops end, and a photo is listed under its real path.
-    Hidden files and folders are skipped (thumbnails, trash, macOS's metadata), and so are results of `recolor colorize`: no
-    model is to learn the colours of another one.
     """
     seen: set[tuple[int, int]] = set()
     folders, links = ["."], deque[str]()

@@ -24,10 +24,7 @@ _JPEG_BLOCK = 65_000  # bytes: a JPEG holds EXIF, XMP and comment in blocks of 6
 
 
 def save_options(file: Image.Image, kind: str) -> tuple[dict[str, Any], list[str]]:
-    """Arguments of Pillow's `save` for the metadata that a result in format `kind` keeps of `file`, an opened and loaded photo.
-
-    Also returns a note for each thing that `kind` cannot hold.
-    """
+    """Arguments of Pillow's `save` for the metadata of the loaded `file` that `kind` can hold; a note on what it cannot."""
     room = _JPEG_BLOCK if kind == "JPEG" else None
     exif, notes = _exif(file, room)
     options: dict[str, Any] = {"exif": exif}

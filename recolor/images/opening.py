@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from recolor.core.errors import UserError, printable
+from recolor.core.errors import UserError, one_line, printable
 
 _MORE_FORMATS = []
 with contextlib.suppress(ImportError):  # optional: with it, iPhone photos can be read
@@ -68,10 +68,7 @@ class CutShortError(PhotoError):
 
 @contextlib.contextmanager
 def opened(file: Path | bytes) -> Iterator[Image.Image]:
-    """The photo in `file`, recognised and not yet decoded. Errors in the block become PhotoErrors.
-
-    A TIFF whose first page is a thumbnail is at its largest page.
-    """
+    """The photo in `file`, not yet decoded; a TIFF at its `_photo_page`. Errors in the block become PhotoErrors."""
     with translate_errors(), io.BytesIO(file) if isinstance(file, bytes) else open_file(file) as stream:
         image = _recognise(stream)
         if image.format == "TIFF" and page_count(image) > 1:
@@ -128,10 +125,7 @@ def open_file(path: Path, most: int = MAX_BYTES) -> Iterator[io.BufferedReader]:
 
 
 def listed_name(path: str) -> str:
-    """The relative path `path` as it is written in tables: one line of printable Unicode.
-
-    As `printable`, and the per cent sign itself becomes %25. Ordinary names stay as they are. `locate` is the inverse.
-    """
+    """The relative path `path` as it is written in tables: `printable`, and % becomes %25. `locate` is the inverse."""
     return printable(os.fsencode(path.replace(os.sep, "/")).decode("utf-8", "surrogateescape").replace("%", "%25"))
 
 
@@ -229,7 +223,7 @@ def _reason(error: Exception) -> str:
             errno.ENAMETOOLONG: "its name is too long",
         }
         return known.get(error.errno, os.strerror(error.errno))
-    message = " ".join(str(error).split())[:80]
+    message = one_line(error, 80)
     if any(words in message.lower() for words in ("truncated", "unexpected end", "failed to read")):
         return _CUT_SHORT
     return f"damaged: {message or type(error).__name__}"

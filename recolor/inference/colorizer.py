@@ -43,10 +43,7 @@ SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are in
 
 @dataclass(frozen=True)
 class Options:
-    """How files are coloured and written: see `Colorizer`, and `formats.save` for `quality`.
-
-    `side_by_side`: the photo as it was, left of the result.
-    """
+    """How files are coloured and written, see `Colorizer` and `formats.save`. `side_by_side`: the photo left of the result."""
 
     size: int | None = None
     upsampling: Upsampling = "guided"
@@ -84,10 +81,9 @@ class Colorizer:
 
     @classmethod
     def load(cls, directory: str | Path | None = None, device: str | torch.device = "auto") -> "Colorizer":
-        """The model of a folder that `recolor export` or a training stage wrote, on `device`: auto, or a name of torch's.
+        """The model of a folder, by default the one that comes with recolor, on `device`: auto, or a name of torch's.
 
-        Without a folder, the model that comes with recolor. Raises ModelError for a folder that holds no whole model,
-        UserError for a device that this machine does not have.
+        Raises ModelError for a folder that holds no whole model, UserError for a device that this machine does not have.
         """
         folder = default_shipped_model() if directory is None else Path(directory)
         return cls(for_inference(load_generator(folder, find_device(device))), read_card(folder))
@@ -123,10 +119,7 @@ class Colorizer:
         strength: float = 1.0,
         steady: float = STEADY,
     ) -> Iterator[NDArray[np.uint8]]:
-        """The frames of a film in colour, one after the other: arrays of one photo each, as in a call, in and out.
-
-        `steady`, 0 to 1: how much of the colours of past frames each one keeps (see `steady`). BATCH frames are read ahead.
-        """
+        """The frames of a film in colour, arrays of one photo each. `steady`, 0 to 1: how much of past colours stays."""
         steadied = Steady(steady)
         for batch in batches(frames, BATCH):
             yield from self._coloured(batch, size, upsampling, strength, steadied)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from recolor.core.errors import one_line
 from recolor.core.iterators import single_core_threads
 from recolor.core.storage import new_file
 from recolor.images.decoding import to_srgb
@@ -81,8 +82,10 @@ def colorize_files(
                     finishing = []
             yield from map(Future.result, finishing)
     finally:
-        for future in (*loading, *finishing):
-            future.cancel()
+        for load in loading:
+            load.cancel()
+        for finish in finishing:
+            finish.cancel()
 
 
 def _batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -192,7 +195,7 @@ class _Work:
         except FileExistsError:
             return job._replace(problem=EXISTS.format(target))
         except (OSError, ValueError) as error:  # no room, no permission; more pixels than the format can hold
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            reason = getattr(error, "strerror", None) or one_line(error)
             return job._replace(problem=f"{target} cannot be written: {reason}")
         return job
 

@@ -58,10 +58,7 @@ def result_suffix(photo: Path, kind: str | None) -> str:
 
 
 def save(image: Image.Image, path: Path, kind: str, metadata: dict[str, Any], quality: int | None = None) -> None:
-    """Writes `image` with what `save_options` gave. `metadata["compression"]`, for a TIFF: a name of Pillow's.
-
-    `quality`: 1 to 100, for JPEG, WebP (which is lossless without it) and AVIF.
-    """
+    """Writes `image` with what `save_options` gave, and for a TIFF a "compression" of Pillow's. `quality`: 1 to 100."""
     options = dict(_OPTIONS[kind])
     if quality is not None and kind in _LOSSY:
         options |= {"quality": quality}

@@ -27,10 +27,7 @@ EPSILON = 0.04  # variance of normalised L below which a window counts as flat: 
 
 
 class Upsampler:
-    """The ab of `predicted`, normalised Lab (3, h, w), for a photo of `width` x `height` pixels.
-
-    Raises UserError for a method that is not one of `Upsampling`.
-    """
+    """The ab of `predicted`, normalised Lab (3, h, w), for a photo of `width` x `height` pixels. Raises UserError."""
 
     def __init__(self, predicted: Tensor, width: int, height: int, method: Upsampling = "guided") -> None:
         if method not in get_args(Upsampling):
@@ -67,10 +64,7 @@ def _slopes(lab: Tensor) -> Tensor:
 
 
 def _window_mean(maps: Tensor) -> Tensor:
-    """The means of (C, h, w) over windows of 3x3, at the edges over what lies inside; a third of `F.avg_pool2d`'s time.
-
-    Map by map, so that it takes no more memory than that.
-    """
+    """The means of (C, h, w) over windows of 3x3, at the edges over what lies inside; a third of `F.avg_pool2d`'s time."""
     means, count = torch.empty_like(maps), _window_sum(torch.ones_like(maps[0]))
     for plane, mean in zip(maps, means, strict=True):
         mean.copy_(_window_sum(plane)).div_(count)

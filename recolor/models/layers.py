@@ -33,11 +33,7 @@ class Generator(nn.Module):
 
 
 class ConcatDenseGrad(torch.autograd.Function):
-    """`torch.cat([first, second], dim=1)` with dense gradients.
-
-    The gradients of torch.cat are views of one tensor. On a CPU batch norm's backward pass takes 14 times as long on a view,
-    which is 1/8 of a training step of the U-Net.
-    """
+    """`torch.cat([first, second], dim=1)` with dense gradients: 1/8 less time for a training step of the U-Net on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:

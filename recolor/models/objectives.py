@@ -64,14 +64,8 @@ class VanillaGAN(Objective):
         return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
 
 
-@dataclass(frozen=True)
-class ClippedWGAN(Objective):
-    """Wasserstein GAN with weight clipping (Arjovsky et al. 2017, algorithm 1), as in the paper.
-
-    `clip` bounds every weight, batch norm's included: exempting those lets the critic grow without bound.
-    """
-
-    clip: float = 0.01
+class WassersteinGAN(Objective):
+    """Wasserstein GAN (Arjovsky et al. 2017) without the constraint that makes the critic Lipschitz."""
 
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
         on_real, on_fake = critic(real).mean(), critic(fake).mean()
@@ -80,6 +74,16 @@ class ClippedWGAN(Objective):
     def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
         return -critic(fake).mean()
 
+
+@dataclass(frozen=True)
+class ClippedWGAN(WassersteinGAN):
+    """With weight clipping (algorithm 1), as in the paper.
+
+    `clip` bounds every weight, batch norm's included: exempting those lets the critic grow without bound.
+    """
+
+    clip: float = 0.01
+
     @torch.no_grad()
     def after_critic_step(self, critic: nn.Module) -> None:
         for weight in critic.parameters():
@@ -87,8 +91,8 @@ class ClippedWGAN(Objective):
 
 
 @dataclass(frozen=True)
-class PenalisedWGAN(Objective):
-    """Wasserstein GAN with gradient penalty (Gulrajani et al. 2017, eq. 3), the paper's future work.
+class PenalisedWGAN(WassersteinGAN):
+    """With a gradient penalty (Gulrajani et al. 2017, eq. 3), the paper's future work.
 
     The penalty is on each photo's own gradient, so the critic must not mix photos: no batch norm.
     """
@@ -96,12 +100,8 @@ class PenalisedWGAN(Objective):
     weight: float = 10.0
 
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
-        on_real, on_fake = critic(real).mean(), critic(fake).mean()
-        penalty = self.penalty(critic, real, fake)
-        return CriticLoss(on_fake - on_real + self.weight * penalty, on_real, on_fake, penalty, on_real - on_fake)
-
-    def generator_loss(self, critic: nn.Module, fake: Tensor) -> Tensor:
-        return -critic(fake).mean()
+        loss, penalty = super().critic_loss(critic, real, fake), self.penalty(critic, real, fake)
+        return loss._replace(total=loss.total + self.weight * penalty, penalty=penalty)
 
     def penalty(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """Mean of (||gradient|| - 1)^2 at one random point between each real photo and its fake."""

@@ -20,10 +20,9 @@ class DiscriminatorParams(Section, frozen=True):
 
 
 class PatchDiscriminator(nn.Module):
-    """L||ab (B, 3, H, W) in [-1, 1] to one score a patch (B, 1, h, w): 30x30 for 256x256 at 3 down-samplings.
+    """L||ab (B, 3, H, W) in [-1, 1] to one score a patch (B, 1, h, w), a logit: 30x30 for 256x256 at 3 down-samplings.
 
-    There is no sigmoid: objectives take logits or Wasserstein scores. `norm=False` leaves batch norm out: a gradient penalty is
-    taken on each photo, and batch norm would mix them (Gulrajani et al. 2017, section 4).
+    `norm=False` leaves batch norm out, which would mix photos (Gulrajani et al. 2017, section 4).
     """
 
     def __init__(self, params: DiscriminatorParams, norm: bool = True) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recolor.images.color import into_gamut, lab_to_rgb
@@ -19,6 +21,11 @@ def colourings(lab: Tensor, generators: Mapping[str, nn.Module]) -> dict[str, Te
     for name, generator in generators.items():
         coloured[name] = into_gamut(torch.cat([lightness, generator(lightness)], dim=1))  # as in Colorizer
     return coloured
+
+
+def coloured_arrays(lab: Tensor, generators: Mapping[str, nn.Module]) -> dict[str, NDArray[np.uint8]]:
+    """The `colourings` as arrays of 8-bit RGB, (B, H, W, 3)."""
+    return {name: to_rgb(one).permute(0, 2, 3, 1).cpu().numpy() for name, one in colourings(lab, generators).items()}
 
 
 def to_rgb(lab: Tensor) -> Tensor:

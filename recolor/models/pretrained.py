@@ -26,16 +26,14 @@ def _known(name: str) -> str:
 
 
 class PretrainedParams(Section, frozen=True):
-    """Section `generator` with `kind: pretrained`. As in params.yaml it has 6.8 M parameters.
-
-    `widths` are those of the decoder at 1/16, 1/8, 1/4 and 1/2 of the size, and of the head.
-    """
+    """Section `generator` with `kind: pretrained`. As in params.yaml it has 6.8 M parameters."""
 
     multiple: ClassVar[int] = 32  # of H and W
     kind: Literal["pretrained"]
     encoder: Annotated[str, AfterValidator(_known)]
     encoder_weights: str  # auto, none or a file
-    widths: tuple[int, int, int, int, int] = Field(strict=False)  # a list in YAML
+    # Of the decoder at 1/16, 1/8, 1/4 and 1/2 of the size, and of the head; a list in YAML.
+    widths: tuple[int, int, int, int, int] = Field(strict=False)
     ab_scale: Scale
     upsampling: Literal["guided", "bilinear"] = "bilinear"  # what models had before this setting
     freeze_encoder: bool
@@ -57,10 +55,8 @@ class PretrainedUNet(Generator):
 
     ab is predicted at `ab_scale` of the photo's size (Zhang et al. 2016 predict at 1/4 too) and upsampled by `upsampling`.
     The decoder upsamples bilinearly before its convolutions: transposed convolutions leave a checkerboard in flat areas
-    (Odena et al. 2016). The last convolution starts near zero, so an untrained model predicts grey.
-
-    The encoder starts from random weights, so that loading a trained model needs neither package nor network;
-    `load_encoder_weights` loads ImageNet's. A frozen encoder keeps its weights and the statistics of its batch norm.
+    (Odena et al. 2016). The last convolution starts near zero, so an untrained model predicts grey. The encoder is random until
+    `load_encoder_weights`. A frozen encoder keeps its weights and the statistics of its batch norm.
     """
 
     def __init__(self, params: PretrainedParams) -> None:

@@ -76,9 +76,6 @@ def _down_block(inputs: int, outputs: int, norm: bool, activate: bool) -> nn.Seq
 
 
 def _up_block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.ReLU(),
-        nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-    ]
-    return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []))
+    convolution = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+    dropouts = [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(nn.ReLU(), convolution, nn.BatchNorm2d(outputs), *dropouts)

@@ -1,9 +1,8 @@
 """From a listing of photos to a cache of Lab tensors, split into train and test.
 
-Memory use does not grow with the number of pixels. A photo's rank is the hash of seed and group (normally the file's own
-hash), so the order is known before any file is opened and does not depend on names or on the order of the listing. Photos are
-decoded in order of rank in several processes, and the accepted ones are written to the shards as they arrive. Of files with
-the same bytes, or the same pixels, one is accepted. The first `train_fraction` of the accepted groups is the train split.
+A photo's rank is the hash of seed and group (normally the file's own hash), so the order depends neither on names nor on the
+listing's. Photos are decoded in order of rank in several processes, and the accepted ones are written to the shards as they
+arrive. Of files with the same bytes, or pixels, one is accepted. The first `train_fraction` of the groups is the train split.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from recolor.core.errors import UserError
 from recolor.core.iterators import progress
 from recolor.core.params import Section, Seed
 from recolor.core.storage import atomic_folder
-from recolor.dataset.shards import CacheCounts, count_reasons, tensor_bytes, write_shards, write_table
+from recolor.dataset.shards import DTYPE, CacheCounts, count_reasons, write_shards, write_table
 from recolor.preprocessing.conversion import Converted, ListedPhoto, Rejected, convert, lost
 from recolor.preprocessing.workers import ordered_map
 
@@ -43,16 +42,15 @@ def build(
 ) -> CacheCounts:
     """Writes the cache of `listing`, whose paths are relative to `root`, as the folder `out`, atomically.
 
-    The result is bit-identical for any number of processes and any order of the listing. With several processes, a photo that
-    crashes its decoder, or that needs minutes, is rejected.
-    Raises UserError: fewer than two groups with a usable photo, a full disk (DiskFull), another process writing `out`.
+    The result is bit-identical for any number of processes and any order of the listing. Raises UserError: fewer than two
+    groups with a usable photo, a full disk (DiskFull), another process writing `out`.
     """
     photos, copies = _ranked(listing, params.seed)
     if processes is None:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         processes = max(2, min(processors, len(photos) // 64))
-    row_bytes = 1000  # in the tables, at most
-    needed = int((photos["sha256"] != "").sum()) * (tensor_bytes(params.size) + row_bytes)
+    bytes_each = 3 * params.size**2 * DTYPE.itemsize + 1000  # in the tables, at most
+    needed = int((photos["sha256"] != "").sum()) * bytes_each
     work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
     listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
     measured: list[tuple[object, ...]] = []
@@ -74,7 +72,7 @@ def build(
             write_shards(folder, tensors(results), (3, params.size, params.size))
         rejected = photos.loc[list(reasons), ["path", "crop"]].assign(reason=list(reasons.values()))
         rejected = pd.concat([rejected, copies]).sort_values(["path", "crop"])
-        used = photos.loc[~photos.index.isin(list(reasons)), ["path", "crop", "sha256", "group"]].reset_index(drop=True)
+        used = photos.drop(index=list(reasons))[["path", "crop", "sha256", "group"]].reset_index(drop=True)
         group, names = pd.factorize(used["group"])  # numbered in order of rank
         if len(names) < 2:
             raise _too_few(dataset, len(names), rejected, len(listing))

@@ -1,7 +1,4 @@
-"""From one row of a listing to one tensor.
-
-Worker processes import this module. It must not import torch or pandas, which take each worker seconds to load.
-"""
+"""From one row of a listing to one tensor. Without torch and pandas, which take each worker process seconds to load."""
 
 import hashlib
 from pathlib import Path
@@ -25,16 +22,11 @@ class ListedPhoto(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """`width`, `height`: of the upright, cropped photo before resizing. `chroma`: its mean, in CIELAB units.
-
-    `tensor`: float16, little-endian, (3, size, size).
-    """
-
-    width: int
+    width: int  # of the upright, cropped photo before resizing
     height: int
-    chroma: float
+    chroma: float  # its mean, in CIELAB units
     tensor_sha256: str
-    tensor: bytes
+    tensor: bytes  # float16, little-endian, (3, size, size)
 
 
 class Rejected(NamedTuple):
@@ -42,10 +34,7 @@ class Rejected(NamedTuple):
 
 
 def convert(photo: ListedPhoto, root: Path, size: int, min_chroma: float) -> Converted | Rejected:
-    """Reads and decodes a photo, resizes it to size x size as pix2pix does (bicubic), and converts it to normalised Lab.
-
-    JPEG's own downscaling is not used: its filter gives another result.
-    """
+    """Reads and decodes a photo, resizes it to size x size as pix2pix does (bicubic), and converts it to normalised Lab."""
     try:
         with open_file(locate(root, photo.path)) as file:
             if not photo.sha256 and not is_photo(photo.path):

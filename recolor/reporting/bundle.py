@@ -1,8 +1,4 @@
-"""A bundle: a model's folder to give to others, with its scores and a model card.
-
-A bundle holds `generator.safetensors`, `model.json` with the scores added, and `README.md`, the model card made from it.
-It is a model's folder like any other.
-"""
+"""A bundle: a model's folder to give to others, whose `model.json` has the scores too, with the model card `README.md`."""
 
 import json
 import os
@@ -33,8 +29,7 @@ def check_evaluated(metrics: Path, model: Path) -> None:
 def read_scores(metrics: Path, model: Path) -> list[dict[str, Any]]:
     """The rows of `metrics`/scores.csv of the folder `model` and of grey, without the columns that were not measured.
 
-    [] where there are no scores yet, and for an untrained model, which has none. Raises UserError where they belong to other
-    weights.
+    [] where there are no scores yet, and for an untrained model. Raises UserError where they belong to other weights.
     """
     table = metrics / "scores.csv"
     if not table.exists() or read_card(model).get("epochs") == 0:

@@ -1,8 +1,6 @@
-"""Figures: grids of photos, training curves, bars of scores, and PSNR against colourfulness.
+"""Figures, as PIL pictures: grids of photos, training curves, bars of scores, and PSNR against colourfulness.
 
-Every function returns a PIL picture and writes no file. Grids are pasted, so every photo is shown pixel for pixel. Charts use
-matplotlib's default style, whatever the user's own, and its own font: the same input gives the same bytes. Everything is on
-white; the colours are Okabe and Ito's, which colour-blind readers can tell apart.
+Charts use matplotlib's default style, whatever the user's own, and its own font: the same input gives the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,16 +32,11 @@ STYLE: list[str | Path] = ["default", Path(__file__).parent / "templates/report.
 
 
 def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Image.Image:
-    """One row of photos for each entry of `rows`, with its key at the left and a caption below each column.
-
-    All rows hold equally many photos of one size; `captions` has one entry for each column, or none. No photo is scaled.
-    """
-    first = next(iter(rows.values()))
-    count, height, width = first.shape[:3]
+    """One row of photos, not scaled, for each entry of `rows`, with its key at the left; captions, if any, below columns."""
+    count, height, width = next(iter(rows.values())).shape[:3]
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", max(9, height // 13))
-    line = sum(font.getmetrics()) + 6
+    left = line = sum(font.getmetrics()) + 6
     gap = max(2, height // 64)
-    left = line
     size = (left + count * (width + gap) - gap, len(rows) * (height + gap) - gap + (line if captions else 0))
     grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
@@ -60,11 +53,8 @@ def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Imag
 
 @matplotlib.style.context(STYLE)
 def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
-    """Training curves of each model from its history.csv.
-
-    One panel shows L1 of all models, where pretraining (`l1`) ends at epoch 0. A panel for each adversarial model shows its
-    losses, which share no unit. The last panel shows the adversarial gradient as a multiple of L1's, where it was measured.
-    """
+    """Training curves from each model's history.csv: L1 of all, where pretraining (`l1`) ends at epoch 0; each model's
+    adversarial losses, which share no unit; and the adversarial gradient as a multiple of L1's, where it was measured."""
     adversarial = {name: history for name, history in histories.items() if name != "l1"}
     balanced = {name: history for name, history in adversarial.items() if history.get(RATIO, EMPTY).notna().any()}
     count = 1 + len(adversarial) + bool(balanced)
@@ -98,10 +88,7 @@ def _losses(panel: Axes, name: str, history: pd.DataFrame) -> None:
 
 @matplotlib.style.context(STYLE)
 def bars(scores: pd.DataFrame) -> Image.Image:
-    """Scores of each model on each split (rows of scores.csv), with a panel for each metric that was measured.
-
-    Lines on the bars are 95% intervals; for KID and IS one standard deviation up and down. A black line is the true photos'.
-    """
+    """Scores of each model on each split, a panel for each metric that was measured, with the metric's `interval`."""
     scores = scores.replace(np.inf, np.nan)  # the PSNR of a perfect copy has no bar
     measured = [metric for metric in METRICS.values() if scores[metric.name].notna().any()]
     columns = min(4, len(measured))
@@ -129,12 +116,10 @@ def _bar_panel(panel: Axes, scores: pd.DataFrame, metric: Metric) -> None:
         if low < high:
             panel.plot([x, x], [low, high], color=INK, linewidth=1)
         if pd.notna(value):
-            above = (x, max(value, high, 0))
-            text = metric.shown(row[metric.name])
+            above, text = (x, max(value, high, 0)), metric.shown(row[metric.name])
             panel.annotate(text, above, (0, 2), textcoords="offset points", ha="center", fontsize=5)
         if metric.better == "truth":
-            middle = splits.index(row["split"])
-            true = row[f"{metric.name}_true"] * metric.scale
+            middle, true = splits.index(row["split"]), row[f"{metric.name}_true"] * metric.scale
             panel.plot([middle - 0.42, middle + 0.42], [true, true], color="black", linewidth=1.5)
     panel.set_title(f"{metric.label_with_unit}\n{BETTER[metric.better]}")
     panel.set_xticks(range(len(splits)), splits)

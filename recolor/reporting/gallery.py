@@ -1,7 +1,4 @@
-"""A page of a dataset's test photos: input, each model's output and truth, to be sorted by any measured score.
-
-One HTML file with its pictures in a folder. It opens from disk and loads nothing else.
-"""
+"""A page of a dataset's test photos: input, each model's output and truth, to be sorted by any score. Opens from disk."""
 
 import math
 import os
@@ -24,7 +21,7 @@ from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
 from recolor.models.folder import load_generator
 from recolor.models.fusing import for_inference
 from recolor.models.objectives import MODELS
-from recolor.models.pictures import GREY, TRUTH, colourings, to_rgb
+from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 from recolor.reporting.bundle import check_evaluated
 from recolor.reporting.rendering import render
 
@@ -47,9 +44,8 @@ def write_gallery(
 ) -> int:
     """Writes the gallery of `cache`'s test photos into the folder `out`, and returns the number of photos.
 
-    Of more than `limit` photos it shows `limit`, evenly spaced in the split. `models` are folders by name, `metrics` is the
-    folder of their evaluation. Replaces a gallery in `out`. Raises UserError where `out` holds anything else, for scores of
-    other photos or models, and for a missing file.
+    Of more than `limit` photos it shows `limit`, evenly spaced. `models` are folders by name, `metrics` is the folder of their
+    evaluation. Raises UserError where `out` holds anything but a gallery, and for missing scores or those of others.
     """
     if os.path.lexists(out) and (not is_folder(out) or not {path.name for path in out.iterdir()} <= {PAGE, PICTURES}):
         raise UserError(f"{out}: holds something else than a gallery; name another folder with --out")
@@ -93,8 +89,7 @@ def _coloured(
     """Each row with its pictures, (H, W, 3) 8-bit RGB, by name."""
     for start in progress(range(0, len(rows), BATCH), desc="gallery"):
         batch = rows[start : start + BATCH]
-        coloured = colourings(photos[batch].to(device), generators)
-        pictures = {name: to_rgb(lab).permute(0, 2, 3, 1).cpu().numpy() for name, lab in coloured.items()}
+        pictures = coloured_arrays(photos[batch].to(device), generators)
         for place, row in enumerate(batch):
             yield row, {name: several[place] for name, several in pictures.items()}
 

@@ -31,11 +31,10 @@ FIGURE_PHOTO = 176  # pixels wide
 def write(results: Sequence[Results], loss: str, out: Path) -> None:
     """Writes the whole report into `out`; `loss` names the headline's model.
 
-    Everything is made in `out/.new` first, so a failure leaves the previous report complete. Figures of datasets that are no
-    longer among the results are removed. The same results give the same bytes, except for timings.md.
+    All is made in `out/.new` first, so a failure leaves the previous report complete. The same results give the same bytes,
+    except for timings.md.
     """
-    models = results[0].models
-    if loss not in models:
+    if loss not in (models := results[0].models):
         raise UserError(f"loss: got {loss!r}; takes {' or '.join(models)}")
     new = out / ".new"
     shutil.rmtree(new, ignore_errors=True)
@@ -92,15 +91,15 @@ def _examples(result: Results, model: str, split: str, kind: str) -> pd.DataFram
 
 
 def _grid(result: Results, model: str, examples: pd.DataFrame) -> Image.Image:
-    index = examples["index"].to_numpy()
-    photos = result.photos
-    grey = photos[photos["model"] == GREY].set_index(["split", "row"])["psnr"]
+    grey = result.photos[result.photos["model"] == GREY].set_index(["split", "row"])["psnr"]
     captions = [
         f"{'' if row['kind'] == 'fixed' else row['kind'] + ' '}{row['psnr']:.1f} dB (grey {grey[row['split'], row['row']]:.1f})"
         for row in examples.to_dict("records")
     ]
     rows = {"input L": "input", MODELS[model].label: "output", "truth": "truth"}
-    return image_grid({label: _shrunk(result.pictures[name][index]) for label, name in rows.items()}, captions)
+    return image_grid(
+        {label: _shrunk(result.pictures[name][examples["index"]]) for label, name in rows.items()}, captions
+    )
 
 
 def _shrunk(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:

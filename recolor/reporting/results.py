@@ -23,10 +23,7 @@ HIDDEN = {"data": {"path"}, "evaluate": {"batch_size", "inception_weights", "exa
 
 @dataclass(frozen=True)
 class Results:
-    """The results of one dataset.
-
-    Tables have the columns of the files that they were read from; `history` and `timings` also `model`.
-    """
+    """The results of one dataset. Tables have the columns of their files; `history` and `timings` also `model`."""
 
     dataset: str
     settings: dict[str, Any]
@@ -60,17 +57,14 @@ def read(
 ) -> Results:
     """The results of `dataset` from the folders of its stages; `models` and `timings` are by model name.
 
-    `settings` are those of data and evaluation; those of training are in the models' cards. A model without scores is left
-    out. Raises UserError for a missing or damaged file.
+    `settings` are those of data and evaluation. A model without scores is left out. Raises UserError for an unfit file.
     """
     scores = read_table(metrics / "scores.csv", ["split", "model", "photos"], numbers=True)
     models = {name: folder for name, folder in models.items() if name in set(scores["model"])}
     check_rows(metrics / "scores.csv", zip(scores["split"], scores["model"], strict=True), [GREY, *models])
     cards = {name: read_json(folder / "model.json", "machine", "params", "epochs") for name, folder in models.items()}
     epochs = {name: card["epochs"] for name, card in cards.items()}
-    trained: dict[str, Any] = {}
-    for card in cards.values():
-        trained |= card["params"]
+    trained = {key: value for card in cards.values() for key, value in card["params"].items()}
     order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(MODELS).index))
     examples = read_table(metrics / "examples.csv", ["split", "model", "kind", "row", "psnr", "index"], numbers=True)
     notes = read_json(metrics / "notes.json", "inception")

@@ -52,10 +52,7 @@ class RuntimeContext:
 
     @classmethod
     def find(cls, device: Device = "auto", precision: Precision = "fp32") -> Self:
-        """The context on `device`; auto is accelerate's choice (CUDA, then MPS, then the CPU).
-
-        `precision` auto is bf16 where `bf16_in_hardware`, else fp32. Raises UserError where `device` is not available.
-        """
+        """The context on `device`; auto is accelerate's choice, and bf16 where `bf16_in_hardware`. Raises UserError."""
         find_device(device, "runtime.device")
         # With cpu=True accelerate also sets up a launcher's processes on CPUs.
         found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device
@@ -129,8 +126,7 @@ def _compile_failure(device: torch.device) -> str:
 def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
     """Within the block two runs on one GPU give the same bits where `wanted`; otherwise cuDNN picks its fastest convolutions.
 
-    An operation without a deterministic implementation raises RuntimeError, or warns where not `strict`. A CPU gives the
-    same bits in any case.
+    An operation without a deterministic implementation raises RuntimeError, or warns where not `strict`.
     """
     before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -156,8 +152,7 @@ def retain_heap() -> Iterator[None]:
     """Within the block malloc keeps freed memory for the next step; afterwards it goes back to the system.
 
     By default glibc maps every large tensor anew and the kernel clears its pages: on a CPU a fifth of a training step in
-    float32, and a third of an evaluation. Afterwards malloc has its defaults, even within another such block: its settings
-    cannot be read. Does nothing without glibc.
+    float32, and a third of an evaluation. Afterwards malloc has its defaults. Does nothing without glibc.
     """
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):

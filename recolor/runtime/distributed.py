@@ -1,9 +1,8 @@
 """Several processes that train one model, each on its own device and with its own share of every batch.
 
-`accelerate launch` or `torchrun` starts them around the stage's command; an ordinary process is alone. Every process holds all
-weights and applies the same averaged gradients, so the result is that of one process with the whole batch, up to rounding:
-batch norm takes its statistics over the whole batch too. Dropout, augmentation and a gradient penalty draw other numbers in
-each process.
+`accelerate launch` or `torchrun` starts them. Every process holds all weights and applies the same averaged gradients, so the
+result is that of one process with the whole batch, up to rounding: batch norm takes its statistics over the whole batch too.
+Dropout, augmentation and a gradient penalty draw other numbers in each process.
 """
 
 from collections.abc import Iterable
@@ -44,11 +43,10 @@ class DistributedContext:
         return self.rank == 0
 
     def average_gradients(self, network: nn.Module) -> None:
-        """Replaces the gradients of `network` by their mean over processes.
+        """Replaces the gradients of `network` by their mean over processes, in one message.
 
-        DistributedDataParallel expects one forward and one backward pass of a module in each step. A critic runs on real and
-        on fake photos, has second derivatives for a gradient penalty and is frozen in the generator's step. One flat buffer
-        makes one message of about sixty.
+        DistributedDataParallel expects one forward and one backward pass of a module in each step; a critic runs on real and on
+        fake photos, has second derivatives for a gradient penalty and is frozen in the generator's step.
         """
         if self.world_size > 1:
             gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
@@ -71,7 +69,7 @@ class DistributedContext:
         dist.all_reduce(values, dist.ReduceOp.MAX, self.control)
         return [bool(value) for value in values]
 
-    def all_reduce_sum(self, arrays: Iterable[NDArray[Any]]) -> None:
+    def all_reduce_sum(self, *arrays: NDArray[Any]) -> None:
         """Replaces each array by its sum over processes."""
         if self.world_size > 1:
             for array in arrays:

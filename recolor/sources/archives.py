@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, Self, cast
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 from recolor.core.iterators import progress
 from recolor.core.storage import check_disk_space
 
@@ -43,19 +43,13 @@ class Member:
 
 
 def members(archive: Path) -> Iterator[Member]:
-    """The files in a zip or tar, compressed or not. Tars inside a tar, as ImageNet has them, count as folders.
-
-    Raises ArchiveError if the archive is damaged or contains anything but files and folders inside it.
-    """
+    """The files in a zip or tar; tars in a tar, as ImageNet has them, count as folders. ArchiveError for a refused archive."""
     with _translate_errors(archive), _open(archive) as opened:
         yield from _in_zip(archive, opened) if isinstance(opened, zipfile.ZipFile) else _in_tar(archive, opened)
 
 
 def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
-    """Writes `wanted` (from `members`) under `folder`, each file atomically. Files of an earlier run are kept.
-
-    Raises ArchiveError and DiskFull.
-    """
+    """Writes `wanted` under `folder`, each file atomically; those of an earlier run stay. Raises ArchiveError and DiskFull."""
     missing = [member for member in wanted if not _is_there(folder / member.name, member)]
     with (
         _translate_errors(archive),
@@ -185,5 +179,5 @@ def _translate_errors(archive: Path) -> Iterator[None]:
     except OSError as error:
         raise ArchiveError(f"{archive}: cannot be unpacked ({error.strerror or error})") from error
     except Exception as error:  # on malicious bytes decoders raise any exception: IndexError, struct.error, ...
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = one_line(error) or type(error).__name__
         raise ArchiveError(f"{archive}: not a zip or tar archive, or damaged ({why})") from error

@@ -134,8 +134,7 @@ def fetch(
 ) -> pd.DataFrame:
     """The listing (see `listing`), sorted by path; it depends only on params, seed and photos.
 
-    Downloads and unpacked photos go into `downloads`. `dataset`: its name in error messages; `remote`: COCO's archives.
-    Raises SourceError, DownloadError, ArchiveError and DiskFull.
+    Downloads and unpacked photos go into `downloads`. Raises SourceError, DownloadError, ArchiveError and DiskFull.
     """
     folder = root(params, downloads, dataset)
     others: list[str] = []  # in the user's folder: listed too, so that preprocess rejects them with a reason

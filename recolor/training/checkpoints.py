@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor
 
+from recolor.core.errors import one_line
 from recolor.core.storage import atomic_file, check_disk_space
 from recolor.models.folder import save_tensors, tensor_bytes
 
@@ -24,8 +25,7 @@ from recolor.models.folder import save_tensors, tensor_bytes
 class Checkpoints:
     """The newest two training states of one run, in a folder of its own that one process at a time may lock.
 
-    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves. Its file, `N.safetensors`, also has
-    a SHA-256 of all of it.
+    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves; its file also has its SHA-256.
     """
 
     KEPT = 2
@@ -68,10 +68,7 @@ class Checkpoints:
             old.unlink()
 
     def load(self, warn: Callable[[str], None], use: Callable[[Any], object] | None = None) -> dict[str, Any] | None:
-        """The newest complete state, or None. `warn` is called with a line for every damaged one that is passed over.
-
-        `use` is called with the state. If it raises, as for tensors of other shapes, the state counts as damaged too.
-        """
+        """The newest state that is complete and for which `use` raises nothing, or None. `warn`: for a line on each other."""
         states = self._states()
         while states:
             path = states.pop()
@@ -88,7 +85,7 @@ class Checkpoints:
             except Exception as error:  # a damaged file raises any exception
                 self.damaged.add(path)
                 rest = "trying the one before it" if states else "there is none before it, and training starts afresh"
-                why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                why = one_line(f"{type(error).__name__}: {error}", 200)
                 warn(f"checkpoint {path} is damaged ({why}); {rest}")
             else:
                 return state

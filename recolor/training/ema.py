@@ -9,15 +9,14 @@ from recolor.models.layers import Generator
 
 
 class AveragedGenerator:
-    """An exponential moving average of a generator's weights and of its batch norm's statistics.
+    """`network`, in eval mode: an exponential moving average of a generator's weights and of its batch norm's statistics.
 
     `decay` is the share of the average that stays at every step. It is warmed up as (1 + n) / (10 + n), so that the first
-    weights, which are random, are soon forgotten. `network` is the average, in eval mode.
+    weights, which are random, are soon forgotten.
     """
 
     def __init__(self, generator: Generator, decay: float) -> None:
-        self.decay = decay
-        self.updates = 0
+        self.decay, self.updates = decay, 0
         self.network = deepcopy(generator).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -25,8 +24,7 @@ class AveragedGenerator:
         """Moves the average towards `generator`: for after each step of its optimiser."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        current = generator.state_dict()
-        averaged = self.network.state_dict()
+        current, averaged = generator.state_dict(), self.network.state_dict()
         floats = [name for name, value in averaged.items() if value.is_floating_point()]
         torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], 1 - keep)
         for name in averaged.keys() - set(floats):  # batch norm's counters

@@ -1,7 +1,6 @@
 """The training loop, the same for every method: read `train` from top to bottom.
 
-A step's random numbers come from the seed and the step's number, so a checkpoint holds no generator's state, and a resumed run
-reaches the same bits as an uninterrupted one.
+A step's random numbers come from the seed and the step's number, so a resumed run reaches the bits of an uninterrupted one.
 """
 
 from collections.abc import Callable, Iterable
@@ -68,18 +67,15 @@ def train(
 ) -> Trained:
     """Trains `generator` on `photos` by `method`, up to `params.epochs`; continues from the newest of `checkpoints`.
 
-    Each epoch shuffles the photos; those that do not fill the last batch are left out. Several processes take their shares of
-    every batch, and the main one logs and saves. The caller holds the lock of `checkpoints`. A run that has `params.epochs` or
-    more already ends at once with its last state. `watch` is called after each epoch, in the main process, with the history and
-    the generator that would be kept. Raises UserError for a batch size that does not fit, Diverged for a loss or
-    weight that is not finite, and Interrupted after Ctrl-C, SIGTERM or SIGHUP.
+    Several processes take their shares of every batch, and the main one logs and saves. The caller holds the lock of
+    `checkpoints`. A run that has `params.epochs` or more already ends at once with its last state. `watch` is called after each
+    epoch, in the main process, with the history and the generator that would be kept. Raises UserError for a batch size that
+    does not fit, Diverged for a loss or weight that is not finite, and Interrupted after Ctrl-C, SIGTERM or SIGHUP.
     """
     distributed = context.distributed
     log = log if distributed.is_main else lambda line: None
-    share = distributed.rank, distributed.world_size
-    loader = BatchLoader(
-        photos, params.batch_size, augment_params.flip, params.seed, context.device, runtime.data_on_device, *share
-    )
+    where = context.device, runtime.data_on_device, distributed.rank, distributed.world_size
+    loader = BatchLoader(photos, params.batch_size, augment_params.flip, params.seed, *where)
     torch.manual_seed(derived_seed(params.seed))
     state = method.start(generator, context, params.ema)
     distributed.sync_batch_norm(state.networks.values())

@@ -23,14 +23,10 @@ SMALLEST = 1e-12  # a gradient of 0 divides nothing by 0
 
 
 class PretrainParams(Section, frozen=True):
-    """Section `pretrain`. With `epochs` 0 the generator keeps its initial weights.
+    """Section `pretrain`."""
 
-    `start`: none, a model folder whose weights training starts from, or shipped for the model that comes with the package. A
-    model that was trained on photos of the test split makes the scores too good; training warns of one with another split.
-    """
-
-    epochs: int = Field(ge=0, le=1_000_000)
-    start: str
+    epochs: int = Field(ge=0, le=1_000_000)  # 0: the generator keeps its initial weights
+    start: str  # none, a model folder whose weights training starts from, or shipped for the model of the package
     lr: float = Field(gt=0, le=1)
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)
@@ -101,10 +97,7 @@ class Adversarial:
         return min(1.0, (epochs * steps - step) / max(1, self.decay_epochs * steps))
 
     def step(self, state: TrainState, real: Tensor, context: RuntimeContext) -> dict[str, Tensor]:
-        """The generator runs once for both steps: the critic's step does not change its output.
-
-        Without an adversarial term the critic has nothing to learn and is left alone.
-        """
+        """The generator runs once for both steps: the critic's step does not change its output."""
         adversarial = self.params.adversarial_weight > 0
         update_generator = (state.progress.step + 1) % self.params.n_critic == 0
         if not (adversarial or update_generator):
@@ -166,10 +159,9 @@ def balanced_gradient(
     """The gradient of both weighted losses at the generator's output `ab` (B, 2, H, W), and a scalar: the norm of the
     adversarial part as a multiple of L1's.
 
-    The norm measures an adversary's strength, whatever the scale of its scores. With a `balance` the adversarial part is scaled
-    to that multiple, which makes objectives comparable: an adaptive weight as in VQGAN (Esser et al. 2021, eq. 7), taken at the
-    output instead of the last layer, so that `ab.backward(gradient)` is the only backward pass through the generator. `mean`
-    averages a tensor over processes that share the batch.
+    With a `balance` the adversarial part is scaled to that multiple, which makes objectives comparable: an adaptive weight as
+    in VQGAN (Esser et al. 2021, eq. 7), at the output instead of the last layer, so that `ab.backward(gradient)` is the only
+    backward pass through the generator. `mean` averages a tensor over processes that share the batch.
     """
     (of_l1,) = torch.autograd.grad(l1, ab, retain_graph=True)
     (of_adversarial,) = torch.autograd.grad(adversarial, ab, retain_graph=True)

@@ -48,14 +48,10 @@ class TrainProgress:
 
 
 class TrainState:
-    """Networks and their optimisers, both by name (generator and critic; pretraining has no critic), and the progress.
-
-    `ema` is the decay of the averaged weights; 0: no average.
-    """
+    """Networks and optimisers, by name (generator, critic), and the progress. `ema`: the decay of averaged weights, 0: none."""
 
     def __init__(self, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer], ema: float = 0.0) -> None:
-        self.networks = networks
-        self.optimizers = optimizers
+        self.networks, self.optimizers = networks, optimizers
         self.averaged = AveragedGenerator(self.generator, ema) if ema else None
         self.progress = TrainProgress()
         for optimizer in optimizers.values():
@@ -111,10 +107,7 @@ class TrainState:
             _restore_memory_format(optimizer)
 
     def resume(self, checkpoints: Checkpoints, distributed: DistributedContext, log: Callable[[str], None]) -> None:
-        """Continues from the newest checkpoint that is complete, if there is one.
-
-        Machines without a shared disk have checkpoints from when they had the main process. The newest of them all is used.
-        """
+        """Continues from the newest complete checkpoint, if there is one; without a shared disk, the newest of all machines."""
         fresh = deepcopy(self.state_dict()) if checkpoints.newest() else {}
 
         def use(state: dict[str, Any]) -> None:
@@ -157,13 +150,12 @@ class CheckpointSaver:
 
     def save(self) -> float:
         """Returns the seconds that it took. Raises Diverged for weights that are not finite."""
+        progress = self.state.progress
         for name, network in self.state.networks.items():
             if not all(weight.isfinite().all() for weight in network.state_dict().values()):
-                what = f"the {name}'s weights are not finite"
-                raise Diverged(self.state.progress.step, what, self.checkpoints.newest())
+                raise Diverged(progress.step, f"the {name}'s weights are not finite", self.checkpoints.newest())
         since = time.monotonic()
         if self.distributed.is_main:
-            progress = self.state.progress
             self.checkpoints.save(progress.step, {"progress": asdict(progress), "networks": self.state.state_dict()})
         self._saved = time.monotonic()
         return self._saved - since

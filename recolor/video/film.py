@@ -118,10 +118,7 @@ def _colour(
 def predictions(
     colorizer: Colorizer, film: Film, settings: Settings, reading: Iterable[Frame]
 ) -> Generator[Predicted, None, None]:
-    """The frames with their colours. On a CPU each core has a pair of frames of its own.
-
-    A batch on all cores waits after each layer for the core that is busy with another part of the work.
-    """
+    """The frames with their colours. On a CPU each core has a pair of frames of its own: a batch on all would wait."""
 
     def predict(batch: list[Frame]) -> list[Predicted]:
         small = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]

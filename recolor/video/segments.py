@@ -34,10 +34,7 @@ class Segments:
     @classmethod
     @contextlib.contextmanager
     def beside(cls, target: Path, key: str, length: int) -> Iterator["Segments"]:
-        """The segments of an earlier run with the same `key`, beside `target`, or none. Removed when the block succeeds.
-
-        Raises UserError while another process writes `target`.
-        """
+        """Those of an earlier run with this `key`, removed when the block succeeds. UserError while another writes `target`."""
         folder = target.with_name(f".{target.name}.unfinished")
         make_folder(folder)
         note = folder / "key"

@@ -28,9 +28,7 @@ ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"}  # metadata
 _CRF_RANGE = {"av1": 63, "vp9": 63}  # of the others 51
-_GLOBAL_HEADER = (
-    2**22
-)  # AV_CODEC_FLAG_GLOBAL_HEADER: the codec's headers go into the container, not into each key frame
+_GLOBAL_HEADER = 2**22  # AV_CODEC_FLAG_GLOBAL_HEADER: codec headers go into the container, not into each key frame
 
 
 class Target(NamedTuple):
@@ -84,10 +82,7 @@ def can_hold(kind: str, codec: Codec) -> bool:
 def assemble(
     segments: Segments, film: Film, target: Target, path: Path, kind: str, start: float | None, end: float | None
 ) -> list[str]:
-    """Writes `path` from the segments and what else the film's file holds: sound, subtitles, chapters, metadata.
-
-    Returns notes: what the container `kind` cannot hold is left out.
-    """
+    """Writes `path` from the segments and what else the film's file holds; returns notes on what `kind` cannot hold."""
     notes: list[str] = []
     shift = film.start * film.time_base + exact(start) if start else Fraction(0)
     options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,6 @@ from recolor.dataset import shards
 from recolor.dataset.shards import CacheCounts, CachedPhotos
 from recolor.images.color import lab_to_rgb
 from recolor.images.folders import walk
-from recolor.preprocessing import build as cache
 from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of
 from stages import preprocess
@@ -259,7 +259,7 @@ def test_a_full_disk_leaves_no_cache(
 ) -> None:
     params = PARAMS.model_copy(update={"size": 64})
     if not foreseen:
-        monkeypatch.setattr(cache, "tensor_bytes", lambda size: 0)  # as if another program used the space meanwhile
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: Mock(free=10**9))  # another program uses it meanwhile
     with pytest.raises(DiskFull, match="the cache"):
         build(listing, photos, small_disk / "out", params, processes=1)
     assert {file.name for file in small_disk.iterdir()} <= {".out.lock"}

@@ -8,10 +8,10 @@ from clone import set_params
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params
-from recolor.models.folder import save_generator
+from recolor.models.folder import save_generator, trained_on
 from recolor.models.unet import UNetGenerator, UNetParams
 from stages import paths
-from stages.training import _generator, _starting_generator, _warn_of_other_photos
+from stages.training import _generator, _starting_generator
 
 PARAMS = UNetParams(filters=2, downs=3, dropout=0.5)
 
@@ -48,11 +48,11 @@ def test_another_network_is_refused_and_both_are_named(folder: Path) -> None:
     assert "4 filters" in str(caught.value)
 
 
-def test_a_model_trained_on_other_photos_is_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_trained_on_other_photos_is_known(folder: Path) -> None:
+    assert trained_on(folder, "5" * 64)  # its card names no photos
     save_generator(folder, UNetGenerator(PARAMS), {"data": {"manifest_sha256": "5" * 64}})
-    for manifest, warned in (("5" * 64, False), ("6" * 64, True)):
-        _warn_of_other_photos(folder, manifest)
-        assert (str(folder) in capsys.readouterr().out) is warned
+    assert trained_on(folder, "5" * 64)
+    assert not trained_on(folder, "6" * 64)
 
 
 def test_a_file_of_encoder_weights_is_found_from_the_repository_and_identified(params_file, monkeypatch) -> None:
