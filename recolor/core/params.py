@@ -57,11 +57,8 @@ class ParamsError(UserError):
 class Params:
     """`params.yaml` as one dataset sees it: the sections of the recipe in use, with `overrides.<dataset>` applied.
 
-    `paper.train` is called `train` here where the recipe is paper. `recipe` replaces the one that the file names. Every method
-    raises ParamsError with one line that names the key, the value found and what is allowed.
-
-    `read` holds all values read so far by name, for the model's card and the report. `runtime` is left out: no result depends
-    on the machine.
+    `paper.train` is called `train` here where the recipe is paper. `recipe` replaces the one that the file names. `read` holds
+    all values read so far by name, but `runtime`, on which no result depends. Every method raises ParamsError.
     """
 
     def __init__(self, path: Path, dataset: str | None = None, recipe: Recipe | None = None) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 def on_stop_signals(action: Callable[[str], None]) -> dict[signal.Signals, Any]:
     """Calls `action` with the signal's name. Returns the handlers that were there before.
 
-    The first signal of a kind restores the handler before, so that a second one has its usual effect. Signals that are ignored
-    stay ignored: `nohup` has set that.
+    The first signal of a kind restores its handler. Signals that are ignored stay ignored: `nohup` has set that.
     """
     before: dict[signal.Signals, Any] = {}
 

@@ -24,9 +24,8 @@ class BatchLoader:
     """Batches of `photos` on `device`, (batch_size / world_size, 3, H, W), float32, channels_last.
 
     `on_device` keeps all photos on the device; auto does so on a GPU with enough memory. Otherwise a thread reads one batch
-    ahead from the cache. Photos are copied to the device in float16 and converted and mirrored there. `rank` and `world_size`:
-    of this process, which gets its share of each batch. `steps`: batches of an epoch. Raises UserError for a batch size that
-    does not fit.
+    ahead from the cache. This process, `rank` of `world_size`, gets its share of each batch. `steps`: batches of an epoch.
+    Raises UserError for a batch size that does not fit.
     """
 
     photos: CachedPhotos

@@ -124,10 +124,8 @@ class CachedPhotos:
     """One split of a cache. `photos[[3, 0, 7]]` is a batch, read from disk or from the system's page cache.
 
     Shards are opened for each batch instead of being mapped into memory once: a process may have 1,024 files open, and
-    ImageNet has 1,251 shards. Opening and reading take 30 us for each photo (256x256, page cache), a map 17.
-
-    `manifest`: this split's rows of `manifest.csv`, indexed from 0. `shape`: of one photo, (3, size, size).
-    Raises CacheError where shards and manifest do not match; `verified` and `verify` compare the tensors themselves.
+    ImageNet has 1,251 shards. `manifest`: this split's rows of `manifest.csv`, indexed from 0. `shape`: of one photo. Raises
+    CacheError where shards and manifest do not match; `verified` and `verify` compare the tensors themselves.
     """
 
     def __init__(self, directory: Path, split: Split) -> None:

@@ -56,10 +56,8 @@ def evaluate(
     `scores.csv` has a row for each split and model, with nothing where a score was not measured; `photos.csv` for each photo
     too. `examples.csv` and `examples.npz` are `write_examples`'s. `notes.json` holds the reason for missing set scores
     (`inception`), the `device`, and the SHA-256 of each model's weights (`models`). A rerun on the same machine writes the same
-    bytes; on a GPU with `runtime.deterministic`. The main process writes, the others return an empty table.
-
-    Raises UserError where the cache does not match its manifest, a model or a weight file cannot be used, or
-    `inception: required` finds no weights.
+    bytes; on a GPU with `runtime.deterministic`. The main process writes, the others return an empty table. Raises UserError
+    for a cache, model or weight file that cannot be used, and where `inception: required` finds no weights.
     """
     context = RuntimeContext.find(runtime.device)
     distributed = context.distributed

@@ -17,9 +17,8 @@ ARRAYS = ("input", "output", "truth")
 def choose_examples(photos: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     """The rows of examples.csv: split, model, kind (fixed, best, worst), row of the split, psnr, index.
 
-    `photos` is photos.csv with its group column. `fixed` are the same photos for every model, from as many groups as
-    possible: crops of one photo share their group. `best` and `worst` begin with the very best and worst. In a split of few
-    photos one may be all three.
+    `photos` is photos.csv with its group column. `fixed` are the same photos for every model, from as many groups as possible:
+    crops of one photo share their group. `best` and `worst` begin with the very best and worst.
     """
     chosen = []
     for _, table in photos[photos["model"] != GREY].groupby(["split", "model"], sort=False):

@@ -38,8 +38,7 @@ class WeightsUnavailableError(UserError):
 def find_weights(folder: Path | None, patience: Patience = PATIENCE) -> dict[str, Path]:
     """The two weight files: those in `folder`, or those in torch hub's cache, downloaded where they are missing.
 
-    Raises WeightsError for a file of `folder` that is missing or has another checksum, WeightsUnavailableError where a
-    download fails, DiskFull where the disk has no space for one.
+    Raises WeightsError for an unfit file of `folder`, WeightsUnavailableError where a download fails, and DiskFull.
     """
     if folder is None:
         return {name: _download(name, patience) for name in SHA256}

@@ -87,8 +87,7 @@ class ImageMetric(Metric):
 class SetMetric(Metric):
     """A score of a whole set of pictures, from the features of a network; with a standard deviation in NAME_std, or none.
 
-    `compute` gets the features of outputs and true photos, (N, D), and a seed. It is not called with fewer than `minimum`
-    pictures.
+    `compute` gets the features of outputs and true photos, (N, D), and a seed; `minimum` pictures at least.
     """
 
     compute: Callable[[Features, Features, int], Score]

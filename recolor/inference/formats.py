@@ -30,7 +30,6 @@ FILM_SUFFIXES = {  # lower-case; what is no photo by its content and has one of 
     *(".mts", ".m2ts", ".vob", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".dv"),
 }
 FILM_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # FFmpeg's names
-_LOSSY = {"JPEG", "WEBP", "AVIF"}
 
 
 def writable_suffixes() -> dict[str, str]:
@@ -60,7 +59,7 @@ def result_suffix(photo: Path, kind: str | None) -> str:
 def save(image: Image.Image, path: Path, kind: str, metadata: dict[str, Any], quality: int | None = None) -> None:
     """Writes `image` with what `save_options` gave, and for a TIFF a "compression" of Pillow's. `quality`: 1 to 100."""
     options = dict(_OPTIONS[kind])
-    if quality is not None and kind in _LOSSY:
+    if quality is not None and "quality" in options:  # of a lossy format
         options |= {"quality": quality}
         if kind == "WEBP":
             options |= {"lossless": False, "method": 4}

@@ -18,8 +18,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
     """Writes the generator of the folder `model` as one ONNX file, with its card as metadata.
 
     Input `lightness` (B, 1, H, W), output `ab` (B, 2, H, W), float32, normalised as in the card; B is free, and H and W are
-    multiples of what the generator needs. Raises UserError where the extra `onnx` is not installed, or `file` exists and not
-    `force`.
+    multiples of what the generator needs. Raises UserError without the extra `onnx`, and where `file` exists, unless `force`.
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
@@ -48,8 +47,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
 def _with_fixed_padding(generator: Generator) -> Generator:
     """`generator`, whose timm convolutions no longer compute their padding from the picture's size.
 
-    The export would follow that computation in each of them, which takes minutes. Sizes are multiples of the stride, so the
-    padding is kernel size minus stride.
+    Its export takes minutes. Sizes are multiples of the stride, so the padding is kernel size minus stride.
     """
     for name, layer in list(generator.named_modules()):
         if isinstance(layer, Conv2dSame):

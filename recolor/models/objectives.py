@@ -1,8 +1,7 @@
 """Adversarial objectives: the losses of generator and critic, and their optimisers.
 
-An objective gets the critic itself, not its scores: a gradient penalty has to run the critic on other images, and weight
-clipping has to change its weights. Every image here is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a scalar, averaged
-over photos and patches. The L1 term is not here: training adds it once, for every objective.
+An objective gets the critic itself: a gradient penalty runs it on other images, and weight clipping changes its weights. Every
+image is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a scalar, averaged over photos and patches; training adds L1.
 """
 
 from abc import ABC, abstractmethod
@@ -48,8 +47,7 @@ class Objective(ABC):
 class VanillaGAN(Objective):
     """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3; pix2pix, Isola et al. 2017, eq. 1).
 
-    The critic's loss is halved as in pix2pix (section 3.3), to slow it against the generator. With Adam, whose steps hardly
-    depend on a loss's scale, this has little effect.
+    The critic's loss is halved as in pix2pix (section 3.3), which has little effect with Adam.
     """
 
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:

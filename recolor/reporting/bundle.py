@@ -58,8 +58,7 @@ def export(
 ) -> None:
     """Writes the bundle of the folder `model` into `out`, with float16 weights if `float16`.
 
-    `made` says how the model was made, beyond what its card holds: commit, machine, hours. Raises UserError where `out` is not
-    empty, unless `force`.
+    `made`: how the model was made, beyond its card: commit, machine, hours. UserError where `out` is not empty, unless `force`.
     """
     generator, card = load_generator(model), read_card(model)
     if os.path.lexists(out) and not is_folder(out):

@@ -80,8 +80,7 @@ class RuntimeContext:
     def compile(self, networks: Iterable[nn.Module], wanted: Auto, log: Callable[[str], None]) -> None:
         """Compiles `networks` in place; `auto` does so on CUDA only. Where compiling fails, `log` gets the reason in one line.
 
-        A trial on a small network finds a missing compiler, missing headers and a GPU that is too old. All processes compile,
-        or none does: they wait for each other in a step.
+        A trial on a small network finds a missing compiler, missing headers and a GPU that is too old. All processes or none.
         """
         if wanted is False or (wanted == "auto" and self.device.type != "cuda"):
             return

@@ -1,8 +1,7 @@
 """Extracts some files from an archive that may be malicious.
 
 The whole archive is checked before anything is written. It is refused if it contains a path outside its folder, a link, a
-device, or data far larger than itself. `tarfile.data_filter` alone is not enough: it accepts links inside the folder, does
-not limit sizes, and strips an absolute path instead of refusing it.
+device, or data far larger than itself; `tarfile.data_filter` accepts links inside the folder and does not limit sizes.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
 """Training states on disk, to resume from.
 
-A state is one safetensors file, with the rest as JSON in its header: nothing that is loaded here can run code. Every file is
-written to a temporary name and renamed, so a file under its own name is complete.
+A state is one safetensors file, with the rest as JSON in its header: nothing that is loaded here can run code.
 """
 
 import hashlib

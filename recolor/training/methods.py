@@ -50,8 +50,7 @@ class Pretraining:
     def rate_factor(self, step: int, epochs: int, steps: int) -> float:
         """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each.
 
-        Linear up over `warmup_steps`, then half a cosine to 0. A short run warms up for a quarter of its steps, so that its
-        rate reaches the peak.
+        Linear up over `warmup_steps`, a quarter of the run at most, then half a cosine to 0.
         """
         warmup = min(self.params.warmup_steps, epochs * steps // 4)
         if step < warmup:
