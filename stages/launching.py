@@ -9,12 +9,8 @@ if TYPE_CHECKING:
 
 
 def launch(runtime: "RuntimeParams", stage: str, *arguments: str) -> None:
-    """Replaces this process by torchrun with `runtime.processes` of them, unless a launcher has started it.
-
-    Raises UserError for more processes than GPUs.
-    """
-    processes = runtime.processes
-    if processes == 1 or "LOCAL_RANK" in os.environ:
+    """Replaces this process by torchrun with `runtime.processes`, unless a launcher started it. UserError for too few GPUs."""
+    if (processes := runtime.processes) == 1 or "LOCAL_RANK" in os.environ:
         return
     import torch
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def train_model(model: str, params: Params) -> None:
             context,
             checkpoints,
             typer.echo,
-            _Watch(dataset, model, train_params),
+            _watch(dataset, model, train_params),
         )
     if context.distributed.is_main:
         pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
@@ -107,11 +107,9 @@ def train_model(model: str, params: Params) -> None:
 def _generator(params: Params) -> tuple[Any, str | None]:
     """Section `generator`, and the SHA-256 of the encoder's weights where it names a file of them."""
     found: Any = params.section("generator", GeneratorParams)
-    file = getattr(found, "weights_file", None)
-    if file is None:
+    if (file := getattr(found, "weights_file", None)) is None:
         return found, None
-    file = paths.HOME / file
-    if not is_file(file):
+    if not is_file(file := paths.HOME / file):
         raise UserError(f"generator.encoder_weights: {file} is no file; takes auto, none, or a file of weights")
     return found.model_copy(update={"encoder_weights": str(file)}), file_sha256(file)
 
@@ -125,15 +123,14 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
         train_params = TrainParams.model_construct(epochs=pretrain.epochs, decay_epochs=0, **shared)
         if pretrain.start == "none":
             return Pretraining(pretrain), train_params, None
-        folder = paths.HOME / Path(pretrain.start).expanduser()
-        return Pretraining(pretrain), train_params, default_shipped_model() if pretrain.start == "shipped" else folder
+        start = paths.HOME / Path(pretrain.start).expanduser()
+        return Pretraining(pretrain), train_params, default_shipped_model() if pretrain.start == "shipped" else start
     if model not in ADVERSARIAL:
         raise UserError(f"{model}: no such model; choose one of l1, {', '.join(ADVERSARIAL)}")
     train_params = params.section("train", TrainParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
-    objective = params.section(model, ADVERSARIAL[model])
-    start = paths.model(params.dataset or "", "l1")
-    return Adversarial(objective, discriminator, train_params.decay_epochs), train_params, start
+    method = Adversarial(params.section(model, ADVERSARIAL[model]), discriminator, train_params.decay_epochs)
+    return method, train_params, paths.model(params.dataset or "", "l1")
 
 
 def _starting_generator(params: Any, start: Path | None, seed: int) -> Generator:
@@ -191,26 +188,23 @@ def _lock(checkpoints: Checkpoints, distributed: DistributedContext) -> None:
         time.sleep(1)
 
 
-class _Watch:
-    """Writes the history after each epoch; every `sample_epochs` a picture of test photos in grey, coloured and as they are."""
+def _watch(dataset: str, model: str, params: TrainParams) -> Callable[[list[dict[str, Any]], Generator], None]:
+    """For each epoch: writes the history; every `sample_epochs` a picture of test photos in grey, coloured and as they are."""
+    cached = CachedPhotos(paths.cache(dataset), "test")
+    photos = cached[range(min(SAMPLES, len(cached)))]
 
-    def __init__(self, dataset: str, model: str, params: TrainParams) -> None:
-        self.live = paths.live(dataset, model)
-        self.samples = paths.samples(dataset, model)
-        self.params = params
-        photos = CachedPhotos(paths.cache(dataset), "test")
-        self.photos = photos[range(min(SAMPLES, len(photos)))]
-
-    def __call__(self, history: list[dict[str, Any]], generator: Generator) -> None:
-        _write_rows(self.live, HISTORY, history, "the history")
+    def watch(history: list[dict[str, Any]], generator: Generator) -> None:
+        _write_rows(paths.live(dataset, model), HISTORY, history, "the history")
         epoch = len(history)
-        if epoch % self.params.sample_epochs == 0 or epoch == self.params.epochs:
+        if epoch % params.sample_epochs == 0 or epoch == params.epochs:
             training, device = generator.training, next(generator.parameters()).device
-            versions = coloured_arrays(self.photos.to(device), {"coloured": generator.eval()})
+            versions = coloured_arrays(photos.to(device), {"coloured": generator.eval()})
             generator.train(training)
             grid = np.vstack([np.hstack(list(versions[name])) for name in (GREY, "coloured", TRUTH)])
-            with atomic_file(self.samples / f"epoch-{epoch:03d}.png", "a picture") as path:
+            with atomic_file(paths.samples(dataset, model) / f"epoch-{epoch:03d}.png", "a picture") as path:
                 Image.fromarray(grid).save(path, "PNG")
+
+    return watch
 
 
 def _write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:

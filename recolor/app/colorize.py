@@ -86,9 +86,8 @@ def colorize(
     """Colours photos and films of any size and format. Those that have colours lose them first.
 
     Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. SUFFIX is the photo's own; .jpg,
-    .png and so on where its content is in another format; .png for formats that are not written, such as GIF and HEIC.
-    Results have 8 bits a channel. Of several pages or frames the first is coloured, or the largest where the first is its
-    thumbnail.
+    .png and so on where its content is in another format; .png for formats that are not written, such as GIF and HEIC. Results
+    have 8 bits a channel. Of several pages or frames the first is coloured, or the largest where the first is its thumbnail.
 
     A film keeps its luma, sound, subtitles, chapters and frame times. SUFFIX is its own where it is mp4, m4v, mov or mkv, else
     .mkv. After Ctrl-C the same command goes on with a film. Needs recolor[video].

@@ -1,7 +1,4 @@
-"""The page of `recolor demo`: a photo in, its colours beside it, a file to download. Needs the extra `demo`.
-
-Nothing leaves the machine that serves it: no telemetry, no font or script of another host.
-"""
+"""The page of `recolor demo`. Nothing leaves the machine that serves it: no telemetry, no font or script of another host."""
 
 import html
 import os

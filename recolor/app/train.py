@@ -91,8 +91,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Sets `values`, full key: value, in params.yaml, and returns the old and the new value of each key that changed.
 
-    Where `overrides.mine` has the key, it is set there. Comments and layout stay. The file is replaced when all of it is
-    valid. Raises UserError for an unknown key or an invalid value.
+    Where `overrides.mine` has the key, it is set there. Comments and layout stay. Raises UserError, and then leaves the file.
     """
     yaml = YAML()
     yaml.preserve_quotes, yaml.width, yaml.Representer = True, 4096, _Representer

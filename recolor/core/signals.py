@@ -8,10 +8,7 @@ from typing import Any
 
 
 def on_stop_signals(action: Callable[[str], None]) -> dict[signal.Signals, Any]:
-    """Calls `action` with the signal's name. Returns the handlers that were there before.
-
-    The first signal of a kind restores its handler. Signals that are ignored stay ignored: `nohup` has set that.
-    """
+    """Calls `action` with the signal's name, once a signal; ignored ones stay so (`nohup`). Returns the handlers before."""
     before: dict[signal.Signals, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -127,10 +127,7 @@ def user_output(out: Path, force: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def new_file(path: Path, replace: bool) -> Iterator[Path]:
-    """As `atomic_file`, with a hidden temporary path: others write into the folder too.
-
-    Raises OSError; FileExistsError where `path` exists by the end of the block and `replace` is false.
-    """
+    """As `atomic_file`, with a hidden temporary path. Raises OSError; FileExistsError where `path` exists, unless `replace`."""
     make_folder(path.parent)
     temporary = path.with_name(f".recolor-{uuid.uuid4().hex}.part")
     try:

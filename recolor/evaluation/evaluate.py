@@ -1,7 +1,4 @@
-"""Scores the models of a dataset: one pass over every photo of its cache, then tables and example pictures.
-
-`grey`, the do-nothing row (ab = 0), is scored beside the models: PSNR and SSIM reward it, the other scores do not.
-"""
+"""Scores the models of a dataset, and `grey` (ab = 0): one pass over every photo, then tables and example pictures."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -160,16 +157,12 @@ class _Measured:
 
     def _scores(self, pictures: Mapping[str, Tensor]) -> Tensor:
         """(models, B, columns)."""
-        truth = pictures[TRUTH]
-        true = {m.name: in_pieces(m.compute, truth, truth) for m in self.metrics if len(m.columns) > 1}
-        rows = []
-        for model in self.models:
-            columns = []
-            for metric in self.metrics:
-                columns.append(in_pieces(metric.compute, pictures[model], truth))
-                columns += [true[metric.name]] if metric.name in true else []
-            rows.append(torch.stack(columns, dim=1))
-        return torch.stack(rows)
+        truth, columns = pictures[TRUTH], []
+        for metric in self.metrics:
+            columns.append([in_pieces(metric.compute, pictures[model], truth) for model in self.models])
+            if len(metric.columns) > 1:
+                columns.append([in_pieces(metric.compute, truth, truth)] * len(self.models))
+        return torch.stack([torch.stack(column) for column in columns], dim=2)
 
     def table(self) -> pd.DataFrame:
         """The rows of photos.csv, and each photo's group."""

@@ -1,8 +1,7 @@
 """Scores of single pictures (PSNR, SSIM, colourfulness), and bootstrap intervals of their means.
 
-Pictures are (B, 3, H, W) 8-bit RGB tensors on any device, up to 8,000 pixels wide: what a user gets is what is measured.
-Every metric has the signature that `metrics.ImageMetric` needs: (output, truth) to (B,) float64 values on the pictures'
-device (on the CPU for MPS, which has no float64). No value depends on the other photos of its batch.
+Pictures are (B, 3, H, W) 8-bit RGB tensors on any device, up to 8,000 pixels wide. Every metric has the signature that
+`metrics.ImageMetric` needs: (output, truth) to (B,) float64 values, none of which depends on the other photos of its batch.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""The registry of metrics: how each is named, shown and computed. A new one is an entry in METRICS.
-
-A metric on a network of its own (LPIPS, for instance) is a class whose instance is called like a function.
-"""
+"""The registry of metrics: how each is named, shown and computed. A new one is an entry in METRICS."""
 
 import math
 from collections.abc import Callable
@@ -85,14 +82,11 @@ class ImageMetric(Metric):
 
 @dataclass(frozen=True)
 class SetMetric(Metric):
-    """A score of a whole set of pictures, from the features of a network; with a standard deviation in NAME_std, or none.
+    """A score of a whole set of pictures, from the features of a network; with a standard deviation in NAME_std, or none."""
 
-    `compute` gets the features of outputs and true photos, (N, D), and a seed; `minimum` pictures at least.
-    """
-
-    compute: Callable[[Features, Features, int], Score]
+    compute: Callable[[Features, Features, int], Score]  # of outputs and true photos, (N, D), and a seed
     features: str  # a name that a network of `features.py` provides
-    minimum: int = 2  # a covariance needs two
+    minimum: int = 2  # pictures; a covariance needs two
 
     def cell(self, row: Row) -> str:
         deviation = self.shown(row[f"{self.name}_std"])

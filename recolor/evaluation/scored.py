@@ -32,9 +32,7 @@ def check_rows(file: Path, rows: Iterable[tuple[str, str]], models: Collection[s
     """Raises UserError unless `rows`, the split and model of each row of `file`, are each split with each of `models`."""
     found, expected = list(rows), list(product(SPLITS, models))
     with reading(file):
-        for row in found:
-            if row not in expected:
-                raise ValueError(f"unknown split or model: {row}")
-        for row in expected:
-            if row not in found:
-                raise ValueError(f"it has no row of {row}")
+        if unknown := [row for row in found if row not in expected]:
+            raise ValueError(f"unknown split or model: {unknown[0]}")
+        if missing := [row for row in expected if row not in found]:
+            raise ValueError(f"it has no row of {missing[0]}")

@@ -20,8 +20,7 @@ def frechet_distance(output: Features, truth: Features, seed: int = 0) -> Score:
     """Frechet distance of the Gaussians fitted to two sets of features, (N, D) and (M, D) (Heusel et al. 2017, eq. 6).
 
     |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^1/2. With C = R^T R, that last trace is the sum of the singular values of
-    R1 R2^T, which needs no root of a matrix: for 2048 features clean-fid's scipy.linalg.sqrtm is 3 to 50 times slower and
-    loses digits where N < D makes the covariance singular.
+    R1 R2^T: clean-fid's scipy.linalg.sqrtm is 3 to 50 times slower and loses digits where N < D makes the covariance singular.
     """
     root, other_root = _root(output), _root(truth)
     overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()

@@ -2,9 +2,8 @@
 
 Normalised means L / 50 - 1 and ab / 110: the three channels then lie in [-1, 1] (sRGB's a and b span -86 to 98 and -108 to
 94). The cache is made with scikit-image's conversion; all else works on torch tensors of any device, and is tested against it.
-
-Conversions are split at a threshold without a branch: `clamp(min=t)` through the curve plus `clamp(max=t) - t` through the line
-below it. `torch.where` takes many times as long.
+Conversions are split at a threshold by `clamp(min=t)` through the curve plus `clamp(max=t) - t` through the line below it:
+`torch.where` takes many times as long.
 """
 
 import functools

@@ -139,11 +139,9 @@ def is_photo_file(root: Path, name: str) -> bool:
     """Whether the file under `root` with the listed name `name` is a photo by its suffix or by its content."""
     if is_photo(name):
         return True
-    try:
-        with opened(locate(root, name)):
-            return True
-    except PhotoError:
-        return False
+    with contextlib.suppress(PhotoError), opened(locate(root, name)):
+        return True
+    return False
 
 
 def locate(root: Path, name: str) -> Path:

@@ -1,8 +1,7 @@
 """`Colorizer.load(folder)(photo)` colours photos of any size.
 
-The network gets a photo resized to the square that it was trained on, and predicts ab there; `upsampling` brings ab to the
-photo's size, where it is combined with the photo's own L. So the network's size limits how finely colour can change, and no
-detail of the photo is lost.
+The network predicts ab of a photo resized to the square that it was trained on; `upsampling` brings ab to the photo's size,
+where it is combined with the photo's own L, so that no detail is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -81,10 +80,7 @@ class Colorizer:
 
     @classmethod
     def load(cls, directory: str | Path | None = None, device: str | torch.device = "auto") -> "Colorizer":
-        """The model of a folder, by default the one that comes with recolor, on `device`: auto, or a name of torch's.
-
-        Raises ModelError for a folder that holds no whole model, UserError for a device that this machine does not have.
-        """
+        """The model of a folder, by default the package's, on `device`: auto, or torch's name. Raises ModelError, UserError."""
         folder = default_shipped_model() if directory is None else Path(directory)
         return cls(for_inference(load_generator(folder, find_device(device))), read_card(folder))
 

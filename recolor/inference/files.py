@@ -201,10 +201,7 @@ class _Work:
 
 
 def _twice(photo: _Photo) -> Image.Image:
-    """The image of `photo`, which this removes, twice side by side.
-
-    It is cut into bands, each of which is freed when it is copied: at no time is there more memory in use than for the result.
-    """
+    """The image of `photo`, which this removes, twice side by side: in bands, so that memory never exceeds the result's."""
     image, photo.image = photo.image, None
     mode, (width, height) = image.mode, image.size
     rows = max(1, BLOCK // (4 * width))

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,13 +118,11 @@ def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
 
 def _is_transport_stream(path: Path) -> bool:
     """Whether a .ts is MPEG-TS, whose packets of 188 bytes begin with a G, and not TypeScript."""
-    if path.suffix.lower() != ".ts":
-        return False
-    try:
-        with open_file(path, sys.maxsize) as file:
-            return file.read(377)[::188] == b"GGG"
-    except PhotoError:
-        return False
+    with suppress(PhotoError):
+        if path.suffix.lower() == ".ts":
+            with open_file(path, sys.maxsize) as file:
+                return file.read(377)[::188] == b"GGG"
+    return False
 
 
 def _target(photo: _Photo, page: int | None, out: Path | None) -> Path:

@@ -5,8 +5,8 @@ of lightness in every small window, so that a step in the photo's lightness beco
 bicubic interpolation loses: colour = bicubic(ab) + slope * (L - bicubic(L at the network's size)). In this form a photo of the
 network's own size keeps the prediction to the last bit, and where lightness is flat (slope 0) what remains is bicubic.
 
-Interpolation is linear and separable: a matrix for the rows and one for the columns. A tile of the photo takes a few lines of
-each, made when they are needed, so that photos of any size and shape are done in tiles which fit together without a seam.
+Interpolation is linear and separable, a matrix for the rows and one for the columns. A tile of the photo needs a few lines of
+each, so photos of any size and shape are done in tiles which fit together without a seam.
 """
 
 import functools

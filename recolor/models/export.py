@@ -45,10 +45,7 @@ def export_onnx(model: Path, file: Path, force: bool = False) -> None:
 
 
 def _with_fixed_padding(generator: Generator) -> Generator:
-    """`generator`, whose timm convolutions no longer compute their padding from the picture's size.
-
-    Its export takes minutes. Sizes are multiples of the stride, so the padding is kernel size minus stride.
-    """
+    """`generator` with fixed padding, kernel size minus stride: timm's depends on H and W, and its export takes minutes."""
     for name, layer in list(generator.named_modules()):
         if isinstance(layer, Conv2dSame):
             (rows, columns), (down, right) = layer.kernel_size, layer.stride

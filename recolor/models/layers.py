@@ -17,12 +17,9 @@ Scale = Annotated[float, AfterValidator(_scale)]  # a part of the photo's size
 
 
 class Generator(nn.Module):
-    """Base of all generators: L (B, 1, H, W) in [-1, 1] to ab (B, 2, H, W) in [-1, 1], float32.
+    """Base of all generators: L (B, 1, H, W) in [-1, 1] to ab (B, 2, H, W) in [-1, 1], float32."""
 
-    `params` is the validated section `generator`; H and W must be multiples of `params.multiple`.
-    """
-
-    params: Any
+    params: Any  # the validated section `generator`; H and W must be multiples of `params.multiple`
 
     def load_encoder_weights(self) -> None:
         """Loads what training starts from, for a generator with a pretrained encoder."""

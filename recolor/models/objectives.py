@@ -45,10 +45,7 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class VanillaGAN(Objective):
-    """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3; pix2pix, Isola et al. 2017, eq. 1).
-
-    The critic's loss is halved as in pix2pix (section 3.3), which has little effect with Adam.
-    """
+    """Non-saturating GAN on logits (Goodfellow et al. 2014, section 3); the critic's loss is halved as in pix2pix (3.3)."""
 
     def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> CriticLoss:
         real_scores, fake_scores = critic(real), critic(fake)
@@ -75,12 +72,9 @@ class WassersteinGAN(Objective):
 
 @dataclass(frozen=True)
 class ClippedWGAN(WassersteinGAN):
-    """With weight clipping (algorithm 1), as in the paper.
+    """With weight clipping (algorithm 1), as in the paper."""
 
-    `clip` bounds every weight, batch norm's included: exempting those lets the critic grow without bound.
-    """
-
-    clip: float = 0.01
+    clip: float = 0.01  # of every weight: with batch norm's exempted the critic grows without bound
 
     @torch.no_grad()
     def after_critic_step(self, critic: nn.Module) -> None:
@@ -90,10 +84,7 @@ class ClippedWGAN(WassersteinGAN):
 
 @dataclass(frozen=True)
 class PenalisedWGAN(WassersteinGAN):
-    """With a gradient penalty (Gulrajani et al. 2017, eq. 3), the paper's future work.
-
-    The penalty is on each photo's own gradient, so the critic must not mix photos: no batch norm.
-    """
+    """With a penalty on each photo's gradient (Gulrajani et al. 2017, eq. 3), so the critic has no batch norm."""
 
     weight: float = 10.0
 

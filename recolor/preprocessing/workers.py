@@ -36,8 +36,8 @@ def ordered_map(
     """Yields `work(task)` for each task, in order. With one process the work is done in this one, without recovery.
 
     If a worker dies, or is killed because a task needs more than `limit` seconds, a new one retries the task; if that fails
-    too, the result is `lost(task, None)`, or `lost(task, limit)` after a timeout. `work`, tasks and results are pickled.
-    Raises UserError if workers keep dying without results, and RuntimeError, with the traceback, for an exception in `work`.
+    too, the result is `lost(task, None)`, or `lost(task, limit)` after a timeout. Raises UserError if workers keep dying
+    without results, and RuntimeError, with the traceback, for an exception in `work`.
     """
     if processes == 1:
         yield from map(work, tasks)

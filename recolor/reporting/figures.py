@@ -1,7 +1,4 @@
-"""Figures, as PIL pictures: grids of photos, training curves, bars of scores, and PSNR against colourfulness.
-
-Charts use matplotlib's default style, whatever the user's own, and its own font: the same input gives the same bytes.
-"""
+"""Figures, as PIL pictures, in matplotlib's default style, whatever the user's: the same input gives the same bytes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +39,9 @@ def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Imag
     draw = ImageDraw.Draw(grid)
     for row, (label, photos) in enumerate(rows.items()):
         y = row * (height + gap)
-        grid.paste(_sideways(label, font, (left, height)), (0, y))
+        strip = Image.new("RGB", (height, left), "white")
+        ImageDraw.Draw(strip).text((height / 2, left / 2), label, INK, font, anchor="mm")
+        grid.paste(strip.transpose(Image.Transpose.ROTATE_90), (0, y))
         for column, photo in enumerate(photos):
             grid.paste(Image.fromarray(photo), (left + column * (width + gap), y))
     for column, caption in enumerate(captions):
@@ -166,10 +165,3 @@ def _render(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-
-
-def _sideways(label: str, font: ImageFont.FreeTypeFont, size: tuple[int, int]) -> Image.Image:
-    """`label`, written upwards in the middle of a white strip of `size` (width, height)."""
-    strip = Image.new("RGB", size[::-1], "white")
-    ImageDraw.Draw(strip).text((size[1] / 2, size[0] / 2), label, INK, font, anchor="mm")
-    return strip.transpose(Image.Transpose.ROTATE_90)

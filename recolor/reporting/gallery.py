@@ -2,15 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
 
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
@@ -58,9 +56,11 @@ def write_gallery(
     generators = {name: for_inference(load_generator(folder, found)) for name, folder in models.items()}
     with user_output(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
-        for row, pictures in _coloured(photos, rows, generators, found):
-            for name, picture in pictures.items():
-                Image.fromarray(picture).save(folder / _file(row, name), **QUALITY)
+        for start in progress(range(0, len(rows), BATCH), desc="gallery"):
+            batch = rows[start : start + BATCH]
+            for name, pictures in coloured_arrays(photos[batch].to(found), generators).items():
+                for row, picture in zip(batch, pictures, strict=True):
+                    Image.fromarray(picture).save(folder / _file(row, name), **QUALITY)
         shown = [_photo(row, measured, list(models)) for row in rows]
         page = {"photos": shown, "total": len(photos), "size": photos.shape[-1], "measures": list(shown[0]["measures"])}
         (folder / PAGE).write_text(render("gallery.html", dataset=dataset, **page), "utf-8")
@@ -81,17 +81,6 @@ def _measured(file: Path, photos: CachedPhotos, models: Sequence[str]) -> dict[s
         if list(rows["path"]) != list(photos.manifest["path"]):
             raise UserError(f"{file}: its rows of {model} are not the photos of {photos.directory}; run `dvc repro`")
     return {model: rows.to_dict("records") for model, rows in measured.items()}
-
-
-def _coloured(
-    photos: CachedPhotos, rows: Sequence[int], generators: Mapping[str, nn.Module], device: torch.device
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Each row with its pictures, (H, W, 3) 8-bit RGB, by name."""
-    for start in progress(range(0, len(rows), BATCH), desc="gallery"):
-        batch = rows[start : start + BATCH]
-        pictures = coloured_arrays(photos[batch].to(device), generators)
-        for place, row in enumerate(batch):
-            yield row, {name: several[place] for name, several in pictures.items()}
 
 
 def _file(row: int, name: str) -> str:

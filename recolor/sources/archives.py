@@ -71,10 +71,8 @@ def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
 
 def _is_there(file: Path, member: Member) -> bool:
     """Whether an earlier run has written `file`. Another size or time means another archive."""
-    if not file.is_file():
-        return False
-    found = file.stat()
-    return found.st_size == member.size and member.modified in (None, int(found.st_mtime))
+    found = file.stat() if file.is_file() else None
+    return bool(found and found.st_size == member.size and member.modified in (None, int(found.st_mtime)))
 
 
 def _check_ratio(archive: Path, unpacked: int, limit: int) -> None:

@@ -132,10 +132,7 @@ def fetch(
     remote: Mapping[str, RemoteFile] = COCO,
     patience: Patience = PATIENT,
 ) -> pd.DataFrame:
-    """The listing (see `listing`), sorted by path; it depends only on params, seed and photos.
-
-    Downloads and unpacked photos go into `downloads`. Raises SourceError, DownloadError, ArchiveError and DiskFull.
-    """
+    """The listing (see `listing`) of photos, from `downloads`. Raises SourceError, DownloadError, ArchiveError, DiskFull."""
     folder = root(params, downloads, dataset)
     others: list[str] = []  # in the user's folder: listed too, so that preprocess rejects them with a reason
     match params:

@@ -15,6 +15,7 @@ preprocess rejects them with the reason.
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -45,10 +46,8 @@ def write_listing(listing: pd.DataFrame, file: Path) -> None:
 
 
 def _fingerprint(folder: Path, name: str) -> tuple[int, str]:
-    if not is_photo_file(folder, name):
-        return 0, ""
-    try:
-        with open_file(locate(folder, name)) as stream:
-            return os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()
-    except PhotoError:
-        return 0, ""
+    with suppress(PhotoError):
+        if is_photo_file(folder, name):
+            with open_file(locate(folder, name)) as stream:
+                return os.fstat(stream.fileno()).st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+    return 0, ""

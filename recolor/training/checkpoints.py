@@ -1,7 +1,4 @@
-"""Training states on disk, to resume from.
-
-A state is one safetensors file, with the rest as JSON in its header: nothing that is loaded here can run code.
-"""
+"""Training states on disk: a safetensors file each, with the rest as JSON in its header, so loading one cannot run code."""
 
 import hashlib
 import json

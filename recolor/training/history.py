@@ -48,14 +48,11 @@ class MetricLogger:
 
     def timed(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yields the batches, and measures the time that the loop waits for them."""
-        iterator = iter(batches)
-        while True:
-            since = time.monotonic()
-            batch = next(iterator, None)
+        since = time.monotonic()
+        for batch in batches:
             self.progress.waited += time.monotonic() - since
-            if batch is None:
-                return
             yield batch
+            since = time.monotonic()
 
     def _read(self) -> None:
         first = self.progress.step - len(self.unread) + 1

@@ -1,7 +1,4 @@
-"""The training loop, the same for every method: read `train` from top to bottom.
-
-A step's random numbers come from the seed and the step's number, so a resumed run reaches the bits of an uninterrupted one.
-"""
+"""The training loop. A step's random numbers come from seed and step, so a resumed run reaches an uninterrupted one's bits."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

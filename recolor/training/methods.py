@@ -48,10 +48,7 @@ class Pretraining:
         return TrainState({"generator": generator}, {"generator": optimizer}, ema)
 
     def rate_factor(self, step: int, epochs: int, steps: int) -> float:
-        """The factor of the learning rates at `step` of the run, which has `epochs` of `steps` each.
-
-        Linear up over `warmup_steps`, a quarter of the run at most, then half a cosine to 0.
-        """
+        """The learning rates' factor: linear up over `warmup_steps`, a quarter of the run at most, then half a cosine to 0."""
         warmup = min(self.params.warmup_steps, epochs * steps // 4)
         if step < warmup:
             return (step + 1) / warmup

@@ -1,7 +1,6 @@
 """One film to one coloured film. Decoding, the network, painting and encoding work at the same time.
 
-Pictures are encoded in segments, each a file in a hidden folder beside the result. A stopped run continues after the last of
-them, with the state of `Steady` there, so its result is that of an uninterrupted run.
+Pictures are encoded in segments, files in a hidden folder beside the result. A stopped run continues after the last of them.
 """
 
 import hashlib
