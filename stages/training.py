@@ -69,17 +69,9 @@ def train_model(model: str, params: Params) -> None:
     trained = Trained(generator.eval(), [], [], f"{context}, {context.distributed}")
     if train_params.epochs:
         photos.verify(context.distributed.rank, context.distributed.world_size)
+        watch = _watch(dataset, model, train_params)
         trained = train(
-            method,
-            generator,
-            photos,
-            train_params,
-            augment,
-            runtime,
-            context,
-            checkpoints,
-            typer.echo,
-            _watch(dataset, model, train_params),
+            method, generator, photos, train_params, augment, runtime, context, checkpoints, typer.echo, watch
         )
     if context.distributed.is_main:
         pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
@@ -118,9 +110,14 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
     """The method, its section `train`, and the model folder that it starts from."""
     if model == "l1":
         pretrain = params.section("pretrain", PretrainParams)
-        kinds = {"seed": Seed, "batch_size": int, "ema": float, "sample_epochs": int}
-        shared = {key: params.section(f"train.{key}", kind) for key, kind in kinds.items()}
-        train_params = TrainParams.model_construct(epochs=pretrain.epochs, decay_epochs=0, **shared)
+        train_params = TrainParams.model_construct(
+            seed=params.section("train.seed", Seed),
+            epochs=pretrain.epochs,
+            batch_size=params.section("train.batch_size", int),
+            decay_epochs=0,
+            ema=params.section("train.ema", float),
+            sample_epochs=params.section("train.sample_epochs", int),
+        )
         if pretrain.start == "none":
             return Pretraining(pretrain), train_params, None
         start = paths.HOME / Path(pretrain.start).expanduser()

@@ -73,7 +73,7 @@ def settings_read(stage: str) -> set[str]:
                 continue
             if node.func.attr == "source":
                 names.add("data.${item}")
-            elif node.func.attr in ("section", "value"):
+            elif node.func.attr == "section":
                 if isinstance(node.args[0], ast.Name) and node.args[0].id == "model":
                     names |= {f"${{recipe}}.{model}" for model in models if model != "l1"}
                     continue

@@ -98,7 +98,7 @@ def settings(run: Run, params: Path, start: str, epochs: int | None) -> dict[str
         decay = round(epochs * train.decay_epochs / train.epochs)
         changed |= {"modern.train.epochs": times * epochs, "modern.train.decay_epochs": times * decay}
         changed |= {"modern.pretrain.start": start, f"modern.{arm.model}.balance": run.balance}
-    both = set(changed) & set((found.value("overrides", dict) or {}).get(run.dataset) or {})
+    both = set(changed) & set((found.section("overrides", dict) or {}).get(run.dataset) or {})
     if both:
         raise UserError(f"{params}: overrides.{run.dataset}.{min(both)}: the study sets it; remove this override")
     return changed

@@ -103,8 +103,8 @@ def colorize(
     colorizer = Colorizer.load(folder, device)
     typer.echo(printable(f"model: {folder} ({describe(colorizer.card)}): {reason}"))
     options = Options(size, upsampling, strength, side_by_side, quality)
-    film = {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
-    film |= asdict(options) | ({} if steady is None else {"steady": steady})
+    film = asdict(options) | {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
+    film |= {} if steady is None else {"steady": steady}
     try:
         jobs = plan(photos, out, force, skip_existing, all_pages)
         counts = _print(_photos(colorizer, [job for job in jobs if not job.film], options, damaged))

@@ -76,11 +76,12 @@ def own_host_only(app: ASGIApp) -> ASGIApp:
 
 def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> gr.Blocks:
     """The page for `models` (name: folder), the first one chosen; `examples` is a folder of photos."""
-    titles = []
-    for name, folder in models.items():
-        card = read_card(folder)
-        titles.append((f"{name}: {card.get('epochs', '?')} epochs, {card.get('photos', '?')} photos", name))
+    cards = {name: read_card(folder) for name, folder in models.items()}
+    titles = [
+        (f"{name}: {c.get('epochs', '?')} epochs, {c.get('photos', '?')} photos", name) for name, c in cards.items()
+    ]
     first = next(iter(models))
+    shown: dict[str, Any] = {"buttons": ["fullscreen"], "interactive": False}
     load = lru_cache(MODELS_KEPT)(lambda name: Colorizer.load(models[name], device))
     with gr.Blocks(title="recolor", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(TEXT)
@@ -97,18 +98,9 @@ def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> g
                 download = gr.DownloadButton("Download", variant="primary", interactive=False, elem_id="download")
             with gr.Column(scale=5, min_width=320), gr.Tabs():
                 with gr.Tab("Before and after"):
-                    result = gr.ImageSlider(
-                        label="Move the line",
-                        buttons=["fullscreen"],
-                        interactive=False,
-                        max_height=640,
-                        elem_id="result",
-                    )
+                    result = gr.ImageSlider(label="Move the line", max_height=640, elem_id="result", **shown)
                 with gr.Tab("Side by side"), gr.Row():
-                    sides = [
-                        gr.Image(label=side, interactive=False, buttons=["fullscreen"], min_width=280, elem_id=side)
-                        for side in ("first", "second")
-                    ]
+                    sides = [gr.Image(label=side, min_width=280, elem_id=side, **shown) for side in ("first", "second")]
         gr.Examples([[str(path)] for path in sorted(examples.iterdir())], [photo], label=EXAMPLES_LABEL)
         if films_are_possible():
             demo_films.add(model, strength, load)

@@ -65,9 +65,8 @@ def train(
     """Trains `generator` on `photos` by `method`, up to `params.epochs`; continues from the newest of `checkpoints`.
 
     Several processes take their shares of every batch, and the main one logs and saves. The caller holds the lock of
-    `checkpoints`. A run that has `params.epochs` or more already ends at once with its last state. `watch` is called after each
-    epoch, in the main process, with the history and the generator that would be kept. Raises UserError for a batch size that
-    does not fit, Diverged for a loss or weight that is not finite, and Interrupted after Ctrl-C, SIGTERM or SIGHUP.
+    `checkpoints`. A run that has `params.epochs` already ends at once. `watch` is called after each epoch, in the main process,
+    with the history and the generator that would be kept. Raises UserError, Diverged, and Interrupted after a stop signal.
     """
     distributed = context.distributed
     log = log if distributed.is_main else lambda line: None

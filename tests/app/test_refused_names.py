@@ -112,7 +112,7 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_trained_on(repository: Path,
     monkeypatch.setattr(training, "_dvc", lambda root, arguments: 0)
     result = recolor("train", NOBODY)
     assert result.exit_code == 0, result.output
-    assert Params(paths.PARAMS, "mine").value("data.mine.path", str) == str(repository / NOBODY)
+    assert Params(paths.PARAMS, "mine").section("data.mine.path", str) == str(repository / NOBODY)
 
 
 @pytest.mark.parametrize(

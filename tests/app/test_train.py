@@ -48,8 +48,8 @@ def test_a_folder_of_any_name_is_trained_on(repository: Path, runs: list, name: 
     result = train(f"pictures/{name}")
     assert result.exit_code == 0, result.output
     params = Params(repository / "params.yaml", "mine")
-    assert params.value("data.mine.path", str) == str(repository / "pictures" / name)
-    assert params.value("datasets", list[str]) == ["mine"]
+    assert params.section("data.mine.path", str) == str(repository / "pictures" / name)
+    assert params.section("datasets", list[str]) == ["mine"]
     assert runs == [(repository, ["repro", "--force", "download@mine"]), (repository, ["repro"])]
 
 
@@ -94,7 +94,7 @@ def test_the_advised_way_back_works(repository: Path, runs: list, monkeypatch: p
 def test_an_override_is_set_where_it_wins(params_file: Path, set_param) -> None:
     set_param("overrides.mine", {"paper.train.epochs": 3})
     assert training.write_settings(params_file, {"RECIPE.train.epochs": 5}) == {"paper.train.epochs": (3, 5)}
-    assert Params(params_file, "mine").value("train.epochs", int) == 5
+    assert Params(params_file, "mine").section("train.epochs", int) == 5
 
 
 def test_only_what_changes_is_written(params_file: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_datasets_overrides_replace_values_of_the_sections(params_file: Path, 
     set_param("overrides.coco", {"paper.train.epochs": 7, "modern.train.epochs": 8})
     for dataset, recipe, epochs in (("coco", "paper", 7), ("coco", "modern", 8), ("imagenet", "paper", 100)):
         params = Params(params_file, dataset, recipe)
-        assert params.section("train", TrainParams).epochs == params.value("train.epochs", int) == epochs
+        assert params.section("train", TrainParams).epochs == params.section("train.epochs", int) == epochs
 
 
 def test_a_float_in_scientific_notation_is_a_float(params_file: Path) -> None:
@@ -138,10 +138,10 @@ def test_only_a_change_of_what_was_read_is_noticed(params_file: Path, set_param)
 
 def test_the_record_of_what_was_read_names_the_recipe_and_leaves_the_machine_out(params_file: Path) -> None:
     params = Params(params_file)
-    params.value("data.seed", int)
+    params.section("data.seed", int)
     assert params.read == {"data.seed": 42}
     params.section("runtime", RuntimeParams)
-    params.value("train.epochs", int)
+    params.section("train.epochs", int)
     assert params.read == {"data.seed": 42, "recipe": "paper", "train.epochs": 100}
 
 
