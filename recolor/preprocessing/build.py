@@ -49,9 +49,8 @@ def build(
     if processes is None:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         processes = max(2, min(processors, len(photos) // 64))
-    needed = int((photos["sha256"] != "").sum()) * (
-        3 * params.size**2 * DTYPE.itemsize + 1000
-    )  # 1000: in the tables, at most
+    bytes_each = 3 * params.size**2 * DTYPE.itemsize + 1000  # in the tables, at most
+    needed = int((photos["sha256"] != "").sum()) * bytes_each
     work = partial(convert, root=root, size=params.size, min_chroma=params.min_chroma)
     listed = (ListedPhoto(*row) for row in photos[list(ListedPhoto._fields)].itertuples(index=False, name=None))
     measured: list[tuple[object, ...]] = []
