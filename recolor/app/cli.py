@@ -13,8 +13,6 @@ from recolor.core.errors import UserError, printable
 from recolor.core.storage import user_output
 from stages import paths
 
-GALLERIES = Path("data/gallery")
-
 
 class Group(TyperGroup):
     """Prints a UserError in one line; a bug keeps its traceback."""
@@ -189,7 +187,7 @@ def gallery(
         there = f"there are {', '.join(evaluated)}" if evaluated else "`dvc repro` evaluates one"
         raise UserError(f"{dataset}: no evaluated dataset of this name; {there}")
     models = scored_models(root / paths.model(dataset, ""))
-    out = out or root / GALLERIES / dataset
+    out = out or root / "data/gallery" / dataset
     scores = root / paths.metrics(dataset)
     count = write_gallery(out, dataset, root / paths.cache(dataset), models, scores, limit, device)
     typer.echo(printable(f"{count} photos: {out / 'index.html'}"))

@@ -149,8 +149,7 @@ class Params:
                 target = target.get(section) if isinstance(target, Mapping) else None
             allowed = sections[:1] in (["paper"], ["modern"], ["evaluate"])
             if not allowed or not isinstance(target, dict) or key not in target:
-                example = f"{self.recipe}.train.epochs"
-                raise self._error(f"{where}.{name}: no such setting; name it in full, like {example}")
+                raise self._error(f"{where}.{name}: no such setting; name it in full, like {self.recipe}.train.epochs")
             target[key] = value
 
 

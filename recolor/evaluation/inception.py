@@ -1,8 +1,8 @@
 """Inception v3, the network of FID, KID and the Inception score: its weights and its features.
 
-Two networks with the weights of 2015-12-05, which differ in how they resize a picture to 299x299: clean-fid's (bicubic; 2048
-features for FID and KID) and torchmetrics' (bilinear; the 64 features of an early layer, the scale of the paper's FID, and the
-logits of the Inception score). Both files are checked against their SHA-256, also where a user brings them.
+Two networks with the weights of 2015-12-05, checked by their SHA-256, which differ in how they resize a picture to 299x299:
+clean-fid's (bicubic; 2048 features for FID and KID) and torchmetrics' (bilinear; the 64 features of an early layer, the scale
+of the paper's FID, and the logits of the Inception score).
 """
 
 import warnings

@@ -29,7 +29,6 @@ T = TypeVar("T")
 BATCH = 16  # photos in one batch
 BATCH_PIXELS = 16_000_000  # a batch ends with the photo that reaches as many; while one has more, no other is in memory
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc", "memory object")  # in a RuntimeError of torch
-_UNCOMPRESSED = (None, "raw")
 
 # Bytes that Pillow allocates at once. glibc returns blocks over 32 MB to the system as soon as they are freed. Pillow's own are
 # smaller, and each thread keeps a heap of those: 0.4 GB more for a photo of 100 megapixels.
@@ -154,7 +153,7 @@ class _Work:
                 image = to_srgb(file, keep_alpha=kind not in OPAQUE, damaged=self.damaged)
                 notes += image.info.pop("notes", [])
                 metadata, missing = save_options(file, kind)
-                if kind == "TIFF" and (compression := file.info.get("compression")) not in _UNCOMPRESSED:
+                if kind == "TIFF" and (compression := file.info.get("compression")) not in (None, "raw"):
                     metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
                 notes = missing + notes + ["in 8 bits, the photo has more"] * deep
                 modified = job.source.stat().st_mtime_ns

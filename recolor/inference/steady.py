@@ -33,10 +33,9 @@ class State(NamedTuple):
 
 
 class Steady:
-    """Steadies predictions (3, h, w), normalised Lab, one after the other, in the order of the film.
+    """Steadies predictions (3, h, w), normalised Lab, in the order of the film; those with sides below 12 pixels stay.
 
-    `amount`: 0 leaves each as it is, 1 averages over all that is known. Predictions with sides below
-    12 pixels stay as they are. Raises UserError for another number, and without OpenCV.
+    `amount`: 0 leaves each as it is, 1 averages over all that is known. Raises UserError for another, and without OpenCV.
     """
 
     def __init__(self, amount: float, state: State | None = None) -> None:

@@ -24,7 +24,6 @@ Photos = NDArray[np.uint8]  # (N, H, W, 3), RGB
 INK, QUIET, PENALTY = "#24292f", "#8c959f", "#cc79a7"
 BETTER = {"higher": "higher is better", "lower": "lower is better", "truth": "near the line is better"}
 RATIO = "gradient_ratio"  # column of history.csv
-EMPTY = pd.Series(dtype=float)
 STYLE: list[str | Path] = ["default", Path(__file__).parent / "templates/report.mplstyle"]
 
 
@@ -55,7 +54,9 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
     """Training curves from each model's history.csv: L1 of all, where pretraining (`l1`) ends at epoch 0; each model's
     adversarial losses, which share no unit; and the adversarial gradient as a multiple of L1's, where it was measured."""
     adversarial = {name: history for name, history in histories.items() if name != "l1"}
-    balanced = {name: history for name, history in adversarial.items() if history.get(RATIO, EMPTY).notna().any()}
+    balanced = {
+        name: history for name, history in adversarial.items() if RATIO in history and history[RATIO].notna().any()
+    }
     count = 1 + len(adversarial) + bool(balanced)
     figure = Figure(figsize=(3.2 * count, 2.8), layout="constrained")
     l1, *panels = figure.subplots(1, count, squeeze=False).ravel()

@@ -116,7 +116,7 @@ def _colour(
 def predictions(
     colorizer: Colorizer, film: Film, settings: Settings, reading: Iterable[Frame]
 ) -> Generator[Predicted, None, None]:
-    """The frames with their colours. On a CPU each core has a pair of frames of its own: a batch on all would wait."""
+    """The frames with their colours. On a CPU each core has a pair of its own: a batch on all waits for the slowest."""
 
     def predict(batch: list[Frame]) -> list[Predicted]:
         small = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]
