@@ -4,13 +4,14 @@ import contextlib
 import csv
 import io
 import json
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any
 
 from recolor.core.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def reading(file: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError(f"{file} is missing: `dvc repro` makes it") from None
-    except (OSError, ValueError, EOFError, csv.Error, BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, csv.Error) as error:
         if isinstance(error, OSError) and error.strerror:  # the system's; those of Pillow and others have none
             raise UserError(f"{file} cannot be read: {error.strerror}") from None
         why = one_line(f"{type(error).__name__}: {error}")
@@ -44,6 +45,20 @@ def read_rows(file: Path, columns: Collection[str]) -> list[dict[str, str]]:
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("its rows differ in length")
         return rows
+
+
+def read_arrays(file: Path, *names: str) -> "dict[str, NDArray[Any]]":
+    """The arrays in an .npz file. Raises UserError if the file is missing or damaged, or has not all of `names`."""
+    import numpy as np
+
+    with reading(file), file.open("rb") as stream:
+        try:
+            found = dict(np.load(stream))
+        except Exception as error:  # on a damaged header NumPy and zipfile raise any exception
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        if missing := set(names) - set(found):
+            raise ValueError(f"it has no array {min(missing)}")
+        return found
 
 
 def read_json(file: Path, *keys: str) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from recolor.core.tables import read_json, reading
+from recolor.core.tables import read_arrays, read_json, reading
 from recolor.dataset.shards import CacheCounts, read_table
 from recolor.evaluation.examples import ARRAYS
 from recolor.evaluation.metrics import SPLITS
@@ -109,8 +108,8 @@ def _by_model(epochs: Mapping[str, int], paths: Mapping[str, Path], *columns: st
 
 
 def _arrays(path: Path, count: int) -> dict[str, Photos]:
-    with reading(path), np.load(path) as arrays:
-        found = {name: arrays[name] for name in ARRAYS if name in arrays}
-        if [len(array) for array in found.values()] != [count] * len(ARRAYS):
+    found = read_arrays(path, *ARRAYS)
+    with reading(path):
+        if any(found[name].shape[:1] != (count,) for name in ARRAYS):
             raise ValueError("other photos than examples.csv lists")
-        return found
+    return found

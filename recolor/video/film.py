@@ -100,7 +100,7 @@ def _colour(
 
         reading = in_thread(frames(film, settings.start, settings.end, after))
         predicted = in_thread(predictions(colorizer, film, settings, reading))
-        steadied = in_thread(_steadied(Steady(settings.steady, segments.state()), predicted))
+        steadied = in_thread(_steadied(Steady(settings.steady, segments.state), predicted))
         painting = partial(paint, film, settings)
         painted = in_order(strip_threads(), painting, steadied, torch.get_num_threads() + 1)
         stack.enter_context(closing(painted))

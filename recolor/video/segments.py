@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, make_folder, only_writer
+from recolor.core.tables import read_arrays
 from recolor.inference.steady import State
 
 
@@ -28,8 +30,15 @@ class Segments:
 
     def __init__(self, folder: Path, length: int) -> None:
         self._folder, self._length = folder, length
-        self.paths = sorted(folder.glob("*.npz"))
-        self.counts = [len(self._read(path, "times")) for path in self.paths]
+        self.paths: list[Path] = []
+        self.state: State | None = None  # of `Steady`, after the last segment
+        self._times = [np.zeros(0, np.int64)]
+        # Ends at the first one that is missing or damaged: that is made again.
+        with contextlib.suppress(UserError):
+            while True:
+                content = read_arrays(self._next, *Packets._fields)
+                state = State(*(content[name] for name in State._fields)) if "age" in content else None
+                self._append(content["times"], state)
 
     @classmethod
     @contextlib.contextmanager
@@ -39,12 +48,17 @@ class Segments:
         make_folder(folder)
         note = folder / "key"
         with only_writer(target, folder / "lock"):
-            if not note.exists() or note.read_text() != key:
+            if not note.exists() or note.read_bytes() != key.encode():
                 for path in folder.glob("*.npz*"):
                     path.unlink()
-                note.write_text(key)
+                note.write_bytes(key.encode())
             yield cls(folder, length)
             shutil.rmtree(folder)
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of frames of each segment."""
+        return [len(times) for times in self._times[1:]]
 
     @property
     def complete(self) -> bool:
@@ -53,30 +67,25 @@ class Segments:
 
     def add(self, packets: Packets, state: State | None) -> None:
         """Writes the next segment, and the state of `Steady` after it."""
-        path = self._folder / f"{len(self.paths):06}.npz"
-        with atomic_file(path, "a part of the film") as temporary, temporary.open("wb") as file:
+        with atomic_file(self._next, "a part of the film") as temporary, temporary.open("wb") as file:
             np.savez(file, **packets._asdict(), **(state._asdict() if state else {}))
-        self.paths.append(path)
-        self.counts.append(len(packets.times))
-
-    def state(self) -> State | None:
-        """The state of `Steady` after the last segment."""
-        if not self.paths:
-            return None
-        with np.load(self.paths[-1]) as content:
-            return State(*(content[name] for name in State._fields)) if "age" in content else None
+        self._append(packets.times, state)
 
     def times(self) -> NDArray[np.int64]:
         """Presentation times of the pictures, in the order of decoding."""
-        return np.concatenate([np.zeros(0, np.int64), *(self._read(path, "times") for path in self.paths)])
+        return np.concatenate(self._times)
 
     def packets(self) -> Iterator[Packets]:
         """The packets of one segment after the other."""
         for path in self.paths:
-            with np.load(path) as content:
-                yield Packets(*(content[name] for name in Packets._fields))
+            content = read_arrays(path, *Packets._fields)
+            yield Packets(*(content[name] for name in Packets._fields))
 
-    @staticmethod
-    def _read(path: Path, name: str) -> NDArray[np.int64]:
-        with np.load(path) as content:
-            return content[name]
+    @property
+    def _next(self) -> Path:
+        return self._folder / f"{len(self.paths):06}.npz"
+
+    def _append(self, times: NDArray[np.int64], state: State | None) -> None:
+        self.paths.append(self._next)
+        self._times.append(times)
+        self.state = state

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recolor.core.errors import UserError
-from recolor.core.tables import read_json, read_rows, reading
+from recolor.core.tables import read_arrays, read_json, read_rows, reading
 
 
 @pytest.mark.parametrize("error", [TypeError, KeyError, AttributeError, IndexError, ZeroDivisionError])
@@ -26,3 +27,24 @@ def test_json_that_is_no_object_with_the_keys_is_damage(tmp_path: Path, text: st
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(UserError, match=r"card\.json is damaged"):
         read_json(tmp_path / "card.json", "a")
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(0, 0), (8, 1), (10, 8), (10, 99)],
+    ids=["no entry", "encrypted", "another compression", "an unknown compression"],
+)
+def test_arrays_with_a_damaged_header_are_damage(tmp_path: Path, offset: int, value: int) -> None:
+    file = tmp_path / "arrays.npz"
+    np.savez(file, a=np.arange(6))
+    content = bytearray(file.read_bytes())
+    content[content.index(b"PK\1\2") + offset] = value
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"arrays\.npz is damaged"):
+        read_arrays(file)
+
+
+def test_an_array_that_is_not_there_is_damage(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", a=np.arange(6))
+    with pytest.raises(UserError, match=r"arrays\.npz is damaged"):
+        read_arrays(tmp_path / "arrays.npz", "a", "b")

@@ -68,6 +68,37 @@ def test_it_goes_on_after_the_last_complete_segment(
     assert {path.name for path in tmp_path.iterdir()} == {"film.mp4", "whole.mp4", "stopped.mp4"}
 
 
+@pytest.mark.parametrize(
+    ("name", "harm", "begun"),
+    [
+        ("000000.npz", lambda content: content[:100], 0),
+        ("000001.npz", lambda content: content.replace(b"PK\1\2", b"PK\0\2"), 16),
+        ("000001.npz", lambda content: None, 16),
+        ("key", lambda content: b"\xff" + content[1:], 0),
+    ],
+    ids=["cut", "damaged", "missing", "key"],
+)
+def test_damaged_segments_are_made_again(
+    run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, name: str, harm: Callable, begun: int
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise Stopped
+
+    whole = run(short_film, "whole.mp4").read_bytes()
+    target, settings, reached = tmp_path / "stopped.mp4", Settings(quality=100), list[int]()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(film, "assemble", stopped)
+        colorize_film(colorizer, short_film, target, settings)
+    file = tmp_path / ".stopped.mp4.unfinished" / name
+    content = harm(file.read_bytes())
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    colorize_film(colorizer, short_film, target, settings, progress=lambda done, total: reached.append(done))
+    assert reached[0] == begun
+    assert target.read_bytes() == whole
+
+
 def test_other_settings_start_afresh(
     run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
