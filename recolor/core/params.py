@@ -22,7 +22,9 @@ class Section(BaseModel, extra="forbid", frozen=True, strict=True, allow_inf_nan
 
 
 Recipe = Literal["paper", "modern"]
-Datasets = Annotated[list[str], Field(min_length=1)]
+# dvc.yaml puts a dataset's name into commands, keys and paths, without quotes.
+DatasetName = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+Datasets = Annotated[list[DatasetName], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # the range of NumPy's legacy generator, which clean-fid uses
 
 Auto = Literal["auto", True, False]

@@ -76,6 +76,7 @@ def test_a_wrong_value_is_one_line_with_key_and_value(params_file: Path, set_par
     ("name", "value", "start"),
     [
         ("datasets", ["sample", "cocoa"], "data.cocoa is missing"),
+        *(("datasets", [name], f"datasets.0: got {name!r}; ") for name in ("a b", "a.b", "a/b", "a;b", "-a", "a\n")),
         ("paper.augment", {"flip": True, "crop": 1.0, "tone": 0.0}, "paper.augment.film is missing: add it"),  # older
         ("data.mien", {"path": "/photos"}, "data.mien.source is missing"),
         ("data.sample.crop", 3, "data.sample.crop: no such setting"),
