@@ -110,7 +110,7 @@ def colorize(
         counts = _print(_photos(colorizer, [job for job in jobs if not job.film], options, damaged))
         counts.update(_print(_film(colorizer, job, film) for job in jobs if job.film))
     except KeyboardInterrupt:
-        typer.echo("stopped: the same command with --skip-existing continues", err=True)
+        typer.echo("stopped" if force else "stopped: the same command with --skip-existing continues", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "coloured"))
     if counts["failed"]:

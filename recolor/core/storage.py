@@ -38,8 +38,8 @@ def check_disk_space(what: str, folder: Path, needed: int | None = None) -> Iter
     except OSError as error:
         disk = os.statvfs(folder)
         if error.errno == errno.EFBIG:
-            limit = "file size limit exceeded (ulimit -f, or a FAT32 disk)"
-            raise DiskFull(f"{what}: {limit} in {folder.resolve()}: write to another disk") from error
+            advice = "raise `ulimit -f`, or write to a disk that is not FAT32"
+            raise DiskFull(f"{what}: too large a file for {folder.resolve()}: {advice}") from error
         if error.errno == errno.ENOSPC and disk.f_files and not disk.f_favail:
             raise DiskFull(
                 f"disk full: {what} needs another file, and {folder.resolve()} has no inode left, "

@@ -147,7 +147,7 @@ class _Measured:
         coloured = colourings(lab, self.generators)
         for model in self.models:
             if not coloured[model].isfinite().all():
-                raise UserError(f"model {model} gives colours that are not numbers: train it again")
+                raise UserError(f"model {model} gives colours that are not numbers (NaN): its weights are of no use")
         pictures = {name: to_rgb(colours) for name, colours in coloured.items()}
         self.values[:, rows] = self._scores(pictures).cpu().numpy()
         for name, picture in pictures.items():

@@ -25,7 +25,7 @@ def check_trained_on(cache: Path, models: Mapping[str, Path]) -> None:
     manifest = file_sha256(file)
     for name, folder in models.items():
         if not trained_on(folder, manifest):
-            raise UserError(f"model {name} was trained on other photos than {file} lists: train it again")
+            raise UserError(f"model {name} was trained on other photos than {file} lists: `dvc repro` trains it again")
 
 
 def check_rows(file: Path, rows: Iterable[tuple[str, str]], models: Collection[str]) -> None:

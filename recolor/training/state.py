@@ -124,7 +124,7 @@ class TrainState:
         checkpoints.damaged = distributed.broadcast(checkpoints.damaged, source)
         if state is not None:
             use(state)
-            log(f"going on from step {self.progress.step}, in epoch {self.progress.epoch + 1}")
+            log(f"going on from step {self.progress.step} (epochs done: {self.progress.epoch})")
 
 
 def _restore_memory_format(optimizer: Optimizer) -> None:

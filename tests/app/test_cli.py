@@ -144,7 +144,9 @@ def test_a_stopped_run_continues(repository: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(colorize, "_photos", Mock(side_effect=KeyboardInterrupt))
         stopped = recolor("colorize", "photo.jpg", "other.jpg")
+        forced = recolor("colorize", "photo.jpg", "other.jpg", "--force")  # begins again, with --skip-existing too
     assert (stopped.exit_code, "--skip-existing" in stopped.stderr) == (130, True)
+    assert (forced.exit_code, "--skip-existing" in forced.stderr) == (130, False)
     assert recolor("colorize", "photo.jpg", "other.jpg").exit_code == 1
     result = recolor("colorize", "photo.jpg", "other.jpg", "--skip-existing")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "0 coloured, 2 skipped")

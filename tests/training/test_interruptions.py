@@ -115,7 +115,7 @@ def test_in_a_queued_experiment_the_second_trainer_waits_and_ends_with_the_same_
             printed, _ = waiting.communicate()
         first.communicate()
     assert first.returncode == waiting.returncode == 0
-    assert printed.endswith("going on from step 4, in epoch 3\n")
+    assert printed.endswith("going on from step 4 (epochs done: 2)\n")
     assert outputs(experiment) == outputs(work)
     assert checkpoints(work) == ["000000004"]
 

@@ -21,14 +21,14 @@ def test_settings_of_the_machine_and_more_epochs_go_on_from_the_same_step(work: 
     whole = outputs(work)
     set_params(work, {f"runtime.{key}": value for key, value in changes.items()})
     again = stage(work)
-    assert (again.returncode, again.stdout) == (0, "going on from step 4, in epoch 3\n")
+    assert (again.returncode, again.stdout) == (0, "going on from step 4 (epochs done: 2)\n")
     assert {name: file for name, file in outputs(work).items() if "json" not in name} == {
         name: file for name, file in whole.items() if "json" not in name
     }
     set_params(work, {"paper.train.epochs": 3})
-    assert stage(work).stdout.startswith("going on from step 4, in epoch 3\nepoch 3:")
+    assert stage(work).stdout.startswith("going on from step 4 (epochs done: 2)\nepoch 3:")
     set_params(work, {"paper.train.epochs": 1})
-    assert stage(work).stdout == "going on from step 6, in epoch 4\n"
+    assert stage(work).stdout == "going on from step 6 (epochs done: 3)\n"
     assert json.loads((work / "data/models/mine/gan/model.json").read_text())["epochs"] == 3
 
 
@@ -58,7 +58,7 @@ def test_settings_edited_while_it_runs_fail_it_at_its_end_and_undone_cost_nothin
     (work / "params.yaml").write_text(text)
     undone = stage(work)
     assert undone.returncode == 0
-    assert undone.stdout.endswith("going on from step 60, in epoch 31\n")
+    assert undone.stdout.endswith("going on from step 60 (epochs done: 30)\n")
 
 
 def test_a_module_edited_while_it_runs_fails_it_at_its_end(work: Path) -> None:
