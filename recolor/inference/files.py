@@ -37,7 +37,7 @@ Image.core.set_block_size(BLOCK)
 
 
 @dataclass
-class _Photo:
+class _Loaded:
     """A photo in memory: its image as `to_srgb` gives it, and its file's time of modification in ns."""
 
     job: Job
@@ -62,7 +62,7 @@ def colorize_files(
     Raises UserError for what `colorizer` does not take.
     """
     work = _Work(colorizer, options, damaged, notify)
-    loading: list[Future[Job | _Photo]] = []
+    loading: list[Future[Job | _Loaded]] = []
     finishing: list[Future[Job]] = []
     try:
         # Decoding ignores warnings, and restores the filters afterwards: in several threads at once, to what another has set.
@@ -113,12 +113,12 @@ class _Work:
     damaged: bool
     notify: Callable[[Job, str], None]
 
-    def load(self, batch: Sequence[Job]) -> list[Future[Job | _Photo]]:
+    def load(self, batch: Sequence[Job]) -> list[Future[Job | _Loaded]]:
         return [_threads().submit(self._load, job) for job in batch]
 
-    def start(self, loaded: Sequence[Job | _Photo], before: Sequence[Future[Job]]) -> list[Future[Job]]:
+    def start(self, loaded: Sequence[Job | _Loaded], before: Sequence[Future[Job]]) -> list[Future[Job]]:
         """Colours the photos among `loaded` and starts to paint and write them; alone where memory is too small for all."""
-        images = [item.image for item in loaded if isinstance(item, _Photo)]
+        images = [item.image for item in loaded if isinstance(item, _Loaded)]
         predicted: Iterable[Tensor] | None = []
         if images:
             predicted = _unless_memory_fails(lambda: self.colorizer.predict(images, self.options.size))
@@ -130,11 +130,11 @@ class _Work:
             return futures
         rows = iter([] if predicted is None else predicted)
         for item in loaded:
-            row = next(rows, None) if isinstance(item, _Photo) else None
+            row = next(rows, None) if isinstance(item, _Loaded) else None
             futures.append(_threads().submit(self._finish, item, row))
         return futures
 
-    def _load(self, job: Job) -> Job | _Photo:
+    def _load(self, job: Job) -> Job | _Loaded:
         if job.problem:
             return job
         self.notify(job, "reading")
@@ -165,16 +165,16 @@ class _Work:
         if most and max(width, image.height) > most:
             large = f"{width}x{image.height} pixels; {kind} holds {most:,} a side, .png or .tif more"
             return job._replace(problem=f"{job.target} cannot be written: {large}")
-        return _Photo(job._replace(note="; ".join(notes)), image, metadata, modified)
+        return _Loaded(job._replace(note="; ".join(notes)), image, metadata, modified)
 
-    def _finish(self, photo: Job | _Photo, predicted: Tensor | None) -> Job:
+    def _finish(self, photo: Job | _Loaded, predicted: Tensor | None) -> Job:
         """Paints and writes a photo. `predicted`: its colours, None for lack of memory."""
         if isinstance(photo, Job):
             return photo
         done = None if predicted is None else _unless_memory_fails(lambda: self._write(photo, predicted))
         return done or photo.job._replace(problem="needs more memory than is available")
 
-    def _write(self, photo: _Photo, predicted: Tensor) -> Job:
+    def _write(self, photo: _Loaded, predicted: Tensor) -> Job:
         job, options, start = photo.job, self.options, 0
         target: Path = job.target
         if options.side_by_side:
@@ -199,7 +199,7 @@ class _Work:
         return job
 
 
-def _twice(photo: _Photo) -> Image.Image:
+def _twice(photo: _Loaded) -> Image.Image:
     """The image of `photo`, which this removes, twice side by side: in bands, so that memory never exceeds the result's."""
     image, photo.image = photo.image, None
     mode, (width, height) = image.mode, image.size
