@@ -125,7 +125,7 @@ def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(see
 
 
 def test_two_processes_go_on_where_one_was_stopped(seen: list[dict[str, Any]]) -> None:
-    assert "step 3," in seen[0]["log"][0]
+    assert "step 3 " in seen[0]["log"][0]
     same_losses(seen[0]["from one"], seen[0]["gan"]["history"])
 
 
