@@ -13,5 +13,8 @@ GeneratorParams = Annotated[UNetParams | PretrainedParams, Field(discriminator="
 
 
 def build_generator(params: Any) -> Generator:
-    """A generator of the kind that `params` (section `generator`) names, with random weights."""
+    """A generator of the kind that `params` (section `generator`) names, with random weights.
+
+    Raises UserError for a network that cannot be built, such as an encoder without features at 1/32 of the size.
+    """
     return GENERATORS[params.kind](params)
