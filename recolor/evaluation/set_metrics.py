@@ -1,7 +1,8 @@
 """Scores of a set of pictures from the features of a network: Frechet distance, kernel distance and Inception score.
 
-Features are (N, D) float32, of any network. Every function has the signature that `metrics.SetMetric` needs: (output, truth,
-seed) to the value and its standard deviation, NaN where there is none.
+Features are (N, D) float32. Every function has the signature that `metrics.SetMetric` needs: (output, truth, seed) to the value
+and its standard deviation, NaN where there is none. The same functions serve every network: FID and KID are those of
+Inception's features, FD-Lite0 and KID-Lite0 those of EfficientNet-Lite0's.
 """
 
 import numpy as np

@@ -27,7 +27,10 @@ EPSILON = 0.04  # variance of normalised L below which a window counts as flat: 
 
 
 class Upsampler:
-    """The ab of `predicted`, normalised Lab (3, h, w), for a photo of `width` x `height` pixels. Raises UserError."""
+    """The ab of `predicted`, normalised Lab (3, h, w), for a photo of `width` x `height` pixels.
+
+    Raises UserError for a method that is not one of `Upsampling`.
+    """
 
     def __init__(self, predicted: Tensor, width: int, height: int, method: Upsampling = "guided") -> None:
         if method not in get_args(Upsampling):

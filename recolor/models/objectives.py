@@ -1,7 +1,8 @@
 """Adversarial objectives: the losses of generator and critic, and their optimisers.
 
-An objective gets the critic itself: a gradient penalty runs it on other images, and weight clipping changes its weights. Every
-image is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a scalar, averaged over photos and patches; training adds L1.
+An objective gets the critic itself, not its scores: a gradient penalty has to run the critic on other images, and weight
+clipping has to change its weights. Every image is L||ab, float, (B, 3, H, W), in [-1, 1]; every loss is a scalar, averaged
+over photos and patches. The L1 term is not here: training adds it once, for every objective.
 """
 
 from abc import ABC, abstractmethod

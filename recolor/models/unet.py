@@ -29,7 +29,8 @@ class UNetParams(Section, frozen=True):
 class UNetGenerator(Generator):
     """L (B, 1, H, W) in [-1, 1] to ab (B, 2, H, W) in [-1, 1]; H and W are multiples of 2 ** downs.
 
-    Every convolution is 4x4 with stride 2 and padding 1. Widths double from `filters` and stop at 8 * filters. The first three
+    Every convolution is 4x4 with stride 2 and padding 1. Widths double from `filters` and stop at 8 * filters. Each decoder
+    block reads the block below it next to the encoder's features of its own size (the skip connection). The first three
     decoder blocks have dropout, in training mode only: pix2pix keeps it at test time, here a photo has one result.
     """
 

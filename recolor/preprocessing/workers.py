@@ -1,7 +1,8 @@
 """A parallel map over processes: ordered results, bounded memory, and recovery from workers that die.
 
 A ProcessPoolExecutor's workers share one pipe: if one is killed while it writes a large result (by the kernel, for memory),
-all wait forever. Here each has its own: its end shows that the worker died, or makes it exit where this process was killed.
+all wait forever. Here each worker has its own pipe. Its end shows that the worker died, and with which task; if this process
+is killed, the pipe's end makes the workers exit.
 """
 
 import multiprocessing

@@ -29,7 +29,11 @@ FIGURE_PHOTO = 176  # pixels wide
 
 
 def write(results: Sequence[Results], loss: str, out: Path) -> None:
-    """Writes the whole report into `out`, by way of `out/.new`: a failure leaves the previous one complete."""
+    """Writes the whole report into `out`; `loss` names the headline's model.
+
+    All is made in `out/.new` first, so a failure leaves the previous report complete. The same results give the same bytes,
+    except for timings.md.
+    """
     if loss not in (models := results[0].models):
         raise UserError(f"loss: got {loss!r}; takes {' or '.join(models)}")
     new = out / ".new"

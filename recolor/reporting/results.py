@@ -54,7 +54,10 @@ def read(
     models: Mapping[str, Path],
     timings: Mapping[str, Path],
 ) -> Results:
-    """The results of the models with scores, from the folders of the stages; `settings`: of data and evaluation. UserError."""
+    """The results of `dataset` from the folders of its stages; `models` and `timings` are by model name.
+
+    `settings` are those of data and evaluation. A model without scores is left out. Raises UserError for an unfit file.
+    """
     scores = read_table(metrics / "scores.csv", ["split", "model", "photos"], numbers=True)
     models = {name: folder for name, folder in models.items() if name in set(scores["model"])}
     check_rows(metrics / "scores.csv", zip(scores["split"], scores["model"], strict=True), [GREY, *models])

@@ -52,7 +52,10 @@ class RuntimeContext:
 
     @classmethod
     def find(cls, device: Device = "auto", precision: Precision = "fp32") -> Self:
-        """The context on `device`; auto is accelerate's choice, and bf16 where `bf16_in_hardware`. Raises UserError."""
+        """The context on `device`; auto is accelerate's choice, and bf16 where `bf16_in_hardware`.
+
+        Raises UserError for a device that this machine does not have.
+        """
         find_device(device, "runtime.device")
         # With cpu=True accelerate also sets up a launcher's processes on CPUs.
         found = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available()).device

@@ -45,7 +45,8 @@ class DistributedContext:
     def average_gradients(self, network: nn.Module) -> None:
         """Replaces the gradients of `network` by their mean over processes, in one message.
 
-        DistributedDataParallel expects one forward and one backward pass of a module in each step; a critic has several.
+        DistributedDataParallel expects one forward and one backward pass of a module in each step; a critic runs on real and on
+        fake photos, has second derivatives for a gradient penalty and is frozen in the generator's step.
         """
         if self.world_size > 1:
             gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]

@@ -19,7 +19,10 @@ from recolor.models.folder import save_tensors, tensor_bytes
 
 
 class Checkpoints:
-    """The newest two states of a run, trees of dicts, lists, tensors and numbers, in a folder that one process may lock."""
+    """The newest two training states of one run, in a folder of its own that one process at a time may lock.
+
+    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves; its file also has its SHA-256.
+    """
 
     KEPT = 2
     FINISHED = "made"  # the name of an empty file

@@ -68,7 +68,8 @@ def colorize_film(
 ) -> list[str]:
     """Colours the film `path` into `target` and returns notes. `progress` gets the number of frames done, and of all of them.
 
-    Raises FilmError, DiskFull, UserError while another process writes `target`, and FileExistsError unless `force`.
+    Raises FilmError for what cannot be coloured, DiskFull, UserError while another process writes `target`, and FileExistsError
+    where it exists and `force` is false.
     """
     film, kind = probe(path), FILM_FORMATS[target.suffix.lower()]
     if not can_hold(kind, settings.codec):
