@@ -183,3 +183,11 @@ def test_every_model_is_an_artifact() -> None:
     datasets = [name for name, entry in data.items() if isinstance(entry, dict)]
     expected = {f"{dataset}-{model}": str(paths.model(dataset, model)) for dataset in datasets for model in ADVERSARIAL}
     assert {name: artifact["path"] for name, artifact in content["artifacts"].items()} == expected
+
+
+@pytest.mark.parametrize("model", ADVERSARIAL)
+def test_every_objective_has_a_stage_scores_and_a_section_in_each_recipe(model: str) -> None:
+    assert DEFINITIONS[f"train_{model}"]["cmd"] == f"python -m stages.train ${{item}} {model}"
+    assert f"data/models/${{item}}/{model}" in DEFINITIONS["evaluate"]["deps"]
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    assert all(model in params[recipe] for recipe in ("paper", "modern"))
