@@ -144,7 +144,7 @@ def test_weights_that_are_not_available_are_one_line(tmp_path: Path, monkeypatch
     cases = {
         "tf_efficientnet_lite0": [tmp_path / "other.safetensors", tmp_path / "garbage.pth", tmp_path / "missing.pth"]
     }
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cases["convnext_atto"] = ["auto"]  # timm's own download
     for encoder, sources in cases.items():
         for source in sources:
