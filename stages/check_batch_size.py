@@ -20,7 +20,7 @@ def main(dataset: Dataset) -> None:
     photos = int((read_table(paths.cache(dataset) / "manifest.csv", ["split"])["split"] == "train").sum())
     where = f"{paths.PARAMS}: {params.recipe}"
     if size > photos:
-        raise UserError(f"{where}.train.batch_size: got {size}; takes at most the {photos} photos to train on")
+        raise UserError(f"{where}.train.batch_size: got {size}; must be at most {photos}, the photos to train on")
     batches = epochs * (photos // size)
     for model, section in ADVERSARIAL.items():
         n_critic = params.section(model, section).n_critic

@@ -31,7 +31,7 @@ def main(dataset: Dataset) -> None:
     photos = files[files["path"].map(is_photo) | (files["sha256"] != "")]
     unread = int((photos["sha256"] == "").sum())
     crops = f", {len(listing):,} crops" if len(listing) > len(files) else ""
-    trouble = f", {unread:,} of them unreadable (preprocess says why)" if unread else ""
+    trouble = f", {unread:,} of them unreadable (preprocess states why)" if unread else ""
     others = f"; {len(files) - len(photos):,} other files, left out" if len(files) > len(photos) else ""
     typer.echo(f"{dataset}: {len(photos):,} photos{crops}, {photos['size'].sum() / 1e6:,.1f} MB{trouble}{others}")
 

@@ -37,11 +37,11 @@ def check(path: Path) -> list[str]:
     common.check_names(SECTIONS)
     loss = common.section("loss", str)
     if loss not in ADVERSARIAL:
-        raise ParamsError(f"{path}: loss: got {loss!r}; takes {' or '.join(ADVERSARIAL)}")
+        raise ParamsError(f"{path}: loss: got {loss!r}; must be {' or '.join(ADVERSARIAL)}")
     runtime = common.section("runtime", RuntimeParams)
     datasets: list[str] = common.section("datasets", Datasets)
     if len(set(datasets)) < len(datasets):
-        raise ParamsError(f"{path}: datasets: got {datasets}; takes each dataset once")
+        raise ParamsError(f"{path}: datasets: got {datasets}; must name each dataset once")
     for dataset in common.datasets:
         common.section(f"data.{dataset}", SourceParams)
     for recipe in RECIPES:  # also the values that a dataset's overrides replace
@@ -75,7 +75,7 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
     where = f"{path}: {recipe}"
     size, multiple = params.section("data", CacheParams).size, sections["generator"].multiple
     if size % multiple:
-        raise ParamsError(f"{path}: data.size: got {size}; takes a multiple of {multiple}, for {recipe}.generator")
+        raise ParamsError(f"{path}: data.size: got {size}; must be a multiple of {multiple}, for {recipe}.generator")
     depth, seen = sections["discriminator"].downs, round(size * sections["discriminator"].scale)
     if seen < 2 ** (depth + 2):
         raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for {seen} pixels: no score is left")
@@ -86,7 +86,9 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
             raise ParamsError(f"{where}.{name}.balance: is a multiple of L1's gradient, and {name}.l1_weight is 0")
     train = sections["train"]
     if train.decay_epochs > train.epochs:
-        raise ParamsError(f"{where}.train.decay_epochs: got {train.decay_epochs}; takes at most {train.epochs} epochs")
+        raise ParamsError(
+            f"{where}.train.decay_epochs: got {train.decay_epochs}; must be at most {train.epochs}, the epochs"
+        )
     if train.batch_size % runtime.processes:
-        takes = f"takes a multiple of the {runtime.processes} of runtime.processes"
-        raise ParamsError(f"{where}.train.batch_size: got {train.batch_size}; {takes}")
+        multiple = f"must be a multiple of runtime.processes, {runtime.processes}"
+        raise ParamsError(f"{where}.train.batch_size: got {train.batch_size}; {multiple}")

@@ -102,7 +102,7 @@ def _generator(params: Params) -> tuple[Any, str | None]:
     if (file := getattr(found, "weights_file", None)) is None:
         return found, None
     if not is_file(file := paths.HOME / file):
-        raise UserError(f"generator.encoder_weights: {file} is no file; takes auto, none, or a file of weights")
+        raise UserError(f"generator.encoder_weights: {file} is no file; must be auto, none, or a file of weights")
     return found.model_copy(update={"encoder_weights": str(file)}), file_sha256(file)
 
 

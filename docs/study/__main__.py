@@ -61,7 +61,7 @@ def train_grid(options: argparse.Namespace) -> None:
 
     unknown = set(options.arms) - set(TRAINED)
     if unknown:
-        raise UserError(f"--arms: got {min(unknown)}; takes {', '.join(TRAINED)}")
+        raise UserError(f"--arms: got {min(unknown)}; must be among {', '.join(TRAINED)}")
     if not options.direct and (options.train or options.test or options.cache):
         raise UserError("--cache, --train and --test: only with --direct; DVC trains on all photos of data/cache")
     dataset, study = options.dataset, options.study

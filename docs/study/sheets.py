@@ -66,7 +66,7 @@ def count_faults(sheets: Path, out: Path) -> None:
     rows = _read(sheets / TABLE)
     unknown = {row["fault"] for row in rows.values()} - {"", *FAULTS}
     if unknown:
-        raise UserError(f"{sheets / TABLE}: fault: got {min(unknown)!r}; takes {', '.join(FAULTS)}")
+        raise UserError(f"{sheets / TABLE}: fault: got {min(unknown)!r}; must be one of {', '.join(FAULTS)}")
     counts = Counter((name, row["fault"]) for (name, _), row in rows.items() if row["fault"])
     out.mkdir(parents=True, exist_ok=True)
     with (out / TABLE).open("w", newline="") as file:

@@ -30,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich takes text in square brackets for markup and leaves it out
+    rich_markup_mode=None,  # rich reads text in square brackets as markup and drops it
 )
 
 
@@ -97,7 +97,7 @@ def export(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Copies a model to pass on: weights, model.json and a model card, in a folder that --model takes anywhere."""
+    """Copies a model to pass on: weights, model.json and a model card, in a folder that works with --model anywhere."""
     from recolor.models.export import export_onnx
     from recolor.models.folder import read_card
     from recolor.reporting import bundle

@@ -211,5 +211,5 @@ def seconds(option: str, text: str | None) -> float | None:
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 3 or not all(0 <= number < math.inf for number in numbers):
-        raise UserError(f"{option}: got {text}; takes seconds or H:MM:SS")
+        raise UserError(f"{option}: got {text}; must be seconds or H:MM:SS")
     return reduce(lambda value, number: 60 * value + number, numbers)

@@ -249,8 +249,8 @@ def _preview(photo: Path) -> Image.Image:
     with opened(photo) as file:
         if file.width * file.height > MAX_MEGAPIXELS * 10**6:
             raise UserError(
-                f"{file.width}x{file.height} pixels: this page takes up to {MAX_MEGAPIXELS} megapixels; "
-                "`recolor colorize` takes more"
+                f"{file.width}x{file.height} pixels: the limit of this page is {MAX_MEGAPIXELS} megapixels; "
+                "`recolor colorize` has a higher one"
             )
         image = to_srgb(file)
     image.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS)

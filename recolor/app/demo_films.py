@@ -15,7 +15,7 @@ SECONDS = 30  # of the longest clip: the page does one at a time
 
 
 def add(model: Any, strength: Any, load: Callable[[str], Colorizer]) -> None:
-    """Adds the clip's players to the page; `model` and `strength` are its components, `load` gives a model by its name."""
+    """Adds the clip's players to the page; `model` and `strength` are its components, `load` returns a model by its name."""
 
     def shown(
         film: dict[str, Any] | None,
@@ -56,7 +56,7 @@ def _colour(colorizer: Colorizer, path: Path, folder: Path, strength: float, pro
     from recolor.video.reading import FilmError, probe
 
     if (length := probe(path).seconds) > SECONDS:
-        raise FilmError(f"{length:.0f} seconds: this page takes up to {SECONDS}; `recolor colorize` takes more")
+        raise FilmError(f"{length:.0f} seconds: the limit of this page is {SECONDS}; `recolor colorize` has none")
     target = folder / f"{path.stem}-recolor.mp4"
     settings = Settings(strength=strength, end=SECONDS)
     colorize_film(

@@ -98,10 +98,10 @@ def _named(name: str) -> Path:
             if shown(folder) == name:
                 return folder
         if os.path.lexists(path):
-            raise UserError(f"model {name}: is no folder; takes one with model.json and generator.safetensors")
+            raise UserError(f"model {name}: is no folder; must be one with model.json and generator.safetensors")
     if not os.path.lexists(path / CARD):
         known = ", ".join(map(shown, available_models())) or "none"
-        raise UserError(f"model {name}: no model here; takes the folder of one, or one of those known here: {known}")
+        raise UserError(f"model {name}: no model here; must be the folder of one, or one of those known here: {known}")
     return path
 
 

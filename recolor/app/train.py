@@ -53,7 +53,7 @@ def train(
     root = need_repository()
     folder = expanded(photos).absolute()
     if not is_folder(folder):
-        raise UserError(f"{photos}: no such folder; takes a folder of photos")
+        raise UserError(f"{photos}: no such folder; must be a folder of photos")
     chosen = {
         "recipe": recipe,
         "loss": loss,
@@ -81,7 +81,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """`KEY=VALUE` of --set, VALUE as in YAML. Raises UserError for anything else."""
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise UserError(f"--set {text}: takes KEY=VALUE, for example modern.train.batch_size=8")
+        raise UserError(f"--set {text}: must be KEY=VALUE, for example modern.train.batch_size=8")
     try:
         return key, YAML(typ="safe", pure=True).load(value)
     except YAMLError:

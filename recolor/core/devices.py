@@ -22,7 +22,7 @@ def find_device(name: "str | torch.device", setting: str = "device") -> "torch.d
         device = torch.device(name)
         if f"{device.type}:{device.index or 0}" in (*available, "cpu:0"):
             return device
-    raise UserError(f"{setting}: got {name}, which is not available here; takes auto, {', '.join(available)}")
+    raise UserError(f"{setting}: got {name}, which is not available here; must be auto, {', '.join(available)}")
 
 
 def channels_last_is_faster(device: "torch.device") -> bool:

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something that the user can mend. Its message is one line and says what to do; no traceback is shown for it."""
+    """Something that the user can mend. Its message is one line and states what to do; no traceback is shown for it."""
 
     def __str__(self) -> str:
         return printable(super().__str__())

@@ -38,7 +38,7 @@ def expandable(path: P) -> P:
     try:
         Path(path).expanduser()
     except RuntimeError:
-        raise ValueError("takes a path, and this user is unknown here") from None
+        raise ValueError("must be a path, and this user is unknown here") from None
     return path
 
 
@@ -100,7 +100,7 @@ class Params:
         """The names of all entries of `data`."""
         entries = self._find("data")
         if not isinstance(entries, Mapping):
-            raise self._error(f"data: got {entries!r}; takes settings and datasets")
+            raise self._error(f"data: got {entries!r}; must be settings and datasets")
         return [name for name, entry in entries.items() if isinstance(entry, Mapping)]
 
     def check_names(self, sections: Mapping[str, Any]) -> None:
@@ -143,7 +143,7 @@ class Params:
         where = f"overrides.{self.dataset}"
         overrides = self._find(where)
         if not isinstance(overrides, Mapping | None):
-            raise self._error(f"{where}: got {overrides!r}; takes section.key: value, or {{}}")
+            raise self._error(f"{where}: got {overrides!r}; must be section.key: value, or {{}}")
         for name, value in (overrides or {}).items():
             *sections, key = str(name).split(".")
             target: Any = self._tree
@@ -163,7 +163,7 @@ def _load(path: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(tree, dict):
-        raise ParamsError(f"{path}: takes sections such as data and evaluate, got {tree!r}")
+        raise ParamsError(f"{path}: got {tree!r}; must be sections such as data and evaluate")
     return tree
 
 
@@ -178,5 +178,5 @@ def _line(path: Path, name: str, content: Any, error: Any) -> str:
         return f"{path}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing"
     if error["type"] == "missing":
         return f"{path}: {key} is missing: add it, with the value in the params.yaml of this version of recolor"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "takes")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{path}: {key}: got {error['input']!r}; {message}"

@@ -40,9 +40,9 @@ class BatchLoader:
     def __post_init__(self) -> None:
         size, count, shape = self.batch_size, len(self.photos), self.photos.shape
         if size > count:
-            raise UserError(f"train.batch_size: got {size}; takes at most {count}, the number of photos to train on")
+            raise UserError(f"train.batch_size: got {size}; must be at most {count}, the number of photos to train on")
         if size % self.world_size:
-            raise UserError(f"train.batch_size: got {size}; takes a multiple of the {self.world_size} processes")
+            raise UserError(f"train.batch_size: got {size}; must be a multiple of the {self.world_size} processes")
         self.steps = count // size
         self.held: Tensor | None = None
         keep = self.on_device

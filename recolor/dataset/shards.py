@@ -47,7 +47,7 @@ def read_table(
 ) -> pd.DataFrame:
     """Reads one of this project's CSV files. Text stays text, since a photo may be named NA, unless `numbers`.
 
-    Raises UserError if it is missing, cut short, has not all of `columns`, or not as many rows as `rows` says.
+    Raises UserError if it is missing, cut short, has not all of `columns`, or its number of rows is not `rows`.
     """
     how: dict[str, Any] = {} if numbers else {"dtype": defaultdict(lambda: str, NUMBERS), "keep_default_na": False}
     with reading(file):

@@ -46,7 +46,7 @@ def find_weights(folder: Path | None, patience: Patience = PATIENCE) -> dict[str
     for name, path in paths.items():
         if not is_file(path):
             raise WeightsError(
-                f"{path} is missing: evaluate.inception_weights takes a folder with {' and '.join(SHA256)}"
+                f"{path} is missing: evaluate.inception_weights must be a folder with {' and '.join(SHA256)}"
             )
         if (digest := file_sha256(path)) != SHA256[name]:
             raise WeightsError(f"{path} is damaged or another file: its SHA-256 is {digest}, not {SHA256[name]}")

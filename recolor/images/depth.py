@@ -2,7 +2,7 @@
 
 The brightest possible value, here "white", is what the file states: TIFF's MaxSampleValue or BitsPerSample, OME's
 SignificantBits, PNG's sBIT. If it states nothing, and the upper bits of all values are zero, white is the largest value of the
-10, 12 or 14 bits that are in use, and a note says so: scanners and cameras often store these in 16 bits.
+10, 12 or 14 bits that are in use, and a note states it: scanners and cameras often store these in 16 bits.
 """
 
 from collections.abc import Iterator

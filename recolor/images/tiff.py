@@ -25,7 +25,7 @@ SAMPLE_FORMAT, MAX_TYPED_SAMPLE = 339, 341
 
 
 def decode_ycbcr_by_libtiff(image: Any) -> None:
-    """Has an uncompressed YCbCr TIFF, opened and not loaded, decoded by Pillow's libtiff: Pillow itself takes it for RGBX."""
+    """Has an uncompressed YCbCr TIFF, opened and not loaded, decoded by Pillow's libtiff: Pillow itself reads it as RGBX."""
     if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == YCBCR and image.tile and image.tile[0][0] == "raw":
         image.use_load_libtiff = True
         arguments = "RGBX", "raw", False, image.tag_v2.offset

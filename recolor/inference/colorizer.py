@@ -31,7 +31,7 @@ from recolor.models.layers import Generator
 
 Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8], Image.Image | NDArray[np.uint8])
 
-SIZE = 256  # of models whose card does not say what they were trained on
+SIZE = 256  # of models whose card has no training size
 MAX_SIZE = 4096  # larger ones need all the memory that there is
 BATCH = 8  # photos of SIZE x SIZE in one pass through the network: the default U-Net takes 30 MB for each
 CHANNELS = (1, 3, 4)  # of an array's last side, where it is not the width
@@ -146,7 +146,9 @@ class Colorizer:
             or not 1 <= size <= MAX_SIZE
             or size % self.multiple
         ):
-            raise UserError(f"size: got {size!r}; this model takes multiples of {self.multiple} up to {MAX_SIZE}")
+            raise UserError(
+                f"size: got {size!r}; must be a multiple of {self.multiple} up to {MAX_SIZE} for this model"
+            )
         size = int(size)  # torch refuses NumPy's integers
         batch = max(1, BATCH * SIZE**2 // size**2)
         small = [to_srgb(photo.resize((size, size), Image.Resampling.BICUBIC)) for photo in photos]
@@ -173,7 +175,7 @@ class Colorizer:
         share that is done, again and again. On a CPU all cores work, each on a strip of its own.
         """
         if not isinstance(strength, Real) or isinstance(strength, bool) or not 0 <= strength < float("inf"):
-            raise UserError(f"strength: got {strength!r}; takes a number from 0 (grey) on; 1 is as predicted")
+            raise UserError(f"strength: got {strength!r}; must be a number from 0 (grey) on; 1 is as predicted")
         width, height = photo.width - start, photo.height
         upsampler = Upsampler(predicted.to(self.device), width, height, upsampling)
         on_cpu = self.device.type == "cpu"
@@ -209,7 +211,7 @@ def _is_batch(array: NDArray[Any]) -> bool:
     sides = array.shape
     if array.ndim == 3 and sides[2] not in CHANNELS and (sides[2] == 2 or sides[0] == 3):
         doubt = "CHW" if sides[0] == 3 else "two channels"
-        raise PhotoError(f"an array of {sides} may be {doubt}: takes (H, W, 3) and, for grey photos, (B, H, W, 1)")
+        raise PhotoError(f"an array of {sides} may be {doubt}: must be (H, W, 3) or, for grey photos, (B, H, W, 1)")
     return array.ndim - (array.ndim > 2 and sides[-1] in CHANNELS) == 3
 
 
@@ -219,8 +221,8 @@ def _image(photo: Any) -> Image.Image:
         is_array and photo.dtype == np.uint8 and (photo.ndim == 2 or (photo.ndim == 3 and photo.shape[2] in CHANNELS))
     ):
         kind = f"{photo.dtype} {photo.shape}" if is_array else type(photo).__name__
-        takes = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), channels last"
-        raise PhotoError(f"a photo is a PIL image or an array of uint8, {takes}; got {kind}")
+        shapes = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), channels last"
+        raise PhotoError(f"a photo is a PIL image or an array of uint8, {shapes}; got {kind}")
     if 0 in (size := photo.shape if is_array else photo.size):
         raise PhotoError(f"a photo without pixels: {size}")
     if not is_array:

@@ -59,7 +59,7 @@ def colorize_files(
     A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, with
     that profile if the photo had a profile. `damaged`: of a JPEG that is cut short, what there is. A photo that needs more
     memory than there is has that as its problem. `notify` is called, from several threads, with what is done to a job.
-    Raises UserError for what `colorizer` does not take.
+    Raises UserError for options that `colorizer` refuses.
     """
     work = _Work(colorizer, options, damaged, notify)
     loading: list[Future[Job | _Loaded]] = []

@@ -78,7 +78,7 @@ def plan(
         writable = FILM_FORMATS if is_film else writable_suffixes()
         if suffix not in writable:
             what, kinds = "a film" if is_film else "a photo", ", ".join(sorted(writable))
-            raise UserError(f"{out}: cannot write {what} as {out.suffix}; takes {kinds}, or a folder")
+            raise UserError(f"{out}: cannot write {what} as {out.suffix}; must be {kinds}, or a folder")
         targets = [out] * len(named)
     else:
         targets = [_target(photo, page, out) for photo, page in named]

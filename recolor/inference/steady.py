@@ -40,7 +40,7 @@ class Steady:
 
     def __init__(self, amount: float, state: State | None = None) -> None:
         if not 0 <= amount <= 1:
-            raise UserError(f"steady: got {amount!r}; takes a number from 0 (each frame on its own) to 1")
+            raise UserError(f"steady: got {amount!r}; must be a number from 0 (each frame on its own) to 1")
         self.oldest = amount / (1 - amount) if amount < 1 else np.inf
         self.state = state
         self._flow: Any = None

@@ -34,7 +34,7 @@ class Upsampler:
 
     def __init__(self, predicted: Tensor, width: int, height: int, method: Upsampling = "guided") -> None:
         if method not in get_args(Upsampling):
-            raise UserError(f"upsampling: got {method}; takes {' or '.join(get_args(Upsampling))}")
+            raise UserError(f"upsampling: got {method}; must be {' or '.join(get_args(Upsampling))}")
         self._maps = predicted[1:]
         if method == "guided":
             self._maps = torch.cat([predicted[1:], _slopes(predicted), predicted[:1]])

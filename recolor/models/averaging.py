@@ -16,7 +16,7 @@ def average(folders: Sequence[Path], out: Path) -> None:
     the first one's, with the settings of all. Raises UserError: fewer than two, or their networks or splits differ.
     """
     if len(folders) < 2:
-        raise UserError(f"models: got {len(folders)}; a mean takes two or more")
+        raise UserError(f"models: got {len(folders)}; a mean needs two or more")
     generator = load_generator(folders[0])
     states = [generator.state_dict(), *(load_generator(folder).state_dict() for folder in folders[1:])]
     cards = [read_card(folder) for folder in folders]

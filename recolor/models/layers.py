@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 def _scale(value: float) -> float:
     if value not in (1, 0.5, 0.25):
-        raise ValueError("takes 1, 0.5 or 0.25")
+        raise ValueError("must be 1, 0.5 or 0.25")
     return value
 
 

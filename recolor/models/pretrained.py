@@ -21,7 +21,7 @@ def _known(name: str) -> str:
     import timm  # seconds, which only a pretrained generator costs
 
     if not timm.is_model(name):
-        raise ValueError("takes the name of a network of timm (timm.list_models())")
+        raise ValueError("must be the name of a network of timm (timm.list_models())")
     return name
 
 

@@ -35,7 +35,7 @@ def write(results: Sequence[Results], loss: str, out: Path) -> None:
     except for timings.md.
     """
     if loss not in (models := results[0].models):
-        raise UserError(f"loss: got {loss!r}; takes {' or '.join(models)}")
+        raise UserError(f"loss: got {loss!r}; must be {' or '.join(models)}")
     new = out / ".new"
     shutil.rmtree(new, ignore_errors=True)
     try:

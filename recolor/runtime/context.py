@@ -101,7 +101,7 @@ def check_gpus(device: Device, processes: int) -> None:
     """Raises UserError for more `processes` than GPUs."""
     gpus = torch.cuda.device_count()
     if device in ("auto", "cuda") and torch.cuda.is_available() and processes > gpus:
-        raise UserError(f"runtime.processes: got {processes}; takes at most {gpus}, the number of GPUs here")
+        raise UserError(f"runtime.processes: got {processes}; must be at most {gpus}, the number of GPUs here")
 
 
 def bf16_in_hardware(device: torch.device) -> bool:

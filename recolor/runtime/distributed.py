@@ -1,7 +1,7 @@
 """Several processes that train one model, each on its own device and with its own share of every batch.
 
 `accelerate launch` or `torchrun` starts them. Every process holds all weights and applies the same averaged gradients, so the
-result is that of one process with the whole batch, up to rounding: batch norm takes its statistics over the whole batch too.
+result is that of one process with the whole batch, up to rounding: batch norm computes its statistics over the whole batch too.
 Dropout, augmentation and a gradient penalty draw other numbers in each process.
 """
 
@@ -90,7 +90,7 @@ class DistributedContext:
         return values
 
     def sync_batch_norm(self, networks: Iterable[nn.Module]) -> None:
-        """Lets batch norm take its statistics over all processes' photos; weights and names stay the same."""
+        """Lets batch norm compute its statistics over all processes' photos; weights and names stay the same."""
         if self.world_size == 1:
             return
         from timm.layers import convert_sync_batchnorm  # torch's own drops the activation inside timm's batch norm

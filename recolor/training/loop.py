@@ -64,7 +64,7 @@ def train(
 ) -> Trained:
     """Trains `generator` on `photos` by `method`, up to `params.epochs`; continues from the newest of `checkpoints`.
 
-    Several processes take their shares of every batch, and the main one logs and saves. The caller holds the lock of
+    Several processes train on their shares of every batch, and the main one logs and saves. The caller holds the lock of
     `checkpoints`. A run that has `params.epochs` already ends at once. `watch` is called after each epoch, in the main process,
     with the history and the generator that would be kept. Raises UserError, Diverged, and Interrupted after a stop signal.
     """

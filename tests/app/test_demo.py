@@ -179,7 +179,10 @@ def test_an_example_without_strength_is_grey(page: Page, tmp_path: Path) -> None
     ("write", "words"),
     [
         (lambda file: file.write_bytes(b"words"), "not a photo, or in a format that is not supported"),
-        (lambda file: Image.new("1", (2000, 1000)).save(file), "2000x1000 pixels: this page takes up to 1 megapixels"),
+        (
+            lambda file: Image.new("1", (2000, 1000)).save(file),
+            "2000x1000 pixels: the limit of this page is 1 megapixels",
+        ),
         (lambda file: file.write_bytes(b"\0" * 1_100_000), "exceed the maximum allowed size"),
     ],
     ids=["no photo", "too many pixels", "too many bytes"],
@@ -272,7 +275,7 @@ def test_a_photo_is_pasted(page: Page, address: str, photo: Path, tmp_path: Path
 
 def test_a_forged_request_gets_no_other_file_of_the_machine(address: str, photo: Path) -> None:
     def answer(path: Path) -> bool:
-        """Whether the server takes that path for a photo that it was given."""
+        """Whether the server accepts that path for a photo that it was given."""
         fields = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
         request = {"data": [fields, "tiny/gan", "none", 1, 0, None], "fn_index": event, "session_hash": path.stem}
         requests.post(f"{address}gradio_api/queue/join", json=request, timeout=60).raise_for_status()

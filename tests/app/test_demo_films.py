@@ -61,5 +61,5 @@ def test_a_clip_is_coloured_and_both_play(page: Page, tmp_path: Path) -> None:
 
 def test_a_clip_that_is_too_long_is_refused(page: Page, tmp_path: Path) -> None:
     page.locator("#film input[type=file]").set_input_files(write_film(tmp_path / "long.mp4", moving(60), crf=18))
-    expect(page.get_by_text("this page takes up to 2")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("the limit of this page is 2")).to_be_visible(timeout=WAIT)
     expect(page.locator("#coloured-film video")).to_have_count(0)

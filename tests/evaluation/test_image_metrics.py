@@ -114,7 +114,7 @@ def test_interval_counts_photos_not_crops() -> None:
     expected = bootstrap(photos, np.arange(25).astype(str), resamplings=500, seed=4)
     by_photo = bootstrap(crops[order], groups[order], resamplings=500, seed=4)
     by_crop = bootstrap(crops, np.arange(len(crops)).astype(str), resamplings=500, seed=4)
-    # 40 copies of each photo tell no more than one: the groups' names only decide which draw is whose.
+    # 40 copies of each photo hold no more than one: the groups' names only decide which draw is whose.
     assert np.ptp(by_photo) == pytest.approx(np.ptp(expected), rel=0.15)
     assert np.ptp(by_photo) > 4 * np.ptp(by_crop)
 

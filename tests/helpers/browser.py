@@ -1,4 +1,4 @@
-"""Headless Chromium, for what only a browser can tell."""
+"""Headless Chromium, for what only a browser can show."""
 
 import shutil
 import socket

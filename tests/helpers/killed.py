@@ -1,10 +1,10 @@
 """Does a job in copies of a folder, killed at every STRIDE-th point in turn.
 
-The points are the moments before each operation that changes a file, as the interpreter's audit events tell them, for SIGKILL;
-and the middle of every file that the job writes, for SIGXFSZ, by which the system kills whoever writes on behind a limit. After
-each the output has to be the old one, the new one or none (file by file, or as a whole folder), and the job, done again
-undisturbed, has to end with what it makes without a kill. The runs are forks of one process, which has done all that is not
-writing.
+The points are the moments before each operation that changes a file, as the interpreter's audit events report them, for
+SIGKILL; and the middle of every file that the job writes, for SIGXFSZ, by which the system kills a process that writes beyond
+a limit. After each the output has to be the old one, the new one or none (file by file, or as a whole folder), and the job,
+done again undisturbed, has to end with what it makes without a kill. The runs are forks of one process, which has done all
+but the writing.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""TIFFs that Pillow alone refuses or takes for others: values packed without gaps, and uncompressed YCbCr."""
+"""TIFFs that Pillow alone refuses or misreads: values packed without gaps, and uncompressed YCbCr."""
 
 import struct
 import zlib

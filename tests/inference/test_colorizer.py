@@ -152,7 +152,7 @@ def test_dropout_is_off(tiny_model: Path, photo: Image.Image) -> None:
         (Image.new("RGB", (0, 5)), {}, "without pixels: \\(0, 5\\)"),
         (Image.open(io.BytesIO(battery.encoded(battery.picture(0, (300, 200)))[:3000])), {}, "cut short"),
         ("photo.jpg", {}, "got str"),
-        (np.zeros((8, 8), np.uint8), {"size": 40}, "size: got 40; this model takes multiples of 16"),
+        (np.zeros((8, 8), np.uint8), {"size": 40}, "size: got 40; must be a multiple of 16"),
         (np.zeros((8, 8), np.uint8), {"size": 0}, "size: got 0"),
         (np.zeros((8, 8), np.uint8), {"size": 2**20}, "size: got 1048576"),
         (np.zeros((8, 8), np.uint8), {"strength": -1.0}, "strength: got -1"),

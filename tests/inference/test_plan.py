@@ -133,7 +133,7 @@ def test_odd_links_and_names_are_reported(run: Callable, tmp_path: Path) -> None
     ("photos", "out", "message"),
     [
         (["a.png", "b.png"], "out.png", "one file cannot hold 2 photos"),
-        (["a.png"], "out.gif", "cannot write a photo as .gif; takes .*.jpg"),
+        (["a.png"], "out.gif", "cannot write a photo as .gif; must be .*.jpg"),
     ],
 )
 def test_plans_that_cannot_be_are_reported(tmp_path: Path, photos: list[str], out: str | None, message: str) -> None:

@@ -50,7 +50,7 @@ def test_a_model_is_the_same_bytes_whatever_the_memory_layout(generator: UNetGen
 
 
 def test_a_model_of_format_1_keeps_loading() -> None:
-    # Written once by this project and kept: what it says of a ramp must never change.
+    # Written once by this project and kept: its colours for a ramp must never change.
     generator = load_generator(STORED)
     expected = load_file(STORED / "expected.safetensors")
     with torch.no_grad():

@@ -31,7 +31,7 @@ from recolor.sources.listing import listing_of
 from stages import paths
 
 ROOT = Path(__file__).parents[2]
-ODD = "a <b>bold 'name' & more.png"  # what a page must not take for its own
+ODD = "a <b>bold 'name' & more.png"  # what a page must not read as its own markup
 
 
 @pytest.fixture(scope="module")

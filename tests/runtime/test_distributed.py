@@ -60,7 +60,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(work: Path) -> list[dict[str, Any]]:
-    """What each of two processes tells (distributed_worker.py)."""
+    """What each of two processes returns (distributed_worker.py)."""
     for rank in (0, 1):
         write_node(work / f"node{rank}", work)
     with pytest.raises(Interrupted):
@@ -260,7 +260,7 @@ def test_the_evaluate_stage_asks_for_its_processes(
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(seen: list[dict[str, Any]]) -> None:
-    assert seen[0]["odd"] == "train.batch_size: got 3; takes a multiple of the 2 processes"
+    assert seen[0]["odd"] == "train.batch_size: got 3; must be a multiple of the 2 processes"
 
 
 def test_each_process_draws_its_own_noise_and_the_main_one_what_a_single_process_draws(

@@ -231,7 +231,7 @@ def test_stage_lists_what_params_say(params_file: Path, set_param, monkeypatch: 
     download.main("mine")
     size = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
     assert capsys.readouterr().out == (
-        f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess says why)\n"
+        f"mine: 3 photos, {size / 1e6:,.1f} MB, 1 of them unreadable (preprocess states why)\n"
     )
     assert list(read_table(Path("data/raw/mine/listing.csv"))["path"]) == ["a.jpg", "b/c.jpg", "d.jpg"]
     set_param("data.mine.path", "elsewhere")

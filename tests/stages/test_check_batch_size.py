@@ -35,5 +35,5 @@ def test_each_advised_change_helps(cache: None, set_param, key: str, value: int)
 
 def test_a_batch_larger_than_the_dataset_is_refused(cache: None, set_param) -> None:
     set_param("paper.train.batch_size", 13)
-    with pytest.raises(UserError, match=r"paper\.train\.batch_size: got 13.* 12 photos"):
+    with pytest.raises(UserError, match=r"paper\.train\.batch_size: got 13.* 12, the photos"):
         check_batch_size.main("mine")

@@ -147,7 +147,7 @@ def test_what_this_machine_lacks_is_found_before_any_work(
     set_param("evaluate.inception_weights", "weights")
     check_machine(params_file, "sample")  # whose evaluation takes none
     assert message("mine").startswith("HOME/weights/")
-    assert "is missing: evaluate.inception_weights takes a folder with " in message("mine")
+    assert "is missing: evaluate.inception_weights must be a folder with " in message("mine")
     set_param("evaluate.inception_weights", None)
     if not torch.cuda.is_available():
         set_param("runtime.device", "cuda")

@@ -197,7 +197,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_a_model(tmp_path: Path) 
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train.batch_size: got 16; takes at most 12"):
+    with pytest.raises(UserError, match=r"train.batch_size: got 16; must be at most 12"):
         run(tmp_path, batch_size=16)
 
 
