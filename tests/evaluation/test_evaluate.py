@@ -37,9 +37,12 @@ PARAMS = EvaluateParams(batch_size=4, inception="off", inception_weights=None, b
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two crops of each of seven places: five places to train on, two to test."""
-    root = tmp_path_factory.mktemp("photos")
+    return made_cache(tmp_path_factory.mktemp("photos"), places=7)
+
+
+def made_cache(root: Path, places: int) -> Path:
     photos = [photo()[:256, :256] for photo in (data.astronaut, data.chelsea, data.coffee, data.rocket)]
-    for place in range(7):
+    for place in range(places):
         for shift in range(2):
             corner = 64 * (place // 4) + 8 * shift
             crop = photos[place % 4][corner : corner + 96, 80 : 80 + 96]
@@ -234,8 +237,10 @@ def test_a_model_that_has_diverged_is_named(cache: Path, models, tmp_path: Path)
 
 
 def test_set_scores_are_of_verified_pictures_that_pass_each_network_once(
-    cache: Path, models, random_inception: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models, random_inception: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "photos").mkdir()
+    cache = made_cache(tmp_path / "photos", places=2)
     verified: list[tuple[str, int]] = []
     passes: dict[type, Counter[str]] = {Inception: Counter(), Lite0: Counter()}
     verify = CachedPhotos.verified
@@ -256,13 +261,14 @@ def test_set_scores_are_of_verified_pictures_that_pass_each_network_once(
     monkeypatch.setattr(CachedPhotos, "verified", noted)
     for kind in passes:
         monkeypatch.setattr(kind, "__call__", counted(kind))
-    scores = scored(cache, models, tmp_path, inception="required", inception_weights=random_inception)
+    gan = {"gan": models["gan"]}
+    scores = scored(cache, gan, tmp_path / "out", inception="required", inception_weights=random_inception)
     assert scores[["fid", "fid64", "kid"]].notna().all(axis=None)
     assert scores[["kid_std", "is", "is_std"]].isna().all(axis=None)  # too few photos
-    assert json.loads((tmp_path / "notes.json").read_text())["inception"] is None
-    assert sorted(verified) == [*(("test", row) for row in range(4)), *(("train", row) for row in range(10))]
+    assert json.loads((tmp_path / "out/notes.json").read_text())["inception"] is None
+    assert sorted(verified) == [(split, row) for split in ("test", "train") for row in range(2)]
     for counts in passes.values():
-        assert counts.total() == len(counts) == 14 * (2 + len(models))  # truth and grey
+        assert counts.total() == len(counts) == 4 * 3  # truth, grey and GAN
     for split, model in (("train", "gan"), ("test", "grey")):
         pairs = np.array(pictures_of(cache, split, models.get(model))).transpose(1, 0, 4, 2, 3)
         metric = FrechetInceptionDistance(64, feature_extractor_weights_path=str(random_inception / TORCH_FIDELITY))

@@ -54,6 +54,13 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws no charts, which takes a second for each report, in tests of everything else."""
+    for name in ("bars", "curves", "tradeoff"):
+        monkeypatch.setattr(report, name, lambda _: Image.new("RGB", (9, 9)))
+
+
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
@@ -154,6 +161,7 @@ def test_the_headline_follows_loss(sample: Results) -> None:
     assert "| sample | grey | 8 | 22.60 [22.20, 23.00] |" in text, "grey stands beside it"
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_every_file_of_the_report(sample: Results, mine: Results, out: Path) -> None:
     write([sample, mine], "gan", out)
     grids = ("extremes", "test", "train")
@@ -169,6 +177,7 @@ def test_every_file_of_the_report(sample: Results, mine: Results, out: Path) -> 
     assert all(markdown.count(f"({name})") == 1 for name in names), "each figure is shown, once"
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_tables_for_programs_hold_every_row_as_it_was_measured(sample: Results, mine: Results, out: Path) -> None:
     write([sample, mine], "gan", out)
     table = pd.read_csv(out / "results.csv")
@@ -189,6 +198,7 @@ def test_tables_for_programs_hold_every_row_as_it_was_measured(sample: Results, 
     assert everything["datasets"]["mine"]["notes"] == {"inception": None, "device": "cpu"}  # no checksums of weights
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_grid_shows_the_photos_of_its_model_and_split(sample: Results, out: Path) -> None:
     write([sample], "gan", out)
     for model, split in (("gan", "test"), ("wgan", "train")):
@@ -200,6 +210,7 @@ def test_a_grid_shows_the_photos_of_its_model_and_split(sample: Results, out: Pa
             assert middles == [index + offset for index in wanted]
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_extremes_are_the_best_and_then_the_worst_of_the_test_split(sample: Results, out: Path) -> None:
     write([sample], "gan", out)
     examples = sample.examples.query("model == 'wgan' and split == 'test'")
@@ -218,6 +229,7 @@ def test_a_rerun_writes_the_same_bytes(sample: Results, mine: Results, out: Path
         assert not Image.open(path).info, f"{path.name} carries a date or a program's name"
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_dataset_that_is_gone_leaves_nothing_behind(sample: Results, mine: Results, out: Path) -> None:
     (out / "metrics").mkdir()
     (out / "metrics" / "kept.csv").write_text("evaluate's own")
@@ -230,6 +242,7 @@ def test_a_dataset_that_is_gone_leaves_nothing_behind(sample: Results, mine: Res
         assert b"mine" not in after[name], name
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_a_failure_leaves_the_report_before_it(
     sample: Results, mine: Results, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +278,7 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
     assert {path: path.read_bytes() for path in small_disk.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_the_stage_reports_the_datasets_and_the_loss_of_the_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: Results, mine: Results, set_param: Any
 ) -> None:
