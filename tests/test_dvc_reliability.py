@@ -18,8 +18,6 @@ from made_up_results import write_results
 from ruamel.yaml import YAML
 from surroundings import ROOT
 
-pytestmark = pytest.mark.xdist_group("dvc reliability")  # one process, in order
-
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -196,6 +194,7 @@ sys.addaudithook(audit)
 """
 
 
+@pytest.mark.sweep
 def test_a_report_of_which_half_was_replaced_is_not_taken_for_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
