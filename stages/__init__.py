@@ -19,18 +19,18 @@ from recolor.core.storage import file_sha256
 from stages import paths
 
 Dataset = Annotated[str, typer.Argument(help="An entry of data in params.yaml, such as sample, coco or mine.")]
-_watched: list[Params] = []
 _at_end: list[Callable[[], None]] = []
 
 
 def read_params(dataset: str | None = None) -> Params:
     """`params.yaml` as the dataset sees it. When the stage ends, it is compared with the file."""
-    _watched.append(Params(paths.PARAMS, dataset))
-    return _watched[-1]
+    params = Params(paths.PARAMS, dataset)
+    at_end(params.check_unchanged)
+    return params
 
 
 def at_end(action: Callable[[], None]) -> None:
-    """Calls `action` when the stage has succeeded, with its settings and modules unchanged."""
+    """Calls `action` when the stage has succeeded and none of its modules was edited, after the actions before it."""
     _at_end.append(action)
 
 
@@ -45,10 +45,8 @@ def run(main: Callable[..., None]) -> None:
         before = _modules()
         _end_with_dvc()
         main(*args, **kwargs)
-        for params in _watched:
-            params.check_unchanged()
         after = _modules()
-        for path in map(Path, (getattr(module, "__file__", None) or "" for module in list(sys.modules.values()))):
+        for path in (Path(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())):
             if before.get(path) != after.get(path):
                 raise UserError(f"{path.name} was edited while this ran; run it again")
         for action in _at_end:
@@ -102,5 +100,6 @@ def _end_with_dvc() -> None:
 
 
 def _modules() -> dict[Path, str]:
-    folders = (Path(__file__).parent, Path(sys.modules["recolor"].__file__ or "").parent)
-    return {path: file_sha256(path) for folder in folders for path in folder.rglob("*.py")}
+    """The SHA-256 of each file of stages and recolor."""
+    root = Path(__file__).parent.parent
+    return {path: file_sha256(path) for folder in ("recolor", "stages") for path in (root / folder).rglob("*.py")}

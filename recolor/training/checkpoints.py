@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,18 @@ class Checkpoints:
         """The newest good state."""
         return max(set(self._states()) - self.damaged, default=None)
 
-    def finish(self) -> None:
-        """Marks the run as finished. Its last state stays: more epochs continue from it."""
+    def finish(self, others: Iterable[Path] = ()) -> None:
+        """Marks the run as finished, and removes the finished runs among the folders `others`.
+
+        The last state stays: more epochs continue from it.
+        """
         for old in self._states()[:-1]:
             old.unlink()
         with atomic_file(self.folder / self.FINISHED, "an empty file"):
             pass
+        for folder in others:
+            if folder != self.folder:
+                Checkpoints(folder).remove_finished()
 
     def remove_finished(self) -> None:
         """Removes the folder of a finished run, unless a process has locked it."""

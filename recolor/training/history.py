@@ -2,15 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from recolor.core.storage import atomic_file
+from recolor.dataset.shards import write_table
 from recolor.runtime.distributed import DistributedContext
+from recolor.training.checkpoints import Checkpoints
 from recolor.training.methods import CRITIC_TERMS
 from recolor.training.state import Diverged, TrainProgress
 
@@ -20,19 +24,24 @@ TIMINGS = ("epoch", "seconds", "photos", "photos_per_second", "data_wait", "chec
 READ_EVERY = 16  # steps; reading a loss waits for the device
 
 
+def write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:
+    """Writes `rows` of HISTORY or TIMINGS as CSV. `what` is for the message of DiskFull."""
+    with atomic_file(file, what) as path:
+        write_table(pd.DataFrame(rows, columns=list(columns)), path)
+
+
 @dataclass
 class MetricLogger:
-    """Adds an epoch's losses and times to a TrainProgress. `checkpoint` returns the newest one, for the message of Diverged."""
+    """Adds an epoch's losses and times to a TrainProgress. The newest of `checkpoints` is named where a run diverges."""
 
     progress: TrainProgress
     distributed: DistributedContext
-    checkpoint: Callable[[], Path | None]
-
-    def __post_init__(self) -> None:
-        self.unread: list[dict[str, Tensor]] = []
-        self.start()
+    checkpoints: Checkpoints
+    unread: list[dict[str, Tensor]] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)  # when the clock started
 
     def start(self) -> None:
+        """Starts the clock again."""
         self.since = time.monotonic()
 
     def add(self, loss_terms: dict[str, Tensor]) -> None:
@@ -62,7 +71,7 @@ class MetricLogger:
             values = {name: next(numbers) for name in terms}
             if not all(map(math.isfinite, values.values())):
                 listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
-                raise Diverged(step, listed, self.checkpoint())
+                raise Diverged(step, listed, self.checkpoints.newest())
             for name, value in values.items():
                 self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
                 self.progress.counts[name] = self.progress.counts.get(name, 0) + 1

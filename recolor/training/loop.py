@@ -82,7 +82,7 @@ def train(
         progress = state.progress
         saver = CheckpointSaver(state, checkpoints, distributed, runtime.checkpoint_minutes)
         for epoch in range(progress.epoch, params.epochs):
-            logger = MetricLogger(progress, distributed, checkpoints.newest)
+            logger = MetricLogger(progress, distributed, checkpoints)
             batches: Iterable[Tensor] = loader.epoch(epoch, progress.batch)
             if distributed.is_main:
                 batches = progress_bar(batches, loader.steps - progress.batch, f"epoch {epoch + 1}/{params.epochs}")

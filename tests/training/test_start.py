@@ -10,8 +10,9 @@ from recolor.core.errors import UserError
 from recolor.core.params import Params
 from recolor.models.folder import save_generator, trained_on
 from recolor.models.unet import UNetGenerator, UNetParams
+from recolor.training.run import starting_generator
 from stages import paths
-from stages.training import _generator, _starting_generator
+from stages.training import _generator
 
 PARAMS = UNetParams(filters=2, downs=3, dropout=0.5)
 
@@ -28,7 +29,7 @@ def weights(generator: torch.nn.Module) -> torch.Tensor:
 
 
 def test_a_fresh_generator_follows_from_the_seed() -> None:
-    one, same, other = (weights(_starting_generator(PARAMS, None, seed)) for seed in (1, 1, 2))
+    one, same, other = (weights(starting_generator(PARAMS, None, seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -36,14 +37,14 @@ def test_a_fresh_generator_follows_from_the_seed() -> None:
 def test_a_models_weights_start_a_training_with_other_settings_of_the_same_network(folder: Path) -> None:
     torch.manual_seed(9)
     expected = weights(UNetGenerator(PARAMS))
-    generator = _starting_generator(PARAMS.model_copy(update={"dropout": 0.0}), folder, 1)
+    generator = starting_generator(PARAMS.model_copy(update={"dropout": 0.0}), folder, 1)
     assert torch.equal(weights(generator), expected)
     assert generator.params.dropout == 0
 
 
 def test_another_network_is_refused_and_both_are_named(folder: Path) -> None:
     with pytest.raises(UserError) as caught:
-        _starting_generator(PARAMS.model_copy(update={"filters": 4}), folder, 1)
+        starting_generator(PARAMS.model_copy(update={"filters": 4}), folder, 1)
     assert PARAMS.description in str(caught.value)
     assert "4 filters" in str(caught.value)
 
