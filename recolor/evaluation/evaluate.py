@@ -1,7 +1,7 @@
 """Scores the models of a dataset, and `grey` (ab = 0): one pass over every photo, then tables and example pictures."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
 from recolor.evaluation.inception import Inception, WeightsUnavailableError, find_weights
-from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
+from recolor.evaluation.metrics import SPLITS, ImageMetric, image_metrics_in_use, set_metrics_in_use
 from recolor.evaluation.scored import check_trained_on
 from recolor.evaluation.set_metrics import Features
 from recolor.models.folder import load_generator, weights_sha256
@@ -68,17 +68,10 @@ def evaluate(
     tables, scores = [], []
     with determinism(runtime.deterministic, strict=False):
         for photos in splits.values():
-            measured = _Measured(photos, generators, networks)
-            for start, lab in _batches(photos, params.batch_size, context):
-                measured.add(start, lab)
-            # Each process has filled its rows and left 0 in the others'.
-            distributed.all_reduce_sum(
-                measured.values, *(each for of in measured.features.values() for each in of.values())
-            )
+            table, features = _measure(photos, generators, networks, params.batch_size, context)
+            tables.append(table)
             if distributed.is_main:
-                tables.append(measured.table())
-                by_model = tables[-1].groupby("model", sort=False)
-                scores += [_score(rows, measured.features, params, seed) for _, rows in by_model]
+                scores += [_score(rows, features, params, seed) for _, rows in table.groupby("model", sort=False)]
         if not distributed.is_main:
             return pd.DataFrame()
         summary, table = pd.DataFrame(scores), pd.concat(tables, ignore_index=True)
@@ -96,18 +89,18 @@ def _load_inception(
     params: EvaluateParams, device: torch.device, distributed: DistributedContext
 ) -> tuple[list[FeatureNetwork], str | None]:
     """[Inception], or [] and the reason. Where one process has no weights, none uses them."""
-    weights: dict[str, Path] | None = None
-    why_not: str | None = OFF
-    if params.inception != "off":
+    weights, why_not = dict[str, Path](), ""
+    if params.inception == "off":
+        why_not = OFF
+    else:
         try:
-            weights, why_not = find_weights(params.inception_weights), None
+            weights = find_weights(params.inception_weights)
         except WeightsUnavailableError as error:
             if params.inception == "required":
                 raise
             why_not = str(error)
-    missing = [reason for reason in distributed.all_gather(why_not) if reason]
-    if weights is None or missing:
-        return [], missing[0]
+    if missing := next(filter(None, distributed.all_gather(why_not)), None):
+        return [], missing
     return [Inception(weights, device)], None
 
 
@@ -124,53 +117,52 @@ def _batches(photos: CachedPhotos, size: int, context: RuntimeContext) -> Iterat
         yield start, half.float()
 
 
-class _Measured:
-    """Scores of every photo of a split and features of its pictures, for truth, grey and each model."""
+def _measure(
+    photos: CachedPhotos,
+    generators: Mapping[str, nn.Module],
+    networks: list[FeatureNetwork],
+    batch_size: int,
+    context: RuntimeContext,
+) -> tuple[pd.DataFrame, Mapping[str, Mapping[str, Features]]]:
+    """The rows of photos.csv, each with its photo's group, and features of truth, grey and each model: of a whole split.
 
-    def __init__(
-        self, photos: CachedPhotos, generators: Mapping[str, nn.Module], networks: list[FeatureNetwork]
-    ) -> None:
-        self.photos, self.generators, self.networks = photos, generators, networks
-        self.metrics = image_metrics_in_use()
-        self.columns = [column for metric in self.metrics for column in metric.columns]
-        self.models = [GREY, *generators]
-        self.values = np.zeros((len(self.models), len(photos), len(self.columns)))
-        sizes = {key: size for network in networks for key, size in network.sizes.items()}
-        self.features: dict[str, dict[str, Features]] = {
-            name: {key: np.zeros((len(photos), size), np.float32) for key, size in sizes.items()}
-            for name in (TRUTH, *self.models)
-        }
-
-    def add(self, start: int, lab: Tensor) -> None:
-        """Measures a batch of true photos, (B, 3, H, W), from row `start` on. UserError for colours that are not finite."""
+    Raises UserError for colours that are not finite.
+    """
+    metrics, models = image_metrics_in_use(), [GREY, *generators]
+    columns = [column for metric in metrics for column in metric.columns]
+    values = np.zeros((len(models), len(photos), len(columns)))
+    features = {
+        name: {key: np.zeros((len(photos), size), np.float32) for of in networks for key, size in of.sizes.items()}
+        for name in (TRUTH, *models)
+    }
+    for start, lab in _batches(photos, batch_size, context):
         rows = slice(start, start + len(lab))
-        coloured = colourings(lab, self.generators)
-        for model in self.models:
+        coloured = colourings(lab, generators)
+        for model in models:
             if not coloured[model].isfinite().all():
                 raise UserError(f"model {model} gives colours that are not numbers (NaN): its weights are of no use")
         pictures = {name: to_rgb(colours) for name, colours in coloured.items()}
-        self.values[:, rows] = self._scores(pictures).cpu().numpy()
+        values[:, rows] = _scores(pictures, models, metrics).cpu().numpy()
         for name, picture in pictures.items():
-            for network in self.networks:
-                for key, features in network(picture).items():
-                    self.features[name][key][rows] = features.cpu().numpy()
+            for network in networks:
+                for key, of_batch in network(picture).items():
+                    features[name][key][rows] = of_batch.cpu().numpy()
+    # Each process has filled its rows and left 0 in the others'.
+    context.distributed.all_reduce_sum(values, *(each for of in features.values() for each in of.values()))
+    known = photos.manifest.assign(row=range(len(photos)))[["split", "row", "path", "crop", "group"]]
+    scores = [pd.DataFrame(of_model, columns=columns) for of_model in values]
+    tables = [known.assign(model=model).join(table) for model, table in zip(models, scores, strict=True)]
+    return pd.concat(tables, ignore_index=True), features
 
-    def _scores(self, pictures: Mapping[str, Tensor]) -> Tensor:
-        """(models, B, columns)."""
-        truth, columns = pictures[TRUTH], []
-        for metric in self.metrics:
-            columns.append([in_pieces(metric.compute, pictures[model], truth) for model in self.models])
-            if len(metric.columns) > 1:
-                columns.append([in_pieces(metric.compute, truth, truth)] * len(self.models))
-        return torch.stack([torch.stack(column) for column in columns], dim=2)
 
-    def table(self) -> pd.DataFrame:
-        """The rows of photos.csv, and each photo's group."""
-        numbered = self.photos.manifest.assign(row=range(len(self.photos)))  # within the split
-        known = numbered[["split", "row", "path", "crop", "group"]]
-        scores = (pd.DataFrame(values, columns=self.columns) for values in self.values)
-        tables = [known.assign(model=model).join(table) for model, table in zip(self.models, scores, strict=True)]
-        return pd.concat(tables, ignore_index=True)
+def _scores(pictures: Mapping[str, Tensor], models: Sequence[str], metrics: Sequence[ImageMetric]) -> Tensor:
+    """The values of a batch, (models, B, columns)."""
+    truth, columns = pictures[TRUTH], []
+    for metric in metrics:
+        columns.append([in_pieces(metric.compute, pictures[model], truth) for model in models])
+        if len(metric.columns) > 1:
+            columns.append([in_pieces(metric.compute, truth, truth)] * len(models))
+    return torch.stack([torch.stack(column) for column in columns], dim=2)
 
 
 def _score(

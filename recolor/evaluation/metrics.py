@@ -44,6 +44,11 @@ class Metric:
         """The heading of a table's column: label, unit and direction."""
         return self.label_with_unit + ARROWS[self.better]
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The score's columns in photos.csv and scores.csv, each with its heading in a table."""
+        return {self.name: self.heading} | ({f"{self.name}_true": "true"} if self.better == "truth" else {})
+
     def shown(self, value: float | None) -> str:
         """A stored value as text, "" where it was not measured."""
         return "" if value is None or math.isnan(value) else format(value * self.scale, self.digits)
@@ -51,6 +56,10 @@ class Metric:
     def cell(self, row: Row) -> str:
         """The score as text, with its interval or deviation where there is one."""
         raise NotImplementedError
+
+    def cells(self, row: Row) -> list[str]:
+        """The `cell`, and the true photos' own score where there is one: a cell for each of `columns`."""
+        return [self.cell(row), *(self.shown(row[column]) for column in list(self.columns)[1:])]
 
     def interval(self, row: Row) -> tuple[float, float]:
         """What a figure draws around the score of a row of scores.csv, scaled; NaN where there is nothing to draw."""
@@ -66,11 +75,6 @@ class ImageMetric(Metric):
     """
 
     compute: Callable[[Tensor, Tensor], Tensor]
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns of photos.csv."""
-        return [self.name, f"{self.name}_true"] if self.better == "truth" else [self.name]
 
     def cell(self, row: Row) -> str:
         low, high = (self.shown(row[f"{self.name}_{end}"]) for end in ("low", "high"))

@@ -11,7 +11,7 @@ import torch
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file, is_folder, user_output
 from recolor.core.tables import read_json, read_rows, reading
-from recolor.evaluation.metrics import METRICS, Metric
+from recolor.evaluation.metrics import METRICS
 from recolor.evaluation.scored import check_rows
 from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.pictures import GREY
@@ -91,14 +91,10 @@ def model_card(card: Mapping[str, Any]) -> str:
 
 def _score_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The scores that were measured; "" without any."""
-    columns: dict[str, tuple[str, Metric]] = {}
-    for metric in METRICS.values():
-        columns[metric.name] = (metric.heading, metric)
-        if metric.better == "truth":
-            columns[f"{metric.name}_true"] = ("true", metric)
-    shown = {name: column for name, column in columns.items() if any(name in row for row in rows)}
+    columns = [(metric, *column) for metric in METRICS.values() for column in metric.columns.items()]
+    measured = [(metric, name, heading) for metric, name, heading in columns if any(name in row for row in rows)]
     lines = [
-        [row["split"], row["model"], row["photos"], *(m.shown(row.get(name)) for name, (_, m) in shown.items())]
+        [row["split"], row["model"], row["photos"], *(metric.shown(row.get(name)) for metric, name, _ in measured)]
         for row in rows
     ]
-    return table(["split", "model", "N", *(heading for heading, _ in shown.values())], lines) if rows else ""
+    return table(["split", "model", "N", *(heading for *_, heading in measured)], lines) if rows else ""

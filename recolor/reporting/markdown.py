@@ -106,14 +106,11 @@ def _beside_the_paper(result: Results) -> str:
 
 def _beyond_the_paper(result: Results) -> str:
     metrics = [metric for name, metric in METRICS.items() if name not in IN_PAPER and _measured(metric, result.scores)]
-    rows = []
-    for _, row in result.scores.iterrows():
-        rows.append([*_known(row), METRICS["psnr"].shown(row["psnr_pooled"])])
-        for metric in metrics:
-            rows[-1] += [metric.cell(row)]
-            rows[-1] += [metric.shown(row[f"{metric.name}_true"])] if metric.better == "truth" else []
-    headings = [[metric.heading, "true"] if metric.better == "truth" else [metric.heading] for metric in metrics]
-    return table([*KNOWN, "pooled PSNR (dB) ↑", *chain(*headings)], rows)
+    rows = [
+        [*_known(row), METRICS["psnr"].shown(row["psnr_pooled"]), *chain(*(metric.cells(row) for metric in metrics))]
+        for _, row in result.scores.iterrows()
+    ]
+    return table([*KNOWN, "pooled PSNR (dB) ↑", *chain(*(metric.columns.values() for metric in metrics))], rows)
 
 
 def _known(row: "pd.Series[Any]") -> list[Any]:

@@ -1,6 +1,7 @@
 """Writes the report: text, tables and figures of measured scores. Computes nothing."""
 
 import math
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -145,11 +146,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _replace(new: Path, out: Path) -> None:
     """Moves every file of `new` to its place under `out`, and removes the figures that are not in `new`."""
-    figures = out / "figures"
-    figures.mkdir(exist_ok=True)
-    for old in figures.iterdir():
+    for old in (out / "figures").glob("*"):
         if not (new / "figures" / old.name).exists():
             old.unlink()
-    for path in sorted(new.rglob("*")):
-        if path.is_file():
-            path.replace(out / path.relative_to(new))
+    shutil.copytree(new, out, copy_function=os.replace, dirs_exist_ok=True)

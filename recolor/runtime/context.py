@@ -128,25 +128,18 @@ def _compile_failure(device: torch.device) -> str:
 def determinism(wanted: bool, strict: bool = True) -> Iterator[None]:
     """Within the block two runs on one GPU give the same bits where `wanted`; otherwise cuDNN picks its fastest convolutions.
 
-    An operation without a deterministic implementation raises RuntimeError, or warns where not `strict`.
+    An operation without a deterministic implementation raises RuntimeError, or warns where not `strict`. Afterwards torch has
+    its defaults.
     """
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.benchmark,
-    )
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     try:
-        _set_determinism(wanted, not strict, not wanted)
+        torch.use_deterministic_algorithms(wanted, warn_only=not strict)
+        torch.backends.cudnn.benchmark = not wanted
         yield
     finally:
-        _set_determinism(*before)
-
-
-def _set_determinism(deterministic: bool, warn_only: bool, benchmark: bool) -> None:
-    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-    torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = False
 
 
 @contextmanager

@@ -63,11 +63,7 @@ class DistributedContext:
 
     def all_reduce_any(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is set in any process."""
-        if self.world_size == 1:
-            return list(flags)
-        values = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(values, dist.ReduceOp.MAX, self.control)
-        return [bool(value) for value in values]
+        return [any(of_all) for of_all in zip(*self.all_gather(flags), strict=True)]
 
     def all_reduce_sum(self, *arrays: NDArray[Any]) -> None:
         """Replaces each array by its sum over processes."""
