@@ -9,7 +9,9 @@ from stages import Dataset, read_params, run
 
 def main(
     dataset: Dataset,
-    model: Annotated[str, typer.Argument(help="l1 (pretraining), or an adversarial model: gan or wgan.")],
+    model: Annotated[
+        str, typer.Argument(help="l1 (pretraining), or an adversarial model by the name of its section, such as gan.")
+    ],
 ) -> None:
     """Trains a model: data/cache/DATASET into data/models/DATASET/MODEL.
 
