@@ -5,8 +5,8 @@ SignificantBits, PNG's sBIT. If it states nothing, and the upper bits of all val
 10, 12 or 14 bits that are in use, and a note states it: scanners and cameras often store these in 16 bits.
 """
 
-from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from recolor.images.opening import PhotoError
 
 STRIP = 2**20  # pixels scaled at a time: in one piece, 100 megapixels of float need 400 MB for each step
 WIDTHS = (8, 10, 12, 14, 16)  # bits that scanners and cameras use
+
+Part = tuple[int, int, int, NDArray[Any]]  # of a photo: first row, column and channel, and the values (h, w, c)
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -29,47 +31,51 @@ def is_deep(image: Image.Image) -> bool:
 def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """Loads `image`; it in 8 bits per channel, itself if it has no more, and notes about guesses. Raises PhotoError."""
     _correct_ppm(image)
-    rawmode, stated, stream = _rawmode(image), _stated_white(image), getattr(image, "fp", None)
-    if getattr(image, "_exclusive_fp", False):  # Pillow closes it when the pixels are loaded
-        stream = cast(Any, image).filename
+    tiles: Any = getattr(image, "tile", [])
+    content = b""
+    if image.format in ("PNG", "PPM") and _rawmode(image).endswith(";16B"):
+        content = _content(image)  # now: Pillow may close the file when it loads the pixels
+    stated = _significant_bits(content) if image.format == "PNG" else None
+    if image.format == "PPM" and tiles and tiles[0].codec_name != "raw":
+        stated = 2**16 - 1  # Pillow scales it as its header says
     image.load()
     if image.mode.startswith(("I", "F")):
         return _scaled_grey(image, stated)
-    if image.format not in ("PNG", "PPM") or not rawmode.endswith(";16B") or stream is None:
+    if not content:
         return image, []
     colours = image if image.mode == "RGB" else image.convert("RGB")  # without alpha
     if max(top for _, top in colours.getextrema()) >= 2**6 and stated in (None, 2**16 - 1):  # type: ignore[misc]
         return image, []  # more than 14 bits are in use: the upper byte, which Pillow gives
-    if rawmode == "LA;16B":
-        bands = _loaded_as(stream, "RGBA").split()
-        high, low = (Image.merge("LA", bands[first::2]) for first in (0, 1))
+    if image.format == "PNG":
+        import imagecodecs  # not at the top: few photos need it
+
+        values = imagecodecs.png_decode(content)
     else:
-        high, low = image, _loaded_as(stream, f"{rawmode[:-1]}L")
-    return _scaled_channels(high, low, stated)
+        values = np.frombuffer(content, ">u2", 3 * image.width * image.height, tiles[0].offset)
+        values = values.reshape(image.height, image.width, 3)
+    mode = {2: "LA", 3: "RGB", 4: "RGBA"}[values.shape[2]]
+    result, notes = scale(lambda: [(0, 0, 0, values)], values.shape, 1 if mode == "LA" else 3, 16, stated)
+    return Image.frombytes(mode, image.size, result.data), notes
 
 
-def _stated_white(image: Image.Image) -> int | None:
-    stream = getattr(image, "fp", None)
-    if image.format == "PPM" and image.tile[0][0] != "raw":  # type: ignore[attr-defined]
-        return 2**16 - 1  # Pillow scales it as its header says
-    if image.format == "PNG" and stream is not None:
-        return _significant_bits(stream)
+def _content(image: Any) -> bytes:
+    """The bytes of the file of `image`, whose position is kept."""
+    position = image.fp.tell()
+    image.fp.seek(0)
+    content = image.fp.read()
+    image.fp.seek(position)
+    return cast(bytes, content)
+
+
+def _significant_bits(png: bytes) -> int | None:
+    """White by a PNG's sBIT chunk, which stands before the pixels."""
+    place = 8
+    while (name := png[place + 4 : place + 8]) not in (b"", b"IDAT"):
+        end = place + 8 + int.from_bytes(png[place : place + 4])
+        if name == b"sBIT" and place + 8 < end <= place + 12:
+            return 2 ** max(png[place + 8 : end]) - 1
+        place = end + 4
     return None
-
-
-def _significant_bits(stream: BinaryIO) -> int | None:
-    """White by a PNG's sBIT chunk, which stands before the pixels. The stream's position is kept."""
-    position = stream.tell()
-    try:
-        stream.seek(8)
-        while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
-            length = int.from_bytes(head[:4])
-            if head[4:] == b"sBIT" and 1 <= length <= 4:
-                return 2 ** max(stream.read(length)) - 1
-            stream.seek(length + 4, 1)
-        return None
-    finally:
-        stream.seek(position)
 
 
 def _rawmode(image: Image.Image) -> str:
@@ -79,27 +85,9 @@ def _rawmode(image: Image.Image) -> str:
 
 
 def _correct_ppm(image: Any) -> None:
-    """Gives 16-bit colours the decoder whose byte `_loaded_as` can choose."""
+    """Gives 16-bit colours the decoder that gives the upper byte."""
     if image.format == "PPM" and image.tile and tuple(image.tile[0])[::3] == ("ppm", ("RGB", 2**16 - 1)):
         image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]
-
-
-def _loaded_as(stream: Any, rawmode: str) -> Image.Image:
-    """The picture in `stream`, decoded with another raw mode."""
-    if not isinstance(stream, str):
-        stream.seek(0)
-    again: Any = Image.open(stream, formats=["PNG", "PPM"])
-    _correct_ppm(again)
-    again.tile = [tile._replace(args=rawmode) for tile in again.tile]
-    again.load()
-    return again
-
-
-def strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The first row and the pixels of each strip."""
-    rows = max(1, STRIP // image.width)
-    for top in range(0, image.height, rows):
-        yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def highest_value(values: NDArray[Any]) -> float:
@@ -127,34 +115,45 @@ def to_bytes(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
     return np.rint(np.minimum(values.astype(np.float32) * (255 / white), 255)).astype(np.uint8)
 
 
-def _scaled_channels(high: Image.Image, low: Image.Image, stated: int | None) -> tuple[Image.Image, list[str]]:
-    """The upper and the lower bytes of 16-bit channels, scaled to 8 bits together."""
-    colours = slice(-1) if high.mode.endswith("A") else slice(None)
+def scale(
+    parts: Callable[[], Iterable[Part]], shape: tuple[int, ...], colours: int, bits: int, stated: int | None
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """The values of a photo in 8 bits, (H, W, C), and notes about guesses. Raises PhotoError.
 
-    def parts() -> Iterator[tuple[int, NDArray[Any]]]:
-        for (top, upper), (_, lower) in zip(strips(high), strips(low), strict=True):
-            yield top, upper.astype(np.uint16) << 8 | lower
+    `parts` is called twice. The first `colours` of the channels are scaled together; alpha, if it follows, with them or less.
+    """
 
-    white, notes = white_level(max(float(values[..., colours].max()) for _, values in parts()), 16, stated)
-    opaque, _ = white_level(max(float(values.max()) for _, values in parts()), 16, stated)
-    result = high.copy()
-    for top, values in parts():
-        scaled = to_bytes(values, opaque)
-        scaled[..., colours] = to_bytes(values[..., colours], white)
-        result.paste(Image.fromarray(scaled, high.mode), (0, top))
+    def strips() -> Iterator[tuple[tuple[Any, ...], NDArray[Any]]]:
+        for top, left, first, part in parts():
+            height, width, channels = part.shape
+            for start in range(0, height, rows := max(1, STRIP // width)):
+                strip = part[start : start + rows]
+                place = slice(top + start, top + start + len(strip)), slice(left, left + width)
+                for channel in range(first, min(first + channels, shape[2])):
+                    yield (*place, channel), strip[..., channel - first]
+
+    highest = [0.0] * shape[2]
+    for place, values in strips():
+        highest[place[2]] = max(highest[place[2]], highest_value(values))
+    white, notes = white_level(max(highest[:colours]), bits, stated, values.dtype.kind == "f")
+    opaque, _ = white_level(max(highest), bits, stated, values.dtype.kind == "f")
+    result = np.empty(shape, np.uint8)
+    for place, values in strips():
+        result[place] = to_bytes(values, white if place[2] < colours else opaque)
     return result, notes
 
 
 def _scaled_grey(image: Image.Image, stated: int | None) -> tuple[Image.Image, list[str]]:
-    highest = max(highest_value(values) for _, values in strips(image))
+    """`image` of mode I, I;16 or F; L, or LA where one value is transparent."""
+
+    def parts() -> Iterator[Part]:
+        for top in range(0, image.height, rows := max(1, STRIP // image.width)):
+            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+            yield top, 0, 0, np.asarray(strip)[..., None]
+
     bits = 32 if image.mode == "I" and image.format != "PPM" else 16
-    white, notes = white_level(highest, bits, stated, image.mode == "F")
-    clear = image.info.get("transparency")  # the one value that is transparent
-    grey, mask = Image.new("L", image.size), Image.new("L", image.size) if isinstance(clear, int) else None
-    for top, values in strips(image):
-        grey.paste(Image.fromarray(to_bytes(values, white)), (0, top))
-        if mask is not None:
-            mask.paste(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)), (0, top))
-    if mask is not None:
-        grey.putalpha(mask)
+    result, notes = scale(parts, (image.height, image.width, 1), 1, bits, stated)
+    grey = Image.frombytes("L", image.size, result.data)
+    if isinstance(clear := image.info.get("transparency"), int):  # the one value that is transparent
+        grey.putalpha(Image.fromarray((np.asarray(image) != clear).astype(np.uint8) * 255))
     return grey, notes

@@ -229,6 +229,10 @@ SEEDS = [
     battery.tiff(
         np.asarray(battery.picture(3)) / np.float32(255), photometric="rgb", compression="deflate", tile=(16, 16)
     ),
+    battery.tiff(
+        np.asarray(battery.picture(3)) / np.float32(255), photometric="rgb", compression="lzw", predictor=True
+    ),
+    battery.tiff(np.asarray(battery.picture(3)).astype(np.uint16), photometric="rgb", bitspersample=12),
     battery.png(8, 4, 16, 2, bytes(4 * 49)),
     *(battery.encoded(battery.picture(6), kind) for kind in ("TGA", "ICO")),
     *([battery.encoded(battery.picture(1), "AVIF")] if battery.features.check("avif") else []),
