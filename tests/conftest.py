@@ -1,12 +1,12 @@
 """Fixtures of more than one test file. Everything is tiny, seeded and offline."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ruamel.yaml import YAML
+from clone import set_params
 from surroundings import ROOT, mounted
 
 if TYPE_CHECKING:
@@ -29,20 +29,9 @@ def params_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def set_param(params_file: Path):
-    """Sets a value in that copy: set_param("train.epochs", 0)."""
-
-    def set_value(name: str, value: object) -> None:
-        yaml = YAML()
-        tree = yaml.load(params_file)
-        *sections, key = name.split(".")
-        target = tree
-        for section in sections:
-            target = target[section]
-        target[key] = value
-        yaml.dump(tree, params_file)
-
-    return set_value
+def set_param(params_file: Path) -> Callable[[str, object], None]:
+    """Sets a value in that copy: set_param("paper.train.epochs", 0)."""
+    return lambda name, value: set_params(params_file.parent, {name: value})
 
 
 @pytest.fixture(scope="session")

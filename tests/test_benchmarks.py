@@ -98,10 +98,12 @@ def test_candidates_take_turns_after_those_that_are_not_warm_ran_once() -> None:
     assert "".join(turns) == "babab"
 
 
-def test_each_worker_has_a_process_and_settings_of_its_own() -> None:
+def test_a_worker_has_a_process_and_settings_of_its_own_and_is_missed_when_it_has_died() -> None:
     with Worker(dataclasses.replace(TINY, children=True), _setting) as worker:
         pid, setting, given = worker.make(_candidates, 1)["asked"]()
         again = worker.make(_candidates, 2)["asked"]()
+        with pytest.raises(RuntimeError, match="step"):  # it has died
+            worker.make(_dying)["step"]()
     assert pid != os.getpid()
     assert (setting, given) == ("set", 1)
     assert again == (pid, "set", 2)
@@ -110,11 +112,6 @@ def test_each_worker_has_a_process_and_settings_of_its_own() -> None:
 
 def _candidates(sizes: Sizes, given: int) -> dict[str, Callable[[], tuple[int, str, int]]]:
     return {"asked": lambda: (os.getpid(), os.environ["SETTING"], given)}
-
-
-def test_a_worker_that_has_died_is_an_error() -> None:
-    with Worker(dataclasses.replace(TINY, children=True)) as worker, pytest.raises(RuntimeError, match="step"):
-        worker.make(_dying)["step"]()
 
 
 def _dying(sizes: Sizes) -> dict[str, Callable[[], None]]:

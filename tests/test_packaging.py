@@ -70,7 +70,7 @@ import json, socket, sys
 def offline(*arguments):
     raise OSError("this test has no network")
 socket.socket.connect = offline
-blocked = set(json.loads(sys.argv.pop(1)))
+blocked, commands = json.loads(sys.argv.pop(1))
 class Without:
     # a finder that does not find the blocked packages
     def __init__(self, finder):
@@ -82,7 +82,9 @@ class Without:
 sys.meta_path[:] = map(Without, sys.meta_path)
 import recolor.inference
 from recolor.app.cli import app
-app()
+for command in commands:
+    app(command, standalone_mode=False)
+    print(end="--")
 """
 
 
@@ -107,16 +109,16 @@ def test_the_wheel_colours_a_photo_without_extras_repository_or_network(installe
     blocked = sorted(package for package, owners in DISTRIBUTIONS.items() if not owners & base)
     assert {"dvc", "pandas", "matplotlib", "accelerate", "jinja2"} - set(blocked) <= {"jinja2"}  # torch requires it
     (tmp_path / "photo.png").write_bytes(battery.encoded(battery.picture(1, (40, 50))))
-    for command in (["models"], ["colorize", "photo.png", "-o", "new.png"]):
-        done = subprocess.run(
-            [sys.executable, "-c", BASE_ONLY, json.dumps(blocked), *command],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(installed)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-    assert str(installed / "recolor/weights") in done.stdout
+    commands = ["models"], ["colorize", "photo.png", "-o", "new.png"]
+    done = subprocess.run(
+        [sys.executable, "-c", BASE_ONLY, json.dumps([blocked, commands])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(installed / "recolor/weights") in done.stdout.split("--")[1]  # what colorize has printed
     before, after = (np.array(Image.open(tmp_path / name).convert("HSV")) for name in ("photo.png", "new.png"))
     assert after.shape == before.shape
     assert after[..., 1].mean() > 5  # saturation

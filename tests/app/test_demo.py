@@ -27,9 +27,6 @@ from recolor.images.color import rgb_to_lab
 
 WAIT = 60_000  # milliseconds: for a busy machine
 
-# Playwright's event loop stays open while the module's browser does.
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 @pytest.fixture(scope="module")
 def connections() -> Iterator[list[Any]]:

@@ -27,9 +27,6 @@ from stages import paths
 
 WAIT = 60_000  # milliseconds: for a busy machine
 
-# Playwright's event loop stays open while the module's browser does.
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
 def test_a_host_that_is_not_this_machine_is_an_error(models: dict[str, Path], tmp_path: Path, host: str) -> None:

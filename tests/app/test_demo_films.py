@@ -20,8 +20,6 @@ from recolor.app import demo, demo_films
 
 WAIT = 60_000  # milliseconds: for a busy machine
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 
 @pytest.fixture(scope="module")
 def address(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
