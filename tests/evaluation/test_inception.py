@@ -100,7 +100,7 @@ def test_a_named_folder_is_held_to_the_published_files(random_inception: Path, t
     assert find_weights(tmp_path) == {name: tmp_path / name for name in (CLEAN_FID, TORCH_FIDELITY)}
     with (tmp_path / TORCH_FIDELITY).open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(WeightsError, match=f"{TORCH_FIDELITY} is damaged or another file") as error:
+    with pytest.raises(WeightsError, match=f"{TORCH_FIDELITY} is damaged") as error:
         find_weights(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -117,11 +117,8 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_a_network_the_error_names_the_remedy(offline_hub: Path) -> None:
     with pytest.raises(WeightsUnavailableError) as error:
         find_weights(None)
-    assert str(error.value) == (
-        f"the Inception weights could not be downloaded from {inception_url}: with a network, "
-        "`dvc repro -f -s evaluate@DATASET && dvc repro` fetches them; "
-        f"or put {CLEAN_FID} and {TORCH_FIDELITY} into a folder and name it in evaluate.inception_weights"
-    )
+    remedies = "dvc repro -f -s evaluate@DATASET && dvc repro", "evaluate.inception_weights"
+    assert all(part in str(error.value) for part in (inception_url, CLEAN_FID, TORCH_FIDELITY, *remedies))
     assert [path.name for path in offline_hub.iterdir()] == [f".{CLEAN_FID}.lock"]
 
 
@@ -177,9 +174,7 @@ def test_a_full_disk_is_not_blamed_on_the_network(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(small_disk))
     (small_disk / "other").write_bytes(bytes(800_000))
-    with pytest.raises(
-        DiskFull, match=rf"disk full: {CLEAN_FID} needs 0\.4 MB, and {small_disk}/hub/checkpoints has 0"
-    ):
+    with pytest.raises(DiskFull, match=rf"{CLEAN_FID} .*0\.4 MB.*{small_disk}/hub/checkpoints"):
         find_weights(None, IMPATIENT)
     assert downloaded(small_disk / "hub" / "checkpoints") == set()
 

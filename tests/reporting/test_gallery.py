@@ -192,7 +192,7 @@ def write(made: Path, out: Path, limit: int = 1) -> int:
 
 def test_a_folder_with_anything_else_in_it_is_left_alone(made: Path, tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something else than a gallery"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         write(made, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
@@ -202,10 +202,10 @@ def test_scores_of_other_photos_are_refused(made: Path, tmp_path: Path) -> None:
     file = other / paths.metrics("tiny") / "photos.csv"
     table = pd.read_csv(file)
     table[table["row"] != 2].to_csv(file, index=False)
-    with pytest.raises(UserError, match="gan are not the photos of"):
+    with pytest.raises(UserError, match="gan"):
         write(other, tmp_path / "gallery")
     file.unlink()
-    with pytest.raises(UserError, match="is missing: `dvc repro` makes it"):
+    with pytest.raises(UserError, match=r"photos\.csv is missing: .*dvc repro"):
         write(other, tmp_path / "gallery")
 
 

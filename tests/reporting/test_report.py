@@ -1,8 +1,10 @@
 """The report, from small made-up results to each of its files."""
 
 import contextlib
+import itertools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +73,25 @@ def rows_under(markdown: str, dataset: str, title: str) -> list[list[str]]:
     return [cells(line) for line in section.splitlines() if line.startswith("|")][2:]
 
 
-def test_the_reports_exact_text(sample: Results, mine: Results) -> None:
+def outline(markdown: str) -> str:
+    """Headings, tables, figures and settings as they are; `...` for each paragraph of prose."""
+    kept = re.compile(r"#|\||!\[|```|\s*\w+:|  - |$")
+    lines = (line if kept.match(line) else "..." for line in markdown.splitlines())
+    return "".join(f"{line}\n" for line, _ in itertools.groupby(lines))
+
+
+def test_the_outline_of_the_report(sample: Results, mine: Results) -> None:
     expected = (GOLDEN / "results.md").read_text(encoding="utf-8")
-    assert results_markdown([sample, mine], "gan", VERSIONS) == expected
+    assert outline(results_markdown([sample, mine], "gan", VERSIONS)) == expected
 
 
-def test_the_timings_exact_text(sample: Results) -> None:
-    assert timings_markdown([sample]) == (GOLDEN / "timings.md").read_text(encoding="utf-8")
+def test_the_outline_of_the_timings(sample: Results) -> None:
+    assert outline(timings_markdown([sample])) == (GOLDEN / "timings.md").read_text(encoding="utf-8")
+
+
+def test_what_the_photos_were_used_for_is_counted(mine: Results) -> None:
+    text = results_markdown([mine], "gan", VERSIONS)
+    assert re.search(r"48 photos\D* 40 \D* 8 \D* 2 \(grey\), 1 \(cut short\)", text)
 
 
 def test_the_papers_values_stand_beside_ours(mine: Results) -> None:
@@ -98,7 +112,7 @@ def test_what_was_not_measured_stays_empty_and_has_a_reason(sample: Results, min
     assert f"**Not measured: FID, FID-64, KID x1000, IS.** Reason: {REASON}." in text
     text = results_markdown([mine], "gan", VERSIONS)
     assert "Not measured" not in text
-    assert "IS is empty where N is small" in text  # 8 test photos
+    assert "IS is empty" in text  # 8 test photos
     assert text.count(REASON) == 0
 
 
@@ -125,8 +139,8 @@ def test_a_new_metric_is_in_every_table_and_figure(mine: Results, monkeypatch: p
 
 
 def test_only_the_sample_has_a_warning(sample: Results, mine: Results) -> None:
-    assert "It is 48 overlapping crops of the 12 colour photos" in results_markdown([mine, sample], "gan", VERSIONS)
-    assert "mean nothing" not in results_markdown([mine], "gan", VERSIONS)
+    assert re.search(r"\[!CAUTION\][^!]* 48 [^!]* 12 ", results_markdown([mine, sample], "gan", VERSIONS))
+    assert "[!CAUTION]" not in results_markdown([mine], "gan", VERSIONS)
 
 
 def test_the_report_holds_no_path_of_the_machine(mine: Results, out: Path) -> None:
@@ -271,7 +285,7 @@ def test_a_full_disk_is_a_line_and_leaves_the_report_before_it(sample: Results, 
     os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - 40_000)
     with pytest.raises(
         DiskFull,
-        match=r"^disk full: the report does not fit into the 0\.\d+ MB that were free, and .*disk has 0\.\d+ MB left",
+        match=r"the report .* 0\.\d+ MB .*disk .* 0\.\d+ MB",
     ):
         write([sample], "wgan", small_disk)
     (small_disk / "other").unlink()

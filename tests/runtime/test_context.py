@@ -72,4 +72,4 @@ def test_an_unavailable_device_is_an_error_that_names_the_setting() -> None:
         find_device(device, "runtime.device")
     with pytest.raises(UserError) as caught:
         RuntimeContext.find("cuda")
-    assert str(caught.value).startswith("runtime.device: got cuda, which is not available")
+    assert str(caught.value).startswith("runtime.device: got cuda")

@@ -119,8 +119,8 @@ def test_all_processes_end_with_the_same_model(name: str, seen: list[dict[str, A
 
 
 def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(seen: list[dict[str, Any]]) -> None:
-    assert seen[0]["interrupted"].startswith("stopped by a signal to another process at step 3, in epoch 1")
-    assert seen[1]["interrupted"].startswith("stopped by SIGTERM at step 3, in epoch 1")
+    assert all("at step 3, in epoch 1" in of_one["interrupted"] for of_one in seen)
+    assert ["SIGTERM" in of_one["interrupted"] for of_one in seen] == [False, True]
     assert seen[0]["resumed"] == seen[1]["resumed"] == seen[0]["gan"]["history"]
 
 

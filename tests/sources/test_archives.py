@@ -235,7 +235,7 @@ def test_what_is_there_already_is_not_written_again_but_what_differs_is(tmp_path
 def test_a_disk_that_fills_while_unpacking(small_disk: Path, tmp_path: Path) -> None:
     archive = zipped(tmp_path, {f"{number}.jpg": CONTENT for number in range(2)})
     (small_disk / "other").write_bytes(bytes(500_000))
-    with pytest.raises(DiskFull, match=r"photos.zip needs 0.8 MB"):
+    with pytest.raises(DiskFull, match=r"photos\.zip .*0\.8 MB"):
         extract(archive, list(members(archive)), small_disk / "out")
     assert list((small_disk / "out").iterdir()) == []
 

@@ -135,9 +135,10 @@ def test_what_this_machine_lacks_is_found_before_any_work(
 
     check_machine(params_file, "sample")
     for dataset, path in (("mine", "photos"), ("imagenet", "data/imagenet")):  # from HOME, not from where this runs
-        assert message(dataset).startswith(f"data.{dataset}.path: there is nothing at HOME/{path}")
+        assert message(dataset).startswith(f"data.{dataset}.path: ")
+        assert f"HOME/{path}" in message(dataset)
     photos_in(params_file.parent / "photos", ["a.jpg"])
-    assert message("mine").startswith("data.mine.path: found only 'a.jpg' in HOME/photos")
+    assert re.match("data.mine.path: .*'a.jpg'.* HOME/photos", message("mine"))
     photos_in(params_file.parent / "photos", ["b.jpg"])
     check_machine(params_file, "mine")
 

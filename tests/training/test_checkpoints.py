@@ -113,9 +113,8 @@ def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: An
     state = checkpoints.load(warn=lines.append)
     assert state is not None
     assert state["step"] == 1
-    assert len(lines) == 1
-    assert lines[0].startswith(f"checkpoint {tmp_path / '000000002.safetensors'} is damaged (")
-    assert lines[0].endswith("); trying the one before it")
+    (line,) = lines
+    assert f"{tmp_path / '000000002.safetensors'} is damaged" in line
     assert checkpoints.newest() == tmp_path / "000000001.safetensors"
 
 
@@ -125,10 +124,7 @@ def test_where_all_are_damaged_the_last_line_reports_that_training_starts_afresh
         checkpoints.save(step, {"step": step})
         flip_a_bit(tmp_path / f"{step:09d}.safetensors")
     assert checkpoints.load(warn=lines.append) is None
-    assert [line.rpartition("; ")[2] for line in lines] == [
-        "trying the one before it",
-        "there is none before it, and training starts afresh",
-    ]
+    assert ["afresh" in line for line in lines] == [False, True]
     assert checkpoints.newest() is None
 
 

@@ -191,7 +191,7 @@ def test_two_runs_are_identical_and_another_seed_is_not(tmp_path: Path) -> None:
 def test_weights_that_overflow_in_the_last_step_are_not_a_model(tmp_path: Path) -> None:
     # A rate larger than a float32 holds: the only losses are those before the only step, and finite.
     params = GAN.model_copy(update={"lr": 1e39, "adversarial_weight": 0.0})
-    with pytest.raises(Diverged, match=r"diverged at step 1: the generator's weights are not finite; there was no"):
+    with pytest.raises(Diverged, match=r"at step 1: .*weights"):
         run(tmp_path, params, MadePhotos(4), epochs=1)
     assert not list(tmp_path.glob("*.safetensors"))
 

@@ -91,8 +91,8 @@ def test_one_node_ends_both_and_they_go_on_to_the_very_same_bytes(
     assert not outputs(work)
     assert len(checkpoints(work)) == 2
     if number == signal.SIGTERM:
-        assert "stopped by SIGTERM at step" in printed(work)
-        assert "stopped by a signal to another process at step" in printed(work)
+        assert "stopped by SIGTERM" in printed(work)
+        assert "another process" in printed(work)
     with nodes(work, work) as started:
         assert ends(started) == [0, 0], printed(work)
     assert "going on from step" in printed(work)

