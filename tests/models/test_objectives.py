@@ -1,13 +1,24 @@
 """Each objective against a critic whose scores are known, and all of them against what they have in common."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
+from surroundings import ROOT
 from torch import nn
 from torch.optim import Adam, RMSprop
 
-from recolor.models.objectives import ClippedWGAN, GANParams, Objective, PenalisedWGAN, VanillaGAN, WGANParams
+from recolor.core.params import RECIPES, Params
+from recolor.models.objectives import (
+    ADVERSARIAL,
+    ClippedWGAN,
+    GANParams,
+    Objective,
+    PenalisedWGAN,
+    VanillaGAN,
+    WGANParams,
+)
 
 GAN = GANParams(lr=2e-4, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1)
 WGAN = WGANParams(
@@ -84,10 +95,14 @@ def test_clipping_bounds_every_weight_batch_norms_too() -> None:
     assert max(weight.abs().max().item() for weight in critic.parameters()) <= 0.01
 
 
-OBJECTIVES = [VanillaGAN(), ClippedWGAN(), PenalisedWGAN()]
+def registered() -> Iterator[Objective]:
+    """Each objective of the registry, with the settings of each recipe."""
+    for recipe in RECIPES:
+        params = Params(ROOT / "params.yaml", recipe=recipe)
+        yield from (params.section(name, kind).objective() for name, kind in ADVERSARIAL.items())
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+@pytest.mark.parametrize("objective", dict.fromkeys(registered()), ids=repr)
 def test_critic_separates_and_generator_approaches(objective: Objective, real: torch.Tensor) -> None:
     critic = LinearCritic(0.005)
     fake = (real - 0.5).requires_grad_()

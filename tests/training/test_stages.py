@@ -81,6 +81,18 @@ def test_a_module_edited_while_it_runs_fails_it_at_its_end(work: Path) -> None:
     assert error.startswith("error: download.py was edited")
 
 
+def test_a_start_that_was_trained_on_other_photos_is_named(work: Path) -> None:
+    start = "data/models/mine/l1"
+    same = stage(work)
+    card = work / start / "model.json"
+    content = json.loads(card.read_text())
+    content["data"]["manifest_sha256"] = "6" * 64
+    card.write_text(json.dumps(content))
+    other = stage(work)
+    assert [start in run.stdout for run in (same, other)] == [False, True]
+    assert same.returncode == other.returncode == 0
+
+
 def test_a_model_that_does_not_fit_is_a_line_and_there_is_none(work: Path) -> None:
     """Under a limit that any user may set; tests/core/test_storage.py fills a disk."""
     small = stage(work, before=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (20_000, 20_000)))
