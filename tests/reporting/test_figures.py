@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageColor
 
-from recolor.evaluation.metrics import image_metrics_in_use, set_metrics_in_use
+from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
 from recolor.models.objectives import MODELS
 from recolor.reporting.figures import PENALTY, bars, curves, image_grid, tradeoff
 
@@ -38,7 +38,7 @@ def history(**columns: list[float]) -> pd.DataFrame:
 
 
 def scores(**columns: object) -> pd.DataFrame:
-    rows = [{"split": split, "model": model} for split in ("test", "train") for model in ("grey", "l1", "gan", "wgan")]
+    rows = [{"split": split, "model": model} for split in SPLITS for model in MODELS]
     measured: dict[str, object] = {"colourfulness_true": 40.0}
     for metric in image_metrics_in_use():
         measured |= {metric.name + end: 20.0 for end in ("", "_low", "_high")}
@@ -122,14 +122,15 @@ def test_an_infinite_score_leaves_its_bar_out() -> None:
 
 
 def test_the_tradeoff_has_a_point_for_each_model_of_the_test_split() -> None:
-    colourful = [0.1, 15.0, 25.0, 32.0] * 2
-    table = scores(colourfulness=colourful, psnr=[22.2, 23.2, 22.9, 22.2] * 2)
+    colourful = np.linspace(0.1, 32, len(MODELS))
+    psnr = 23 - np.abs(colourful - 15) / 20
+    table = scores(colourfulness=[*colourful] * 2, psnr=[*psnr] * 2)
     columns = {}
     for model, color in COLORS.items():
         found = (np.asarray(tradeoff(table)) == ImageColor.getrgb(color)).all(axis=-1)
         columns[model] = np.nonzero(found)[1].mean()
-    assert sorted(columns, key=columns.__getitem__) == ["grey", "l1", "gan", "wgan"]
-    shifted = scores(colourfulness=colourful, psnr=[22.2, 23.2, 22.9, 22.2, 9, 9, 9, 9])  # the train split is not shown
+    assert sorted(columns, key=columns.__getitem__) == list(MODELS)
+    shifted = scores(colourfulness=[*colourful] * 2, psnr=[*psnr, *psnr - 9])  # the train split is not shown
     assert tradeoff(shifted).tobytes() == tradeoff(table).tobytes()
 
 
