@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -26,21 +27,6 @@ def batches(items: Iterable[T], count: int) -> Iterator[list[T]]:
         yield batch
 
 
-def ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
-    """The same items; a thread makes up to `count` of them before they are requested."""
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, thread_name_prefix="recolor-ahead") as pool:
-        waiting = deque(pool.submit(next, iterator, end) for _ in range(count))
-        try:
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, iterator, end))
-                yield item  # type: ignore[misc]
-        finally:
-            for future in waiting:
-                future.cancel()
-            pool.submit(getattr(iterator, "close", int)).result()
-
-
 def in_order(
     pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], count: int
 ) -> Generator[R, None, None]:
@@ -56,6 +42,17 @@ def in_order(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
+    """The same items; a thread makes up to `count` of them before they are requested."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="recolor-ahead") as pool:
+        try:
+            with closing(in_order(pool, lambda _: next(iterator, end), itertools.count(), count + 1)) as made:
+                yield from itertools.takewhile(lambda item: item is not end, made)
+        finally:
+            pool.submit(getattr(iterator, "close", int)).result()
 
 
 def single_core_threads(count: int) -> ThreadPoolExecutor:

@@ -30,8 +30,7 @@ _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _TAIL = 2**16  # bytes in which it is looked for: some programs append data
 _NO_END = "its end marker is missing, otherwise complete"
 _NOISE = 2000 * b"\x5a\xa5"
-_RESTARTS = [bytes((0xFF, 0xD0 + number)) for number in range(8)]
-_FILLER = _NOISE + b"".join(marker + _NOISE for marker in _RESTARTS)
+_FILLER = _NOISE + b"".join(bytes((0xFF, 0xD0 + number)) + _NOISE for number in range(8))  # with restart markers
 
 
 def decode(file: Path | bytes, crop: Crop | None = None) -> Image.Image:
@@ -53,9 +52,7 @@ def to_srgb(
     """A new image as `decode` gives it. `keep_alpha`: RGBA if it has transparency; `damaged`: what there is of a cut JPEG."""
     upright, notes = _load(image, damaged)
     turn, profile = None, image.info.get("icc_profile")
-    with contextlib.suppress(
-        Exception
-    ):  # a broken EXIF block does not affect the pixels: shown as stored, as viewers do
+    with contextlib.suppress(Exception):  # with a broken EXIF block it is shown as stored, as viewers do
         turn = _UPRIGHT.get(int(image.getexif().get(ExifTags.Base.Orientation, 1)))
     if turn is not None:
         upright = upright.transpose(turn)
@@ -90,8 +87,8 @@ def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
         if whole:
             return completed, [_NO_END]
         if damaged:
-            return completed, [f"{CUT_SHORT}: used as far as it goes"]
-        raise CutShortError from error
+            return completed, ["cut short: used as far as it goes"]
+        raise CutShortError(CUT_SHORT) from error
     if stream is not None and not stream.closed:
         stream.seek(max(0, stream.seek(0, io.SEEK_END) - _TAIL))
         if _JPEG_END not in stream.read():

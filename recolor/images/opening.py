@@ -19,24 +19,21 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from recolor.core.errors import UserError, one_line, printable
 
-_MORE_FORMATS = []
-with contextlib.suppress(ImportError):  # optional: with it, iPhone photos can be read
-    import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-    pillow_heif.register_heif_opener()
-    _MORE_FORMATS = ["HEIF"]
-
 MAX_PIXELS = 100_000_000  # 300 MB as 8-bit RGB
 MAX_BYTES = 2**30
-CUT_SHORT = "cut short"  # the category of a rejection
-_CUT_SHORT = f"{CUT_SHORT}: the end of the file is missing"
+CUT_SHORT = "cut short: the end of the file is missing"
 SUFFIXES = {  # lower-case suffixes of photos; the content decides the format
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff"),
     *(".bmp", ".ppm", ".pgm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jpx", ".tga", ".ico"),
 }
 
 # Only these are tried, whatever the suffix. For EPS, Pillow would start Ghostscript, another program.
-_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "ICO", *_MORE_FORMATS]
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "ICO"]
+with contextlib.suppress(ImportError):  # optional: with it, iPhone photos can be read
+    import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    pillow_heif.register_heif_opener()
+    _FORMATS.append("HEIF")
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 # Pillow opens TIFFs of these kinds, decodable or not, for `tiff.load_tiff`. Bits and SampleFormat: unsigned, signed, float.
 PACKED = (10, 12, 14)  # bits of values that follow each other without a gap
@@ -61,9 +58,6 @@ class PhotoError(UserError):
 
 class CutShortError(PhotoError):
     """A JPEG that is cut short, of which `to_srgb` with `damaged` gives what there is."""
-
-    def __init__(self) -> None:
-        super().__init__(_CUT_SHORT)
 
 
 @contextlib.contextmanager
@@ -223,5 +217,5 @@ def _reason(error: Exception) -> str:
         return known.get(error.errno, os.strerror(error.errno))
     message = one_line(error, 80)
     if any(words in message.lower() for words in ("truncated", "unexpected end", "failed to read")):
-        return _CUT_SHORT
+        return CUT_SHORT
     return f"damaged: {message or type(error).__name__}"

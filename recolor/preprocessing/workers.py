@@ -1,18 +1,19 @@
 """A parallel map over processes: ordered results, bounded memory, and recovery from workers that die.
 
-A ProcessPoolExecutor's workers share one pipe: if one is killed while it writes a large result (by the kernel, for memory),
-all wait forever. Here each worker has its own pipe. Its end shows that the worker died, and with which task; if this process
-is killed, the pipe's end makes the workers exit.
+The workers of a ProcessPoolExecutor, and of pebble's pool, share one pipe: if one is killed while it writes a large result (by
+the kernel, for memory), all wait forever. Here each worker has its own pipe. Its end shows that the worker died, and with
+which task; if this process is killed, the pipe's end makes the workers exit.
 """
 
 import multiprocessing
 import signal
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Generic, TypeVar
 
 from recolor.core.errors import UserError
@@ -25,6 +26,7 @@ WINDOW = 8  # tasks in progress per worker, which bounds the memory for results
 CHANCES = 2  # attempts: the first may fail for another reason, such as memory used by another program
 MOST_DEATHS = 20  # without a result between them: the tasks are not the cause
 LIMIT = 120.0  # seconds per task; a progressive JPEG of 100 megapixels, the largest accepted, took 8 on one core
+_ONE_BY_ONE = Lock()  # processes start and end: multiprocessing's list of them is not made for threads
 
 
 def ordered_map(
@@ -43,45 +45,36 @@ def ordered_map(
     if processes == 1:
         yield from map(work, tasks)
         return
-    workers = [_Worker(work, limit) for _ in range(processes)]
-    idle = SimpleQueue[int]()
-    for place in range(processes):
-        idle.put(place)
-    replacing, closing, deaths = Lock(), False, 0
+    workers = defaultdict[int, _Worker[Task, Result]](partial(_Worker, work, limit))  # by the thread that waits for it
+    deaths, closing = 0, False  # deaths since the last result
 
     def attempt(task: Task) -> Result:
         nonlocal deaths
         for _ in range(CHANCES):
-            place = idle.get()
+            worker = workers[get_ident()]
             try:
-                result = workers[place].do(task)
+                result = worker.do(task)
             except (EOFError, OSError):
-                with replacing:
-                    deaths += 1
-                    if closing:
-                        raise
-                    if deaths > MOST_DEATHS:
-                        why = f"worker processes keep dying, the last one with {task}: free some memory"
-                        raise UserError(why) from None
-                    late = workers[place].end()
-                    workers[place] = _Worker(work, limit)
+                del workers[get_ident()]
+                late = worker.end()
+                deaths += 1
+                if closing or deaths > MOST_DEATHS:
+                    why = f"worker processes keep dying, the last one with {task}: free some memory"
+                    raise UserError(why) from None
             else:
                 deaths = 0
                 return result
-            finally:
-                idle.put(place)
         return lost(task, limit if late else None)
 
-    pool = ThreadPoolExecutor(processes)  # a thread waits for each worker
+    pool = ThreadPoolExecutor(processes)
     try:
         yield from in_order(pool, attempt, tasks, WINDOW * processes)
     finally:
-        with replacing:
-            closing = True
-            for worker in workers:
-                worker.process.kill()
+        closing = True
+        for worker in list(workers.values()):
+            worker.process.kill()
         pool.shutdown()
-        for worker in workers:
+        for worker in workers.values():
             worker.end()
 
 
@@ -92,7 +85,8 @@ class _Worker(Generic[Task, Result]):
         context = multiprocessing.get_context("spawn")  # the same on all systems, and safe with torch's threads
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work, limit), daemon=True)
-        self.process.start()
+        with _ONE_BY_ONE:
+            self.process.start()
         theirs.close()
 
     def do(self, task: Task) -> Result:
@@ -105,8 +99,9 @@ class _Worker(Generic[Task, Result]):
 
     def end(self) -> bool:
         """Ends the process. Returns whether the time limit had killed it already."""
-        self.process.kill()
-        self.process.join()
+        with _ONE_BY_ONE:
+            self.process.kill()
+            self.process.join()
         self.pipe.close()
         return self.process.exitcode == -signal.SIGALRM
 
