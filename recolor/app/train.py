@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 from ruamel.yaml import YAML, YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from recolor.app.repository import need_model, need_repository
 from recolor.core.errors import UserError, printable
 from recolor.core.params import expanded
-from recolor.core.storage import is_folder
+from recolor.core.storage import is_folder, new_file
 from stages import paths
 
 DATASET = "mine"
@@ -36,7 +34,8 @@ def train(
         int | None, typer.Option(min=0, help="Of the L1 training before it (pretrain.epochs). Default: params.yaml's.")
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="The model that `recolor colorize` uses: gan or wgan. Default: params.yaml's.")
+        str | None,
+        typer.Option(help="The model that `recolor colorize` uses, such as gan (loss). Default: params.yaml's."),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -45,7 +44,7 @@ def train(
 ) -> None:
     """Trains models on your own photos, from any folder: writes the settings into params.yaml and runs `dvc repro`.
 
-    The photos are read where they are; nothing in their folder is changed. Both the GAN and the WGAN are trained. Ctrl-C stops
+    The photos are read where they are; nothing in their folder is changed. All adversarial models are trained. Ctrl-C stops
     after a checkpoint, and the same command continues from there. Needs recolor[pipeline].
     """
     if find_spec("dvc") is None:
@@ -54,27 +53,21 @@ def train(
     folder = expanded(photos).absolute()
     if not is_folder(folder):
         raise UserError(f"{photos}: no such folder; must be a folder of photos")
-    chosen = {
+    options = {
+        "datasets": [DATASET],
+        f"data.{DATASET}.path": str(folder),
         "recipe": recipe,
         "loss": loss,
         f"{RECIPE}.train.epochs": epochs,
         f"{RECIPE}.pretrain.epochs": pretrain_epochs,
     }
-    values: dict[str, Any] = {"datasets": [DATASET], f"data.{DATASET}.path": str(folder)}
-    values |= {key: value for key, value in chosen.items() if value is not None}
+    values = {key: value for key, value in options.items() if value is not None}
     values |= dict(parse_setting(text) for text in setting or [])
     if changed := write_settings(root / paths.PARAMS, values):
         typer.echo("\n".join(way_back(root, changed)))
     run_pipeline(root)
     typer.echo(printable(f"trained: {need_model(None).folder}"))
     typer.echo("colour photos with it: recolor colorize PHOTO")
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as `null`, as params.yaml has it; ruamel's own leaves it empty."""
-
-
-_Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -94,7 +87,11 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
     Where `overrides.mine` has the key, it is set there. Comments and layout stay. Raises UserError, and then leaves the file.
     """
     yaml = YAML()
-    yaml.preserve_quotes, yaml.width, yaml.Representer = True, 4096, _Representer
+    yaml.preserve_quotes, yaml.width = True, 4096
+    # As params.yaml has it; ruamel leaves a null empty.
+    yaml.representer.add_representer(
+        type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     tree = yaml.load(path)
     recipe = str(values.get("recipe", tree["recipe"]))
     changed: dict[str, tuple[Any, Any]] = {}
@@ -130,8 +127,7 @@ def _find(tree: Any, key: str, path: Path) -> tuple[Any, str]:
 def _replace(path: Path, yaml: YAML, tree: Any) -> None:
     from stages.settings import check
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".recolor-") as folder:
-        new = Path(folder) / path.name
+    with new_file(path, replace=True) as new:
         shutil.copy(path, new)  # with its permissions
         try:
             yaml.dump(tree, new)
@@ -140,7 +136,6 @@ def _replace(path: Path, yaml: YAML, tree: Any) -> None:
             raise UserError("params.yaml cannot hold a path that is not UTF-8: rename the folder") from None
         except UserError as error:
             raise UserError(str(error).replace(printable(str(new)), str(path))) from None
-        new.replace(path)
 
 
 def run_pipeline(root: Path) -> None:
