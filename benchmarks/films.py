@@ -12,9 +12,9 @@ from benchmarks.measuring import Budget, Sizes, in_turn
 from benchmarks.steadiness import CLIPS, clip
 from benchmarks.table import Row
 from recolor.core.iterators import in_order, strip_threads
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import DEFAULT, Colorizer, Options
 from recolor.inference.steady import STEADY, Steady
-from recolor.video.film import DEFAULT, Settings, colorize_film, encoding, paint, predictions
+from recolor.video.film import colorize_film, paint, predictions
 from recolor.video.reading import Film, Frame, frames, probe
 from recolor.video.writing import SegmentEncoder
 
@@ -59,11 +59,11 @@ def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Ite
 def _colorize(colorizer: Colorizer, film: Film, count: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         end = float(count / film.rate)
-        colorize_film(colorizer, film.path, Path(out) / "film.mp4", Settings(end=end))
+        colorize_film(colorizer, film.path, Path(out) / "film.mp4", Options(end=end))
 
 
 def _encode(film: Film, painted: list[Frame]) -> None:
-    encoder = SegmentEncoder(film, encoding(film, DEFAULT))
+    encoder = SegmentEncoder(film, DEFAULT)
     for frame in painted:
         encoder.add(frame)
     encoder.finish()

@@ -4,7 +4,6 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,8 +51,8 @@ AllPages = Annotated[
     bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
 ]
 Damaged = Annotated[bool, typer.Option("--damaged", help="Colour what there is of a cut JPEG.")]
-STEADY_HELP = "Of films: how much colour stays from frame to frame. 0: none. Default: 0.9."
-Steady = Annotated[float | None, typer.Option(min=0, max=1, help=STEADY_HELP)]
+STEADY_HELP = "Of films: how much colour stays from frame to frame. 0: none."
+Steady = Annotated[float, typer.Option(min=0, max=1, help=STEADY_HELP)]
 Codec = Annotated[
     Literal["h264", "h265", "av1", "vp9", "ffv1"], typer.Option(help="Of films: how their pictures are encoded.")
 ]
@@ -75,7 +74,7 @@ def colorize(
     quality: Quality = None,
     all_pages: AllPages = False,
     damaged: Damaged = False,
-    steady: Steady = None,
+    steady: Steady = 0.9,
     codec: Codec = "h264",
     start: Start = None,
     end: End = None,
@@ -102,13 +101,12 @@ def colorize(
     folder, reason = need_model(model)
     colorizer = Colorizer.load(folder, device)
     typer.echo(printable(f"model: {folder} ({describe(colorizer.card)}): {reason}"))
-    options = Options(size, upsampling, strength, side_by_side, quality)
-    film = asdict(options) | {"codec": codec, "start": seconds("--start", start), "end": seconds("--end", end)}
-    film |= {} if steady is None else {"steady": steady}
+    part = seconds("--start", start), seconds("--end", end)
+    options = Options(size, upsampling, strength, side_by_side, quality, steady, codec, *part)
     try:
         jobs = plan(photos, out, force, skip_existing, all_pages)
         counts = _print(_photos(colorizer, [job for job in jobs if not job.film], options, damaged))
-        counts.update(_print(_film(colorizer, job, film) for job in jobs if job.film))
+        counts.update(_print(_film(colorizer, job, options) for job in jobs if job.film))
     except KeyboardInterrupt:
         typer.echo("stopped" if force else "stopped: the same command with --skip-existing continues", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -134,7 +132,7 @@ def _photos(colorizer: Any, jobs: list[Any], options: Any, damaged: bool) -> Ite
             bar.update()
 
 
-def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
+def _film(colorizer: Any, job: Any, options: Any) -> Any:
     """Colours a film (see `colorize_film`) under a bar. Ctrl-C ends the command with a line on the frames done."""
     if job.problem:
         return job
@@ -142,8 +140,7 @@ def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
         return job._replace(problem="films need PyAV and OpenCV: pip install 'recolor[video]'")
     from tqdm import tqdm
 
-    from recolor.inference.plan import EXISTS
-    from recolor.video.film import Settings, colorize_film
+    from recolor.video.film import colorize_film
 
     with tqdm(unit=" frames", desc=job.source.name, disable=None, leave=False) as bar:
 
@@ -156,13 +153,9 @@ def _film(colorizer: Any, job: Any, settings: dict[str, Any]) -> Any:
 
         reached = [0, 0]
         try:
-            notes = colorize_film(colorizer, job.source, job.target, Settings(**settings), job.force, progress)
-        except FileExistsError:
-            return job._replace(problem=EXISTS.format(job.target))
-        except UserError as error:
-            return job._replace(problem=str(error))
-        except OSError as error:
-            return job._replace(problem=f"{job.target} cannot be written: {error.strerror or error}")
+            notes = colorize_film(colorizer, job.source, job.target, options, job.force, progress)
+        except (OSError, UserError) as error:
+            return job.failed(error)
         except KeyboardInterrupt:
             bar.close()
             done, total = reached

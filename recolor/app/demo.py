@@ -18,7 +18,9 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
 import gradio as gr
 from PIL import Image
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 
 from recolor.app import demo_films
 from recolor.app.colorize import films_are_possible
@@ -60,18 +62,11 @@ EXAMPLES_LABEL = (
 )
 
 
-def own_host_only(app: ASGIApp) -> ASGIApp:
-    """`app`, with POLICY sent in every answer."""
-
-    async def with_policy(scope: Scope, receive: Receive, send: Send) -> None:
-        async def add_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-            await send(message)
-
-        await app(scope, receive, add_policy)
-
-    return with_policy
+async def own_host_only(request: Request, answer: RequestResponseEndpoint) -> Response:
+    """Sends POLICY in every answer."""
+    response = await answer(request)
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
 
 
 def build(models: Mapping[str, Path], examples: Path, device: str = "auto") -> gr.Blocks:
@@ -145,7 +140,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
             mcp_server=False,
             theme=theme,
             css=STYLE,
-            app_kwargs={"middleware": [Middleware(own_host_only)]},
+            app_kwargs={"middleware": [Middleware(BaseHTTPMiddleware, dispatch=own_host_only)]},
         )
     except Exception as error:  # gradio raises OSError, ValueError and what httpx raises
         reason = one_line(f"{type(error).__name__}: {error}")
@@ -262,5 +257,5 @@ def _painted(colorizer: Colorizer, photo: Image.Image, strength: float) -> tuple
     [predicted] = colorizer.predict([photo])
     pictures = photo.copy(), photo.copy()
     for picture, share in zip(pictures, (0.0, strength), strict=True):
-        colorizer.paint(picture, predicted, strength=share)
+        colorizer.paint(picture, predicted, Options(strength=share))
     return pictures

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from recolor.core.errors import UserError
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import Colorizer, Options
 
 SECONDS = 30  # of the longest clip: the page does one at a time
 
@@ -52,14 +52,12 @@ def add(model: Any, strength: Any, load: Callable[[str], Colorizer]) -> None:
 
 
 def _colour(colorizer: Colorizer, path: Path, folder: Path, strength: float, progress: gr.Progress) -> Path:
-    from recolor.video.film import Settings, colorize_film
+    from recolor.video.film import colorize_film
     from recolor.video.reading import FilmError, probe
 
     if (length := probe(path).seconds) > SECONDS:
         raise FilmError(f"{length:.0f} seconds: the limit of this page is {SECONDS}; `recolor colorize` has none")
     target = folder / f"{path.stem}-recolor.mp4"
-    settings = Settings(strength=strength, end=SECONDS)
-    colorize_film(
-        colorizer, path, target, settings, progress=lambda done, total: progress((done, total), unit="frames")
-    )
+    options = Options(strength=strength, end=SECONDS)
+    colorize_film(colorizer, path, target, options, progress=lambda *frames: progress(frames, unit="frames"))
     return target

@@ -23,6 +23,7 @@ from recolor.core.iterators import batches, strip_threads
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
+from recolor.inference.formats import Codec
 from recolor.inference.steady import STEADY, Steady
 from recolor.inference.upsampling import Upsampler, Upsampling
 from recolor.models.folder import default_shipped_model, load_generator, read_card
@@ -42,13 +43,20 @@ SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are in
 
 @dataclass(frozen=True)
 class Options:
-    """How files are coloured and written, see `Colorizer` and `formats.save`. `side_by_side`: the photo left of the result."""
+    """How files are coloured and written, see `Colorizer` and `formats.save`. `side_by_side`: the photo left of the result.
+
+    Of films: `codec`, and `start` and `end` in seconds from the first frame on.
+    """
 
     size: int | None = None
     upsampling: Upsampling = "guided"
     strength: float = 1.0
     side_by_side: bool = False
     quality: int | None = None
+    steady: float = STEADY
+    codec: Codec = "h264"
+    start: float | None = None
+    end: float | None = None
 
 
 DEFAULT = Options()
@@ -98,7 +106,7 @@ class Colorizer:
         self, photos: Any, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
     ) -> Any:
         """`photos` in colour. `size`: what the network sees, if not what it was trained on; `strength`: a factor of ab."""
-        coloured = partial(self._coloured, size=size, upsampling=upsampling, strength=strength)
+        coloured = partial(self._coloured, options=Options(size, upsampling, strength))
         if isinstance(photos, np.ndarray) and _is_batch(photos):
             channels = 4 if photos.shape[3:] == (4,) else 3
             return np.array(list(coloured(photos)), np.uint8).reshape(*photos.shape[:3], channels)
@@ -116,24 +124,19 @@ class Colorizer:
         steady: float = STEADY,
     ) -> Iterator[NDArray[np.uint8]]:
         """The frames of a film in colour, arrays of one photo each. `steady`, 0 to 1: how much of past colours stays."""
-        steadied = Steady(steady)
+        options, steadied = Options(size, upsampling, strength), Steady(steady)
         for batch in batches(frames, BATCH):
-            yield from self._coloured(batch, size, upsampling, strength, steadied)
+            yield from self._coloured(batch, options, steadied)
 
     def _coloured(
-        self,
-        photos: Any,
-        size: int | None,
-        upsampling: Upsampling,
-        strength: float,
-        steadied: Callable[[Tensor], Tensor] = lambda predicted: predicted,
+        self, photos: Any, options: Options, steadied: Callable[[Tensor], Tensor] = lambda predicted: predicted
     ) -> Iterator[Any]:
         """Each of a sequence of photos in colour, in its own type; `steadied` gets their predictions, one after the other."""
         with translate_errors():
             images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
-        predictions: Iterable[Tensor] = self.predict(images, size) if images else []
+        predictions: Iterable[Tensor] = self.predict(images, options.size) if images else []
         for photo, image, predicted in zip(photos, images, predictions, strict=True):
-            self.paint(image, steadied(predicted), upsampling, strength)
+            self.paint(image, steadied(predicted), options)
             yield np.array(image) if isinstance(photo, np.ndarray) else image
 
     @torch.inference_mode()
@@ -164,20 +167,20 @@ class Colorizer:
         self,
         photo: Image.Image,
         predicted: Tensor,
-        upsampling: Upsampling = "guided",
-        strength: float = 1.0,
+        options: Options = DEFAULT,
         start: int = 0,
-        progress: Callable[[float], None] | None = None,
+        progress: Callable[[float], None] = lambda done: None,
     ) -> None:
         """Paints `photo`, as `to_srgb` gives it, in place: its L under the colours of its own row of `predict`.
 
         The photo is what lies right of column `start`; what lies left of it stays as it is. `progress` is called with the
         share that is done, again and again. On a CPU all cores work, each on a strip of its own.
         """
+        strength = options.strength
         if not isinstance(strength, Real) or isinstance(strength, bool) or not 0 <= strength < float("inf"):
             raise UserError(f"strength: got {strength!r}; must be a number from 0 (grey) on; 1 is as predicted")
         width, height = photo.width - start, photo.height
-        upsampler = Upsampler(predicted.to(self.device), width, height, upsampling)
+        upsampler = Upsampler(predicted.to(self.device), width, height, options.upsampling)
         on_cpu = self.device.type == "cpu"
         columns = min(width, SIDE)
         rows = max(1, (STRIP if on_cpu else TILE) // columns)
@@ -202,8 +205,7 @@ class Colorizer:
             for done in (strip_threads().map if several else map)(
                 partial(paint_tile, left, maps), range(0, height, rows)
             ):
-                if progress:
-                    progress(done)
+                progress(done)
 
 
 def _is_batch(array: NDArray[Any]) -> bool:

@@ -6,14 +6,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from recolor.core.errors import one_line
 from recolor.core.iterators import single_core_threads
 from recolor.core.storage import new_file
 from recolor.images.decoding import to_srgb
@@ -22,7 +21,7 @@ from recolor.images.metadata import save_options
 from recolor.images.opening import CutShortError, PhotoError, opened, page_count, seek_page
 from recolor.inference.colorizer import DEFAULT, Colorizer, Options
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
-from recolor.inference.plan import EXISTS, Job
+from recolor.inference.plan import Job
 
 T = TypeVar("T")
 
@@ -38,10 +37,11 @@ Image.core.set_block_size(BLOCK)
 
 @dataclass
 class _Loaded:
-    """A photo in memory: its image as `to_srgb` gives it, and its file's time of modification in ns."""
+    """A photo in memory: its image as `to_srgb` gives it, its file's time of modification in ns, and its result's format."""
 
     job: Job
-    image: Any
+    kind: str
+    image: Image.Image
     metadata: dict[str, Any]
     modified: int
 
@@ -67,8 +67,7 @@ def colorize_files(
     try:
         # Decoding ignores warnings, and restores the filters afterwards: in several threads at once, to what another has set.
         with warnings.catch_warnings():
-            batches = list(_batches(jobs))
-            for batch, following in zip(batches, [*batches[1:], []], strict=False):  # no batches, one []
+            for batch, following in pairwise([*_batches(jobs), []]):
                 loaded = [future.result() for future in loading or work.load(batch)]
                 overlap = sum(job.pixels for job in batch + following) < 2 * BATCH_PIXELS
                 loading = work.load(following) if overlap else []
@@ -160,12 +159,12 @@ class _Work:
         except CutShortError as error:
             return job._replace(problem=f"{error}; --damaged colours what there is")
         except PhotoError as error:
-            return job._replace(problem=str(error))
+            return job.failed(error)
         width, most = image.width * (1 + self.options.side_by_side), MAX_SIDE.get(kind)
         if most and max(width, image.height) > most:
             large = f"{width}x{image.height} pixels; {kind} holds {most:,} a side, .png or .tif more"
             return job._replace(problem=f"{job.target} cannot be written: {large}")
-        return _Loaded(job._replace(note="; ".join(notes)), image, metadata, modified)
+        return _Loaded(job._replace(note="; ".join(notes)), kind, image, metadata, modified)
 
     def _finish(self, photo: Job | _Loaded, predicted: Tensor | None) -> Job:
         """Paints and writes a photo. `predicted`: its colours, None for lack of memory."""
@@ -175,44 +174,34 @@ class _Work:
         return done or photo.job._replace(problem="needs more memory than is available")
 
     def _write(self, photo: _Loaded, predicted: Tensor) -> Job:
-        job, options, start = photo.job, self.options, 0
-        target: Path = job.target
-        if options.side_by_side:
+        job, start = photo.job, 0
+        if self.options.side_by_side:
             start = photo.image.width
-            photo.image = _twice(photo)
+            _double(photo)
 
         def progress(share: float) -> None:
             self.notify(job, f"painting {share:.0%}")
 
-        self.colorizer.paint(photo.image, predicted, options.upsampling, options.strength, start, progress)
+        self.colorizer.paint(photo.image, predicted, self.options, start, progress)
         self.notify(job, "writing")
         try:
-            with new_file(target, job.force) as temporary:
-                kind = writable_suffixes()[target.suffix.lower()]
-                save(photo.image, temporary, kind, photo.metadata, options.quality)
+            with new_file(job.target, job.force) as temporary:
+                save(photo.image, temporary, photo.kind, photo.metadata, self.options.quality)
                 os.utime(temporary, ns=(photo.modified, photo.modified))
-        except FileExistsError:
-            return job._replace(problem=EXISTS.format(target))
-        except (OSError, ValueError) as error:  # no room, no permission; more pixels than the format can hold
-            reason = getattr(error, "strerror", None) or one_line(error)
-            return job._replace(problem=f"{target} cannot be written: {reason}")
+        except (OSError, ValueError) as error:
+            return job.failed(error)
         return job
 
 
-def _twice(photo: _Loaded) -> Image.Image:
-    """The image of `photo`, which this removes, twice side by side: in bands, so that memory never exceeds the result's."""
-    image, photo.image = photo.image, None
-    mode, (width, height) = image.mode, image.size
+def _double(photo: _Loaded) -> None:
+    """Puts the image of `photo` twice side by side: in bands, so that memory never exceeds the result's."""
+    width, height = photo.image.size
+    canvas = Image.new(photo.image.mode, (2 * width, height), None)
+    canvas.paste(photo.image)
+    photo.image = canvas
     rows = max(1, BLOCK // (4 * width))
-    tops = range(0, height, rows)
-    bands = [image.crop((0, top, width, min(top + rows, height))) for top in tops]
-    del image
-    canvas = Image.new(mode, (2 * width, height), None)
-    for top in tops:
-        band = bands.pop(0)
-        canvas.paste(band, (0, top))
-        canvas.paste(band, (width, top))
-    return canvas
+    for top in range(0, height, rows):
+        canvas.paste(canvas.crop((0, top, width, min(top + rows, height))), (width, top))
 
 
 def _unless_memory_fails(work: Callable[[], T]) -> T | None:

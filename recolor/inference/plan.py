@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from recolor.core.errors import UserError
+from recolor.core.errors import UserError, one_line
 from recolor.core.storage import is_folder, unwritable
 from recolor.images.folders import RESULT_MARK, walk
 from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
@@ -35,13 +35,24 @@ class Job(NamedTuple):
     pixels: int = 0  # by the file's header; 0 where it cannot be read, and for films
     film: bool = False
 
+    def failed(self, error: Exception) -> "Job":
+        """The job with the problem that `error`, raised while its result was made, stands for."""
+        if isinstance(error, FileExistsError):
+            return self._replace(problem=EXISTS.format(self.target))
+        if isinstance(error, UserError):
+            return self._replace(problem=str(error))
+        reason = getattr(error, "strerror", None) or one_line(
+            error
+        )  # no room, no permission; too many pixels for a format
+        return self._replace(problem=f"{self.target} cannot be written: {reason}")
+
 
 class _Photo(NamedTuple):
     file: Path
     name: Path  # below the folder that results go to
     kind: str | None  # a format of Pillow's, or FILM; None: cannot be opened
-    pixels: int
-    pages: int
+    pixels: int = 0
+    pages: int = 1
 
 
 def plan(
@@ -70,23 +81,26 @@ def plan(
         else:
             found.append(_look(path, Path(path.name), all_pages)[0])
     named = [(photo, page) for photo in found for page in (range(photo.pages) if photo.pages > 1 else [None])]
-    suffix = "" if out is None or is_folder(out) else out.suffix.lower()
-    if out is not None and suffix in {*Image.registered_extensions(), *SUFFIXES, *FILM_SUFFIXES}:
-        if len(named) > 1:
-            raise UserError(f"{out}: one file cannot hold {len(named)} photos; name a folder")
-        is_film = bool(named) and named[0][0].kind == FILM
-        writable = FILM_FORMATS if is_film else writable_suffixes()
-        if suffix not in writable:
-            what, kinds = "a film" if is_film else "a photo", ", ".join(sorted(writable))
-            raise UserError(f"{out}: cannot write {what} as {out.suffix}; must be {kinds}, or a folder")
-        targets = [out] * len(named)
-    else:
-        targets = [_target(photo, page, out) for photo, page in named]
-    jobs = [
-        Job(photo.file, target, force=force, page=page, pixels=photo.pixels, film=photo.kind == FILM)
-        for (photo, page), target in zip(named, targets, strict=True)
-    ]
+    suffixes = {*Image.registered_extensions(), *SUFFIXES, *FILM_SUFFIXES}
+    file = out if out and not is_folder(out) and out.suffix.lower() in suffixes else None
+    if file:
+        _check_file(file, [photo for photo, _ in named])
+    jobs = []
+    for photo, page in named:
+        target = file or _target(photo, page, out)
+        jobs.append(Job(photo.file, target, force=force, page=page, pixels=photo.pixels, film=photo.kind == FILM))
     return other + _checked(jobs, skip_existing)
+
+
+def _check_file(out: Path, photos: Sequence[_Photo]) -> None:
+    """Raises UserError where `out` cannot be the one result of `photos`."""
+    if len(photos) > 1:
+        raise UserError(f"{out}: one file cannot hold {len(photos)} photos; name a folder")
+    is_film = any(photo.kind == FILM for photo in photos)
+    writable = FILM_FORMATS if is_film else writable_suffixes()
+    if out.suffix.lower() not in writable:
+        what, kinds = "a film" if is_film else "a photo", ", ".join(sorted(writable))
+        raise UserError(f"{out}: cannot write {what} as {out.suffix}; must be {kinds}, or a folder")
 
 
 def _search(folder: Path, all_pages: bool) -> tuple[list[_Photo], list[Job]]:
@@ -112,8 +126,8 @@ def _look(path: Path, name: Path, all_pages: bool) -> tuple[_Photo, str]:
             return _Photo(path, name, kind, file.width * file.height, page_count(file) if all_pages else 1), ""
     except PhotoError as error:  # reported when its turn comes
         if path.suffix.lower() in FILM_SUFFIXES or _is_transport_stream(path):
-            return _Photo(path, name, FILM, 0, 1), ""
-        return _Photo(path, name, None, 0, 1), str(error)
+            return _Photo(path, name, FILM), ""
+        return _Photo(path, name, None), str(error)
 
 
 def _is_transport_stream(path: Path) -> bool:

@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +18,10 @@ from recolor.core.errors import UserError
 from recolor.images.opening import open_file
 
 Plane = NDArray[np.uint8]
+Time = Fraction | float  # seconds; infinite for none
 
 LIMITED, FULL = 1, 2  # AVCOL_RANGE_MPEG, AVCOL_RANGE_JPEG
-BT709, UNSPECIFIED, BT601, BT2020 = 1, 2, 6, 9  # AVCOL_SPC_*: the matrices that H.273 numbers; 5 is BT.601's as well
+BT709, BT601, BT2020 = 1, 6, 9  # AVCOL_SPC_*: the matrices that H.273 numbers; 5 is BT.601's as well
 HD = 720  # lines from which on players use BT.709's matrix where none is named
 TO_SDR = (
     "ffmpeg -i FILM -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,format=yuv420p "
@@ -49,6 +51,10 @@ class Film(NamedTuple):
     primaries: int
     transfer: int
     notes: tuple[str, ...] = ()
+
+    def time(self, seconds: float) -> Fraction:
+        """The file's time, in seconds, that lies `seconds` after the first frame: exact, since 0.4 means 2/5."""
+        return self.start * self.time_base + Fraction(seconds).limit_denominator(1_000_000)
 
 
 class Frame(NamedTuple):
@@ -130,10 +136,9 @@ def frames(
     film: Film, start: float | None = None, end: float | None = None, after: int | None = None
 ) -> Generator[Frame, None, None]:
     """The frames whose times lie in [`start`, `end`), in seconds from the first one on, and `after` a time."""
-    origin = film.start * film.time_base
-    first = -math.inf if start is None else math.ceil((origin + exact(start)) / film.time_base)
+    first = -math.inf if start is None else math.ceil(film.time(start) / film.time_base)
     first = max(first, -math.inf if after is None else after + 1)
-    last = math.inf if end is None else (origin + exact(end)) / film.time_base
+    last = math.inf if end is None else film.time(end) / film.time_base
     previous = None
     usual = max(1, round(1 / (film.rate * film.time_base)))
     with open_film(film.path) as container:
@@ -154,25 +159,13 @@ def frames(
                 yield Frame(time, decoded.duration or usual, _planes(decoded, film))
 
 
-def exact(seconds: float) -> Fraction:
-    """`seconds` as a user means them: 0.4 becomes 2/5, so that the frame at 2/5 is not before it."""
-    return Fraction(seconds).limit_denominator(1_000_000)
-
-
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """The frames of the stream; damaged packets have none."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            decoded = packet.decode()
-        except (av.error.InvalidDataError, av.error.EOFError):
-            if packet is None or not packet.size:
-                return
-            continue
-        yield from decoded
+    """The frames of the stream; damaged packets have none, and where the container is damaged they end."""
+    damaged = av.error.InvalidDataError, av.error.EOFError
+    with suppress(*damaged):
+        for packet in container.demux(stream):
+            with suppress(*damaged):
+                yield from packet.decode()
 
 
 def _planes(frame: Any, film: Film) -> tuple[Plane, Plane, Plane]:

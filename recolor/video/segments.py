@@ -36,9 +36,7 @@ class Segments:
         # Ends at the first one that is missing or damaged: that is made again.
         with contextlib.suppress(UserError):
             while True:
-                content = read_arrays(self._next, *Packets._fields)
-                state = State(*(content[name] for name in State._fields)) if "age" in content else None
-                self._append(content["times"], state)
+                self._append(*_read(self._next))
 
     @classmethod
     @contextlib.contextmanager
@@ -56,20 +54,15 @@ class Segments:
             shutil.rmtree(folder)
 
     @property
-    def counts(self) -> list[int]:
-        """The number of frames of each segment."""
-        return [len(times) for times in self._times[1:]]
-
-    @property
     def complete(self) -> bool:
         """Whether the last segment is there: it has fewer frames than the others, or none."""
-        return bool(self.counts) and self.counts[-1] < self._length
+        return bool(self.paths) and len(self._times[-1]) < self._length
 
     def add(self, packets: Packets, state: State | None) -> None:
         """Writes the next segment, and the state of `Steady` after it."""
         with atomic_file(self._next, "a part of the film") as temporary, temporary.open("wb") as file:
             np.savez(file, **packets._asdict(), **(state._asdict() if state else {}))
-        self._append(packets.times, state)
+        self._append(packets, state)
 
     def times(self) -> NDArray[np.int64]:
         """Presentation times of the pictures, in the order of decoding."""
@@ -78,14 +71,20 @@ class Segments:
     def packets(self) -> Iterator[Packets]:
         """The packets of one segment after the other."""
         for path in self.paths:
-            content = read_arrays(path, *Packets._fields)
-            yield Packets(*(content[name] for name in Packets._fields))
+            yield _read(path)[0]
 
     @property
     def _next(self) -> Path:
         return self._folder / f"{len(self.paths):06}.npz"
 
-    def _append(self, times: NDArray[np.int64], state: State | None) -> None:
+    def _append(self, packets: Packets, state: State | None) -> None:
         self.paths.append(self._next)
-        self._times.append(times)
+        self._times.append(packets.times)
         self.state = state
+
+
+def _read(path: Path) -> tuple[Packets, State | None]:
+    """What is in the file of a segment. Raises UserError if it is missing or damaged."""
+    content = read_arrays(path, *Packets._fields)
+    packets = Packets(*(content[name] for name in Packets._fields))
+    return packets, State(*(content[name] for name in State._fields)) if "age" in content else None

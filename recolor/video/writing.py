@@ -3,19 +3,19 @@
 import contextlib
 import heapq
 import io
+import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 
-from recolor.video.reading import Film, Frame, exact, is_cover, open_film, picture_stream
+from recolor.inference.colorizer import Options
+from recolor.video.reading import Film, Frame, Time, is_cover, open_film, picture_stream
 from recolor.video.segments import Packets, Segments
-
-Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
 
 QUALITY = 64
 ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -31,30 +31,19 @@ _CRF_RANGE = {"av1": 63, "vp9": 63}  # of the others 51
 _GLOBAL_HEADER = 2**22  # AV_CODEC_FLAG_GLOBAL_HEADER: codec headers go into the container, not into each key frame
 
 
-class Target(NamedTuple):
-    """How the pictures are encoded. Sides in pixels, even: H.264 has no others in 4:2:0."""
-
-    width: int
-    height: int
-    codec: Codec
-    quality: int
-
-
 class SegmentEncoder:
     """Encodes pictures, which refer to none outside the segment."""
 
-    def __init__(self, film: Film, target: Target) -> None:
-        self._context: Any = av.CodecContext.create(ENCODERS[target.codec][0], "w")
-        _set_up(self._context, film, target)
-        self._film, self._target = film, target
+    def __init__(self, film: Film, options: Options) -> None:
+        self._context: Any = av.CodecContext.create(ENCODERS[options.codec][0], "w")
+        _set_up(self._context, film, options)
+        self._film = film
         self._packets: list[Any] = []
         self._durations: dict[int, int] = {}
 
     def add(self, frame: Frame) -> None:
-        picture: Any = av.VideoFrame(self._target.width, self._target.height, "yuv420p")
-        for plane, values in zip(picture.planes, frame.planes, strict=True):
-            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-            rows[:, : plane.width] = values
+        planes = np.concatenate([plane.ravel() for plane in frame.planes]).reshape(-1, self._context.width)
+        picture: Any = av.VideoFrame.from_ndarray(planes, "yuv420p")
         picture.pts, picture.time_base = frame.time, self._film.time_base
         picture.color_range, picture.colorspace = self._film.range, self._film.matrix
         self._durations[frame.time] = frame.duration
@@ -73,22 +62,21 @@ class SegmentEncoder:
         )
 
 
-def can_hold(kind: str, codec: Codec) -> bool:
+def can_hold(kind: str, codec: str) -> bool:
     """Whether the container `kind`, a name of FFmpeg's, can hold pictures of `codec`."""
     with av.open(io.BytesIO(), "w", format=kind) as container:
         return av.Codec(ENCODERS[codec][0], "w").canonical_name in container.supported_codecs
 
 
-def assemble(
-    segments: Segments, film: Film, target: Target, path: Path, kind: str, start: float | None, end: float | None
-) -> list[str]:
+def assemble(segments: Segments, film: Film, options: Options, path: Path, kind: str) -> list[str]:
     """Writes `path` from the segments and what else the film's file holds; returns notes on what `kind` cannot hold."""
     notes: list[str] = []
-    shift = film.start * film.time_base + exact(start) if start else Fraction(0)
-    options = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
-    with open_film(film.path) as source, av.open(str(path), "w", format=kind, options=options) as out:
-        stream = out.add_stream(ENCODERS[target.codec][0], rate=film.rate)
-        _set_up(stream.codec_context, film, target)
+    shift = film.time(options.start) if options.start else Fraction(0)
+    end = math.inf if options.end is None else film.time(options.end)
+    flags = {"movflags": "faststart"} if kind in ("mp4", "mov") else {}
+    with open_film(film.path) as source, av.open(str(path), "w", format=kind, options=flags) as out:
+        stream = out.add_stream(ENCODERS[options.codec][0], rate=film.rate)
+        _set_up(stream.codec_context, film, options)
         stream.time_base = film.time_base
         pictures = picture_stream(source)
         _describe(stream, pictures)
@@ -99,16 +87,15 @@ def assemble(
             if other.type == "attachment" and kind == "matroska":
                 out.add_attachment(other.name or "attachment", other.mimetype or "", other.data)
             elif other.codec_context is None or other.codec_context.codec.canonical_name not in out.supported_codecs:
-                notes.append(f"left out: {other.type} that {path.suffix} cannot hold")
+                notes.append(f"left out: {other.type} that {kind} cannot hold")
             else:
                 copies[other.index] = out.add_stream_from_template(other)
                 _describe(copies[other.index], other)
         out.metadata.update({name: text for name, text in source.metadata.items() if name not in _OF_THE_FILE})
-        last = None if end is None else film.start * film.time_base + exact(end)
-        _copy_chapters(source, out, shift, last)
+        _copy_chapters(source, out, shift, end)
         merged = heapq.merge(
             _pictures(segments, film, stream, shift),
-            _copied(source, copies, shift, last),
+            _copied(source, copies, shift, end),
             key=lambda packet: packet.dts * packet.time_base,
         )
         for packet in merged:
@@ -116,10 +103,11 @@ def assemble(
     return notes
 
 
-def _set_up(context: Any, film: Film, target: Target) -> None:
-    crf = round((100 - target.quality) / 100 * _CRF_RANGE.get(target.codec, 51))
-    context.options = ENCODERS[target.codec][1] | ({} if target.codec == "ffv1" else {"crf": str(crf)})
-    context.width, context.height, context.pix_fmt = target.width, target.height, "yuv420p"
+def _set_up(context: Any, film: Film, options: Options) -> None:
+    crf = round((100 - (options.quality or QUALITY)) / 100 * _CRF_RANGE.get(options.codec, 51))
+    context.options = ENCODERS[options.codec][1] | ({} if options.codec == "ffv1" else {"crf": str(crf)})
+    width, height = (side + side % 2 for side in (film.width, film.height))  # H.264 has no odd sides in 4:2:0
+    context.width, context.height, context.pix_fmt = width * (1 + options.side_by_side), height, "yuv420p"
     context.time_base, context.framerate = film.time_base, film.rate
     context.sample_aspect_ratio = film.aspect
     context.color_range, context.colorspace = film.range, film.matrix
@@ -151,14 +139,15 @@ def _describe(stream: Any, original: Any) -> None:
     stream.disposition = original.disposition
 
 
-def _copy_chapters(source: Any, out: Any, shift: Fraction, last: Fraction | None) -> None:
-    """The chapters between the start, which `shift` moves to 0, and the end."""
+def _copy_chapters(source: Any, out: Any, shift: Fraction, end: Time) -> None:
+    """The chapters between the start, which `shift` moves to 0, and `end`."""
     chapters = []
     for chapter in source.chapters():
         base = chapter["time_base"]
-        first, end = chapter["start"], chapter["end"] if last is None else min(chapter["end"], round(last / base))
-        if first < end and end > (moved := round(shift / base)):
-            chapters.append(chapter | {"start": max(0, first - moved), "end": end - moved})
+        moved = round(shift / base)
+        first, last = chapter["start"], round(min(chapter["end"], end / base))
+        if max(first, moved) < last:
+            chapters.append(chapter | {"start": max(0, first - moved), "end": last - moved})
     out.set_chapters(chapters)
 
 
@@ -171,35 +160,28 @@ def _pictures(segments: Segments, film: Film, stream: Any, shift: Fraction) -> I
     decoding = iter(np.concatenate([early, ordered]).tolist())
     moved = round(shift / film.time_base)
     for packets in segments.packets():
-        ends = packets.sizes.cumsum().tolist()
-        for number, (size, end) in enumerate(zip(packets.sizes.tolist(), ends, strict=True)):
-            packet = av.Packet(packets.content[end - size : end].tobytes())
-            packet.stream, packet.time_base = stream, film.time_base
-            packet.pts, packet.dts = int(packets.times[number]) - moved, next(decoding) - moved
-            packet.duration = int(packets.durations[number])
-            packet.is_keyframe = bool(packets.keys[number])
+        contents = np.split(packets.content, packets.sizes.cumsum())[:-1]
+        columns = (values.tolist() for values in (packets.times, packets.durations, packets.keys))
+        for content, time, duration, is_key in zip(contents, *columns, strict=True):
+            packet = av.Packet(content.tobytes())
+            packet.stream, packet.time_base, packet.is_keyframe = stream, film.time_base, is_key
+            packet.pts, packet.dts, packet.duration = time - moved, next(decoding) - moved, duration
             yield packet
 
 
-def _copied(source: Any, copies: dict[int, Any], shift: Fraction, last: Fraction | None) -> Iterator[Any]:
-    """The packets of the other streams between the start, which `shift` moves to 0, and the end."""
+def _copied(source: Any, copies: dict[int, Any], shift: Fraction, end: Time) -> Iterator[Any]:
+    """The packets of the other streams between the start, which `shift` moves to 0, and `end`."""
     if not copies:
         return
+    begin = shift or -math.inf  # without a start, times below 0 stay
     for packet in source.demux([source.streams[index] for index in copies]):
-        if not packet.size:
-            continue
-        if is_cover(packet.stream):  # it has no time
+        times = [time for time in (packet.pts, packet.dts) if time is not None]
+        if packet.size and is_cover(packet.stream):  # it has no time
             packet.pts = packet.dts = 0
-        else:
-            time = packet.dts if packet.dts is not None else packet.pts
-            if time is None:
-                continue
-            shown = (packet.pts if packet.pts is not None else time) * packet.time_base
-            if (shift and shown < shift) or (last is not None and shown >= last):
-                continue
+        elif packet.size and times and begin <= times[0] * packet.time_base < end:
             moved = round(shift / packet.time_base)
-            packet.dts = time - moved
-            if packet.pts is not None:
-                packet.pts -= moved
+            packet.pts, packet.dts = times[0] - moved, times[-1] - moved
+        else:
+            continue
         packet.stream = copies[packet.stream.index]
         yield packet

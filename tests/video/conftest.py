@@ -9,9 +9,9 @@ pytest.importorskip("cv2", reason="the extra `video` is not installed")
 
 from films import moving, write_film
 
-from recolor.inference.colorizer import Colorizer
+from recolor.inference.colorizer import Colorizer, Options
 from recolor.video import film
-from recolor.video.film import Settings, colorize_film
+from recolor.video.film import colorize_film
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +26,9 @@ class Run:
         self._colorizer, self._folder = colorizer, folder
         self.notes: list[str] = []
 
-    def __call__(self, path: Path, target: str = "", **settings: object) -> Path:
+    def __call__(self, path: Path, target: str = "", **options: object) -> Path:
         result = self._folder / (target or f"{path.stem}-recolor{path.suffix}")
-        chosen = Settings(**{"quality": 100, **settings})
+        chosen = Options(**{"quality": 100, **options})
         self.notes = colorize_film(self._colorizer, path, result, chosen, force=True)
         return result
 

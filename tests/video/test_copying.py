@@ -12,8 +12,8 @@ import pytest
 import torch
 from films import BT601, BT709, FULL, LIMITED, luma, moving, packets, read, write_film
 
-from recolor.inference.colorizer import Colorizer
-from recolor.video.film import DEFAULT, predictions
+from recolor.inference.colorizer import DEFAULT, Colorizer
+from recolor.video.film import predictions
 from recolor.video.reading import frames, probe
 
 

@@ -12,8 +12,8 @@ from films import BT709, LIMITED, STEP, TIME_BASE, as_frame, luma, moving, read,
 
 from recolor.core.storage import DiskFull
 from recolor.images.opening import PhotoError
-from recolor.inference.colorizer import Colorizer
-from recolor.video.film import Settings, colorize_film, encoding
+from recolor.inference.colorizer import Colorizer, Options
+from recolor.video.film import colorize_film
 from recolor.video.reading import FilmError, frames, probe
 from recolor.video.writing import SegmentEncoder
 
@@ -122,7 +122,7 @@ def test_a_full_disk_is_reported_and_the_same_command_goes_on(
     noise = np.random.default_rng(0).integers(16, 235, (60, 96, 128), dtype=np.uint8)
     path = write_film(tmp_path / "film.mp4", list(noise), matrix=BT709, color_range=LIMITED)
     with pytest.raises(DiskFull):
-        colorize_film(colorizer, path, small_disk / "film.mp4", Settings(quality=100))
+        colorize_film(colorizer, path, small_disk / "film.mp4", Options(quality=100))
     assert not (small_disk / "film.mp4").exists()
     assert not list(small_disk.rglob("*.part"))
 
@@ -132,7 +132,7 @@ def test_a_full_disk_is_reported_and_the_same_command_goes_on(
 )
 def test_av1_leaves_other_programs_their_time(short_film: Path) -> None:
     film = probe(short_film)
-    encoder = SegmentEncoder(film, encoding(film, Settings(codec="av1")))
+    encoder = SegmentEncoder(film, Options(codec="av1"))
     encoder.add(next(frames(film)))
     assert {os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir()} == {os.SCHED_OTHER}
     encoder.finish()
@@ -158,5 +158,5 @@ def test_an_encoder_that_cannot_be_opened_leaves_the_priority(
     monkeypatch.setattr(os, "sched_setscheduler", lambda thread, policy, priority: changed.append((thread, policy)))
     film = probe(short_film)
     with pytest.raises(av.FFmpegError):
-        SegmentEncoder(film, encoding(film, Settings())._replace(width=63))
+        SegmentEncoder(film._replace(width=0), Options())
     assert changed == [(0, os.SCHED_OTHER)]

@@ -18,10 +18,10 @@ from films import moving, write_film
 from surroundings import ROOT
 
 from recolor.app.colorize import INTERRUPTED
-from recolor.inference.colorizer import BATCH, Colorizer
+from recolor.inference.colorizer import BATCH, Colorizer, Options
 from recolor.inference.plan import plan
 from recolor.video import film
-from recolor.video.film import Settings, colorize_film
+from recolor.video.film import colorize_film
 
 # `recolor colorize` in segments of 16 frames, after each of which it waits.
 # Waits for a signal after WAIT_AFTER segments.
@@ -58,7 +58,7 @@ def test_it_goes_on_after_the_last_complete_segment(
         if done == frames:
             raise Stopped
 
-    target, settings = tmp_path / "stopped.mp4", Settings(quality=100)
+    target, settings = tmp_path / "stopped.mp4", Options(quality=100)
     with pytest.raises(Stopped):
         colorize_film(colorizer, short_film, target, settings, progress=stopping)
     assert not target.exists()
@@ -85,7 +85,7 @@ def test_damaged_segments_are_made_again(
         raise Stopped
 
     whole = run(short_film, "whole.mp4").read_bytes()
-    target, settings, reached = tmp_path / "stopped.mp4", Settings(quality=100), list[int]()
+    target, settings, reached = tmp_path / "stopped.mp4", Options(quality=100), list[int]()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(film, "assemble", stopped)
         colorize_film(colorizer, short_film, target, settings)
@@ -108,7 +108,7 @@ def test_other_settings_start_afresh(
     target = tmp_path / "stopped.mp4"
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(film, "assemble", stopped)
-        colorize_film(colorizer, short_film, target, Settings(quality=100))
+        colorize_film(colorizer, short_film, target, Options(quality=100))
     weaker = run(short_film, "weaker.mp4", strength=0.5).read_bytes()
     assert run(short_film, "stopped.mp4", strength=0.5).read_bytes() == weaker
 
@@ -188,7 +188,7 @@ def test_a_result_that_exists_is_kept_or_skipped(run: Callable, colorizer: Color
     assert plan([short_film], skip_existing=True)[0].skipped
     result.write_bytes(b"mine")
     with pytest.raises(FileExistsError):
-        colorize_film(colorizer, short_film, result, Settings())
+        colorize_film(colorizer, short_film, result, Options())
     assert result.read_bytes() == b"mine"
 
 
@@ -215,7 +215,7 @@ def test_frames_are_read_as_they_are_needed(
 
     monkeypatch.setattr(film, "frames", counted)
     colorize_film(
-        colorizer, path, tmp_path / "new.mp4", Settings(), progress=lambda done, _: waiting.append(read[0] - done)
+        colorizer, path, tmp_path / "new.mp4", Options(), progress=lambda done, _: waiting.append(read[0] - done)
     )
     assert read == [300]
     assert max(waiting) <= 3 * 2 * BATCH + 3 * (torch.get_num_threads() + 2)
