@@ -1,4 +1,4 @@
-"""Photos on disk to coloured photos on disk. Reading, the network, and painting with writing work at the same time."""
+"""Photos on disk to coloured photos on disk. While some are painted and written, the next are read and predicted."""
 
 import functools
 import os
@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -62,28 +61,23 @@ def colorize_files(
     Raises UserError for options that `colorizer` refuses.
     """
     work = _Work(colorizer, options, damaged, notify)
-    loading: list[Future[Job | _Loaded]] = []
     finishing: list[Future[Job]] = []
+    pixels = 0  # of the batch whose photos are being painted and written
     try:
         # Decoding ignores warnings, and restores the filters afterwards: in several threads at once, to what another has set.
         with warnings.catch_warnings():
-            for batch, following in pairwise([*_batches(jobs), []]):
-                loaded = [future.result() for future in loading or work.load(batch)]
-                overlap = sum(job.pixels for job in batch + following) < 2 * BATCH_PIXELS
-                loading = work.load(following) if overlap else []
-                started = work.start(loaded, finishing)
-                del loaded  # so that each photo's memory is free as soon as it is written
-                yield from map(Future.result, finishing)
-                finishing = started
-                if not overlap:
+            for batch in _batches(jobs):
+                before, pixels = pixels, sum(job.pixels for job in batch)
+                if before + pixels >= 2 * BATCH_PIXELS:
                     yield from map(Future.result, finishing)
                     finishing = []
+                started = work.start(work.load(batch), finishing)
+                yield from map(Future.result, finishing)
+                finishing = started
             yield from map(Future.result, finishing)
     finally:
-        for load in loading:
-            load.cancel()
-        for finish in finishing:
-            finish.cancel()
+        for future in finishing:
+            future.cancel()
 
 
 def _batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -112,8 +106,8 @@ class _Work:
     damaged: bool
     notify: Callable[[Job, str], None]
 
-    def load(self, batch: Sequence[Job]) -> list[Future[Job | _Loaded]]:
-        return [_threads().submit(self._load, job) for job in batch]
+    def load(self, batch: Sequence[Job]) -> list[Job | _Loaded]:
+        return list(_threads().map(self._load, batch))
 
     def start(self, loaded: Sequence[Job | _Loaded], before: Sequence[Future[Job]]) -> list[Future[Job]]:
         """Colours the photos among `loaded` and starts to paint and write them; alone where memory is too small for all."""

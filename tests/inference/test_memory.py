@@ -14,9 +14,7 @@ def alone(model: Path, code: str) -> list[str]:
     start = f"""
 import resource
 from pathlib import Path
-from recolor.images.metadata import save_options
-from recolor.inference import colorizer as colorizing
-from recolor.inference import files, formats
+from recolor.inference import files
 from recolor.inference import colorizer as inference
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import plan
