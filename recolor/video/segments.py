@@ -14,14 +14,14 @@ from recolor.core.storage import atomic_file, make_folder, only_writer
 from recolor.core.tables import read_arrays
 from recolor.inference.steady import State
 
+# Of an encoded picture: when it is shown, in units of the film's `time_base`; `size` in bytes.
+PACKET = [("time", np.int64), ("duration", np.int64), ("is_key", np.bool_), ("size", np.int64)]
+
 
 class Packets(NamedTuple):
-    """Encoded pictures in the order of decoding: presentation times, durations, key frames, sizes, and all their bytes."""
+    """Encoded pictures in the order of decoding: a row of PACKET for each, and all their bytes."""
 
-    times: NDArray[np.int64]
-    durations: NDArray[np.int64]
-    keys: NDArray[np.bool_]
-    sizes: NDArray[np.int64]
+    table: NDArray[np.void]
     content: NDArray[np.uint8]
 
 
@@ -79,7 +79,7 @@ class Segments:
 
     def _append(self, packets: Packets, state: State | None) -> None:
         self.paths.append(self._next)
-        self._times.append(packets.times)
+        self._times.append(packets.table["time"])
         self.state = state
 
 

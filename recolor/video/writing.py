@@ -15,7 +15,7 @@ import numpy as np
 
 from recolor.inference.colorizer import Options
 from recolor.video.reading import Film, Frame, Time, is_cover, open_film, picture_stream
-from recolor.video.segments import Packets, Segments
+from recolor.video.segments import PACKET, Packets, Segments
 
 QUALITY = 64
 ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -53,13 +53,8 @@ class SegmentEncoder:
         if self._durations:
             self._packets += self._context.encode(None)
         packets = [packet for packet in self._packets if packet.size]
-        return Packets(
-            np.array([packet.pts for packet in packets], np.int64),
-            np.array([self._durations[packet.pts] for packet in packets], np.int64),
-            np.array([packet.is_keyframe for packet in packets], bool),
-            np.array([packet.size for packet in packets], np.int64),
-            np.frombuffer(b"".join(map(bytes, packets)), np.uint8),
-        )
+        rows = [(packet.pts, self._durations[packet.pts], packet.is_keyframe, packet.size) for packet in packets]
+        return Packets(np.array(rows, PACKET), np.frombuffer(b"".join(map(bytes, packets)), np.uint8))
 
 
 def can_hold(kind: str, codec: str) -> bool:
@@ -160,9 +155,8 @@ def _pictures(segments: Segments, film: Film, stream: Any, shift: Fraction) -> I
     decoding = iter(np.concatenate([early, ordered]).tolist())
     moved = round(shift / film.time_base)
     for packets in segments.packets():
-        contents = np.split(packets.content, packets.sizes.cumsum())[:-1]
-        columns = (values.tolist() for values in (packets.times, packets.durations, packets.keys))
-        for content, time, duration, is_key in zip(contents, *columns, strict=True):
+        contents = np.split(packets.content, packets.table["size"].cumsum())[:-1]
+        for content, (time, duration, is_key, _) in zip(contents, packets.table.tolist(), strict=True):
             packet = av.Packet(content.tobytes())
             packet.stream, packet.time_base, packet.is_keyframe = stream, film.time_base, is_key
             packet.pts, packet.dts, packet.duration = time - moved, next(decoding) - moved, duration
