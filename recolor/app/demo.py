@@ -226,10 +226,10 @@ def _colour(
         yield _nothing()
         return
     preview = _preview(photo)
-    before, after = _painted(load(model), preview, strength)
+    before, after = (load(model)(preview, strength=share) for share in (0, strength))  # in grey, in colour
     compared = [gr.Image(after, label=model), gr.Image(None, label="")]
     if other != NO_OTHER:
-        compared[1] = gr.Image(_painted(load(other), preview, strength)[1], label=other)
+        compared[1] = gr.Image(load(other)(preview, strength=strength), label=other)
     yield (before, after), *compared, gr.DownloadButton("Making the file ...", value=None)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -250,12 +250,3 @@ def _preview(photo: Path) -> Image.Image:
         image = to_srgb(file)
     image.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS)
     return image
-
-
-def _painted(colorizer: Colorizer, photo: Image.Image, strength: float) -> tuple[Image.Image, Image.Image]:
-    """`photo` in grey, and in colour."""
-    [predicted] = colorizer.predict([photo])
-    pictures = photo.copy(), photo.copy()
-    for picture, share in zip(pictures, (0.0, strength), strict=True):
-        colorizer.paint(picture, predicted, Options(strength=share))
-    return pictures
