@@ -134,8 +134,7 @@ class Colorizer:
         """Each of a sequence of photos in colour, in its own type; `steadied` gets their predictions, one after the other."""
         with translate_errors():
             images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
-        predictions: Iterable[Tensor] = self.predict(images, options.size) if images else []
-        for photo, image, predicted in zip(photos, images, predictions, strict=True):
+        for photo, image, predicted in zip(photos, images, self.predict(images, options.size), strict=True):
             self.paint(image, steadied(predicted), options)
             yield np.array(image) if isinstance(photo, np.ndarray) else image
 
@@ -153,6 +152,8 @@ class Colorizer:
                 f"size: got {size!r}; must be a multiple of {self.multiple} up to {MAX_SIZE} for this model"
             )
         size = int(size)  # torch refuses NumPy's integers
+        if not photos:
+            return torch.empty(0, 3, size, size)
         batch = max(1, BATCH * SIZE**2 // size**2)
         small = [to_srgb(photo.resize((size, size), Image.Resampling.BICUBIC)) for photo in photos]
         lightness = torch.stack([rgb_to_lightness(torch.from_numpy(np.array(picture))) for picture in small])

@@ -71,7 +71,7 @@ def colorize_files(
                 if before + pixels >= 2 * BATCH_PIXELS:
                     yield from map(Future.result, finishing)
                     finishing = []
-                started = work.start(work.load(batch), finishing)
+                started = work.start(list(_threads().map(work.load, batch)), finishing)
                 yield from map(Future.result, finishing)
                 finishing = started
             yield from map(Future.result, finishing)
@@ -106,28 +106,23 @@ class _Work:
     damaged: bool
     notify: Callable[[Job, str], None]
 
-    def load(self, batch: Sequence[Job]) -> list[Job | _Loaded]:
-        return list(_threads().map(self._load, batch))
-
     def start(self, loaded: Sequence[Job | _Loaded], before: Sequence[Future[Job]]) -> list[Future[Job]]:
         """Colours the photos among `loaded` and starts to paint and write them; alone where memory is too small for all."""
         images = [item.image for item in loaded if isinstance(item, _Loaded)]
-        predicted: Iterable[Tensor] | None = []
-        if images:
-            predicted = _unless_memory_fails(lambda: self.colorizer.predict(images, self.options.size))
+        predicted = _unless_memory_fails(lambda: self.colorizer.predict(images, self.options.size))
         futures: list[Future[Job]] = []
         if predicted is None and len(loaded) > 1:
             for item in loaded:
                 wait([*before, *futures])
                 futures += self.start([item], [])
             return futures
-        rows = iter([] if predicted is None else predicted)
+        rows: Iterator[Tensor] = iter([] if predicted is None else predicted)
         for item in loaded:
             row = next(rows, None) if isinstance(item, _Loaded) else None
             futures.append(_threads().submit(self._finish, item, row))
         return futures
 
-    def _load(self, job: Job) -> Job | _Loaded:
+    def load(self, job: Job) -> Job | _Loaded:
         if job.problem:
             return job
         self.notify(job, "reading")
