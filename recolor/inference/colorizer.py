@@ -7,6 +7,7 @@ where it is combined with the photo's own L, so that no detail is lost.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -106,7 +107,7 @@ class Colorizer:
         self, photos: Any, *, size: int | None = None, upsampling: Upsampling = "guided", strength: float = 1.0
     ) -> Any:
         """`photos` in colour. `size`: what the network sees, if not what it was trained on; `strength`: a factor of ab."""
-        coloured = partial(self._coloured, options=Options(size, upsampling, strength))
+        coloured = partial(self._coloured, options=Options(size, upsampling, strength), steady=Steady(0))
         if isinstance(photos, np.ndarray) and _is_batch(photos):
             channels = 4 if photos.shape[3:] == (4,) else 3
             return np.array(list(coloured(photos)), np.uint8).reshape(*photos.shape[:3], channels)
@@ -124,18 +125,15 @@ class Colorizer:
         steady: float = STEADY,
     ) -> Iterator[NDArray[np.uint8]]:
         """The frames of a film in colour, arrays of one photo each. `steady`, 0 to 1: how much of past colours stays."""
-        options, steadied = Options(size, upsampling, strength), Steady(steady)
-        for batch in batches(frames, BATCH):
-            yield from self._coloured(batch, options, steadied)
+        coloured = partial(self._coloured, options=Options(size, upsampling, strength), steady=Steady(steady))
+        return chain.from_iterable(map(coloured, batches(frames, BATCH)))
 
-    def _coloured(
-        self, photos: Any, options: Options, steadied: Callable[[Tensor], Tensor] = lambda predicted: predicted
-    ) -> Iterator[Any]:
-        """Each of a sequence of photos in colour, in its own type; `steadied` gets their predictions, one after the other."""
+    def _coloured(self, photos: Any, options: Options, steady: Steady) -> Iterator[Any]:
+        """Each of a sequence of photos in colour, in its own type; `steady` gets their predictions, one after the other."""
         with translate_errors():
             images = [to_srgb(_image(photo), keep_alpha=True) for photo in photos]
         for photo, image, predicted in zip(photos, images, self.predict(images, options.size), strict=True):
-            self.paint(image, steadied(predicted), options)
+            self.paint(image, steady(predicted), options)
             yield np.array(image) if isinstance(photo, np.ndarray) else image
 
     @torch.inference_mode()
