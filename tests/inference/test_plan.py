@@ -191,5 +191,5 @@ def test_a_folder_that_refuses_is_found_before_a_photo_is_painted(
 ) -> None:
     source = save(tmp_path / "photo.png")
     (tmp_path / "file").write_text("a file where a folder is needed")
-    monkeypatch.setattr(colorizer, "predict", None)
+    monkeypatch.setattr(colorizer, "paint", None)
     assert str(tmp_path / "file") in run(source, out=tmp_path / "file/new")["photo.png"].problem
