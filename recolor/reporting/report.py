@@ -77,18 +77,14 @@ def figures(result: Results) -> dict[str, Image.Image]:
     """Every figure of a dataset, by name."""
     histories = {model: result.history[result.history["model"] == model] for model in result.models}
     drawn = {"scores": bars(result.scores), "tradeoff": tradeoff(result.scores), "curves": curves(histories)}
+    examples = dict(iter(result.examples.groupby(["model", "split", "kind"])))
     for model in result.models:
         for split in SPLITS:
-            drawn[f"{model}-{split}"] = _grid(result, model, _examples(result, model, split, "fixed"))
-        best, worst = (_examples(result, model, "test", kind) for kind in ("best", "worst"))
+            drawn[f"{model}-{split}"] = _grid(result, model, examples[model, split, "fixed"])
+        best, worst = (examples[model, "test", kind] for kind in ("best", "worst"))
         half = (len(best) + 1) // 2  # side by side, as wide as the other grids
         drawn[f"{model}-extremes"] = _grid(result, model, pd.concat([best[:half], worst[:half]]))
     return drawn
-
-
-def _examples(result: Results, model: str, split: str, kind: str) -> pd.DataFrame:
-    table = result.examples
-    return table[(table["model"] == model) & (table["split"] == split) & (table["kind"] == kind)]
 
 
 def _grid(result: Results, model: str, examples: pd.DataFrame) -> Image.Image:

@@ -64,7 +64,7 @@ def read(
     cards = {name: read_json(folder / "model.json", "machine", "params", "epochs") for name, folder in models.items()}
     epochs = {name: card["epochs"] for name, card in cards.items()}
     trained = {key: value for card in cards.values() for key, value in card["params"].items()}
-    order = scores.assign(split=scores["split"].map(SPLITS.index), model=scores["model"].map(list(MODELS).index))
+    order = [*SPLITS, *MODELS]
     examples = read_table(metrics / "examples.csv", ["split", "model", "kind", "row", "psnr", "index"], numbers=True)
     notes = read_json(metrics / "notes.json", "inception")
     measured, used = (int(rows["photos"].sum()) for rows in (scores, scores[scores["model"] == GREY]))
@@ -76,7 +76,7 @@ def read(
             read_table(cache / "manifest.csv", ["split", "group"], rows=used),
             read_table(cache / "rejected.csv", ["reason"]),
         ),
-        scores=scores.loc[order.sort_values(["split", "model"]).index].reset_index(drop=True),
+        scores=scores.sort_values(["split", "model"], key=lambda names: names.map(order.index), ignore_index=True),
         photos=read_table(metrics / "photos.csv", ["split", "row", "model", "psnr"], True, measured),
         notes=_without({"models"}, notes),
         examples=examples,
