@@ -18,9 +18,9 @@ from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.context import RuntimeContext, RuntimeParams
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.history import HISTORY, TIMINGS, write_rows
 from recolor.training.loop import Trained, TrainParams, train
 from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams
+from recolor.training.progress import HISTORY, TIMINGS, write_rows
 from recolor.training.run import check_same_everywhere, code_sha256, epoch_writer, lock, run_key, starting_generator
 from stages import at_end, paths
 from stages.launching import launch

@@ -19,8 +19,8 @@ from recolor.dataset.shards import CachedPhotos
 from recolor.models.layers import Generator
 from recolor.runtime.context import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.history import MetricLogger
 from recolor.training.methods import Method
+from recolor.training.progress import MetricLogger
 from recolor.training.state import CheckpointSaver
 
 
@@ -94,7 +94,8 @@ def train(
                 state.end_step(loss_terms)
                 logger.add(loss_terms)
                 _save_if_due(saver, logger, stop_signal(), f"in epoch {epoch + 1} of {params.epochs}")
-            log(logger.end_epoch(state.learning_rate, params.batch_size))
+            logger.flush()
+            log(progress.end_epoch(state.learning_rate, params.batch_size))
             saver.end_epoch(last=progress.epoch == params.epochs)
             if watch and distributed.is_main:
                 watch(progress.history, state.result)

@@ -16,9 +16,9 @@ from recolor.models.layers import Generator
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.runtime.context import RuntimeContext
+from recolor.training.progress import CRITIC_TERMS
 from recolor.training.state import TrainState
 
-CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
 SMALLEST = 1e-12  # a gradient of 0 divides nothing by 0
 
 

@@ -22,8 +22,8 @@ from recolor.models.layers import Generator
 from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
-from recolor.training.history import HISTORY, write_rows
 from recolor.training.loop import TrainParams, derived_seed
+from recolor.training.progress import HISTORY, write_rows
 
 SAMPLES = 8  # photos in a picture
 

@@ -1,50 +1,23 @@
-"""The state of a training run: networks, optimisers and counters; how it is saved and resumed."""
+"""The state of a training run: networks, optimisers and progress; how it is saved and resumed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from recolor.core.errors import UserError
 from recolor.models.layers import Generator
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.ema import AveragedGenerator
+from recolor.training.progress import Diverged, TrainProgress
 
 # Between checkpoints at the ends of epochs: writing one takes seconds, as long as a small epoch on a GPU.
 CHECKPOINT_SECONDS = 30.0
-
-
-class Diverged(UserError):
-    """A loss or a weight is not finite."""
-
-    def __init__(self, step: int, what: str, checkpoint: Path | None) -> None:
-        last = f"the last good checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint before it"
-        super().__init__(f"training diverged at step {step}: {what}; {last}; lower the learning rate or another weight")
-
-
-@dataclass
-class TrainProgress:
-    """Counters, sums and history of a run: plain numbers, stored in checkpoints."""
-
-    epoch: int = 0
-    batch: int = 0  # of this epoch
-    step: int = 0  # batches of all epochs
-    critic_steps: int = 0
-    generator_steps: int = 0
-    sums: dict[str, float] = field(default_factory=dict)  # of each loss term over this epoch's steps
-    counts: dict[str, int] = field(default_factory=dict)  # of the steps that had that term
-    seconds: float = 0.0  # of this epoch
-    waited: float = 0.0  # of those, for photos
-    saving: float = 0.0  # for checkpoints within the epoch, not in `seconds`
-    history: list[dict[str, Any]] = field(default_factory=list)  # a row for each epoch
-    timings: list[dict[str, Any]] = field(default_factory=list)
 
 
 class TrainState:
@@ -76,15 +49,11 @@ class TrainState:
         """The generator that is scored and kept."""
         return self.averaged.network if self.averaged else self.generator
 
-    def end_step(self, loss_terms: dict[str, Tensor]) -> None:
-        """Counts a batch, and a step of each network whose loss is among the terms. Averages the generator's weights."""
-        self.progress.step += 1
-        self.progress.batch += 1
-        self.progress.critic_steps += "critic_loss" in loss_terms
-        if "generator_loss" in loss_terms:
-            self.progress.generator_steps += 1
-            if self.averaged:
-                self.averaged.update(self.generator)
+    def end_step(self, loss_terms: Collection[str]) -> None:
+        """Counts a batch and what it trained. Averages the generator's weights if it was trained."""
+        self.progress.end_step(loss_terms)
+        if self.averaged and "generator_loss" in loss_terms:
+            self.averaged.update(self.generator)
 
     @property
     def learning_rate(self) -> float:

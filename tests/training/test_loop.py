@@ -26,7 +26,8 @@ from training_runs import (
 from recolor.core.errors import UserError
 from recolor.models.objectives import ObjectiveParams
 from recolor.training.methods import Method
-from recolor.training.state import Diverged, TrainState
+from recolor.training.progress import Diverged
+from recolor.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("checkpoint_each_epoch")
 

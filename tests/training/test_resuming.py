@@ -25,7 +25,7 @@ from recolor.training import state as training_state
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted
 from recolor.training.methods import PretrainParams
-from recolor.training.state import Diverged
+from recolor.training.progress import Diverged
 
 pytestmark = pytest.mark.usefixtures("checkpoint_each_epoch")
 

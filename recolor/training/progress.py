@@ -1,0 +1,126 @@
+"""The progress of a run: its counters, and its losses and times, epoch by epoch."""
+
+import math
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from recolor.core.errors import UserError
+from recolor.core.storage import atomic_file
+from recolor.dataset.shards import write_table
+from recolor.runtime.distributed import DistributedContext
+from recolor.training.checkpoints import Checkpoints
+
+CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
+LOSS_TERMS = (*CRITIC_TERMS, "generator_loss", "generator_adversarial", "generator_l1", "gradient_ratio")
+HISTORY = ("epoch", *LOSS_TERMS, "critic_steps", "generator_steps", "lr")  # columns
+TIMINGS = ("epoch", "seconds", "photos", "photos_per_second", "data_wait", "checkpoints")
+READ_EVERY = 16  # steps; reading a loss waits for the device
+
+
+class Diverged(UserError):
+    """A loss or a weight is not finite."""
+
+    def __init__(self, step: int, what: str, checkpoint: Path | None) -> None:
+        last = f"the last good checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint before it"
+        super().__init__(f"training diverged at step {step}: {what}; {last}; lower the learning rate or another weight")
+
+
+@dataclass
+class TrainProgress:
+    """Plain numbers, stored in checkpoints."""
+
+    epoch: int = 0
+    batch: int = 0  # of this epoch
+    step: int = 0  # batches of all epochs
+    critic_steps: int = 0
+    generator_steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of each loss term over this epoch's steps
+    counts: dict[str, int] = field(default_factory=dict)  # of the steps that had that term
+    seconds: float = 0.0  # of this epoch
+    waited: float = 0.0  # of those, for photos
+    saving: float = 0.0  # for checkpoints within the epoch, not in `seconds`
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row for each epoch
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+    def end_step(self, loss_terms: Collection[str]) -> None:
+        """Counts a batch, and a step of each network whose loss is among the terms."""
+        self.step += 1
+        self.batch += 1
+        self.critic_steps += "critic_loss" in loss_terms
+        self.generator_steps += "generator_loss" in loss_terms
+
+    def end_epoch(self, lr: float, batch_size: int) -> str:
+        """Adds a row to history and timings, and starts the next epoch. Returns a line for the log."""
+        self.epoch += 1
+        means: dict[str, Any] = dict.fromkeys(LOSS_TERMS)
+        means |= {name: total / self.counts[name] for name, total in self.sums.items()}
+        steps = {"critic_steps": self.critic_steps, "generator_steps": self.generator_steps}
+        self.history.append({"epoch": self.epoch, **means, **steps, "lr": lr})
+        photos, seconds = self.batch * batch_size, self.seconds
+        times = self.epoch, seconds, photos, photos / seconds, self.waited / seconds, self.saving
+        self.timings.append(dict(zip(TIMINGS, times, strict=True)))
+        self.batch, self.sums, self.counts = 0, {}, {}
+        self.seconds = self.waited = self.saving = 0.0
+        losses = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None and "loss" in name)
+        return f"epoch {self.epoch}: {losses}, {photos / seconds:.1f} photos/s"
+
+
+@dataclass
+class MetricLogger:
+    """Reads losses and the clock into a TrainProgress. The newest of `checkpoints` is named where a run diverges."""
+
+    progress: TrainProgress
+    distributed: DistributedContext
+    checkpoints: Checkpoints
+    unread: list[dict[str, Tensor]] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)  # when the clock started
+
+    def add(self, loss_terms: dict[str, Tensor]) -> None:
+        """Adds the loss terms of the step that was just counted. Raises Diverged."""
+        self.unread.append(loss_terms)
+        if len(self.unread) == READ_EVERY:
+            self._read()
+
+    def flush(self) -> None:
+        """Reads all losses and stops the clock. Raises Diverged for the first step with a loss that is not finite."""
+        self._read()
+        self.progress.seconds += time.monotonic() - self.since
+
+    def start(self) -> None:
+        """Starts the clock again."""
+        self.since = time.monotonic()
+
+    def timed(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yields the batches, and measures the time that the loop waits for them."""
+        since = time.monotonic()
+        for batch in batches:
+            self.progress.waited += time.monotonic() - since
+            yield batch
+            since = time.monotonic()
+
+    def _read(self) -> None:
+        first = self.progress.step - len(self.unread) + 1
+        tensors = [value for terms in self.unread for value in terms.values()]
+        numbers = iter(self.distributed.all_reduce_mean(torch.stack(tensors)).tolist() if tensors else [])
+        for step, terms in enumerate(self.unread, first):
+            values = {name: next(numbers) for name in terms}
+            if not all(map(math.isfinite, values.values())):
+                listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
+                raise Diverged(step, listed, self.checkpoints.newest())
+            for name, value in values.items():
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+                self.progress.counts[name] = self.progress.counts.get(name, 0) + 1
+        self.unread.clear()
+
+
+def write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:
+    """Writes `rows` of HISTORY or TIMINGS as CSV. `what` is for the message of DiskFull."""
+    with atomic_file(file, what) as path:
+        write_table(pd.DataFrame(rows, columns=list(columns)), path)
