@@ -12,16 +12,22 @@ from recolor.core.params import Params, Seed
 from recolor.core.storage import atomic_folder, file_sha256, is_file
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.folder import default_shipped_model, read_card, save_generator, trained_on, weights_sha256
+from recolor.models.folder import (
+    default_shipped_model,
+    read_card,
+    save_generator,
+    starting_generator,
+    trained_on,
+    weights_sha256,
+)
 from recolor.models.generators import GeneratorParams
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.context import RuntimeContext, RuntimeParams
-from recolor.training.checkpoints import Checkpoints
-from recolor.training.loop import Trained, TrainParams, train
+from recolor.training.checkpoints import Checkpoints, code, run_key
+from recolor.training.loop import Trained, TrainParams, derived_seed, train
 from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams
-from recolor.training.progress import HISTORY, TIMINGS, write_rows
-from recolor.training.run import check_same_everywhere, code_sha256, epoch_writer, lock, run_key, starting_generator
+from recolor.training.progress import HISTORY, TIMINGS, epoch_writer, write_rows
 from stages import at_end, paths
 from stages.launching import launch
 
@@ -41,30 +47,30 @@ def train_model(model: str, params: Params) -> None:
         "params.yaml": params.read,
         str(cache): manifest,
         "the weights to start from": [start and weights_sha256(start), encoder_sha256],
-        "the code or its packages": code_sha256(),
+        "the code or its packages": code(),
     }
-    check_same_everywhere(inputs | {"device and precision": str(context)}, distributed)
+    distributed.check_same(inputs | {"device and precision": str(context)})
     checkpoints = Checkpoints(paths.CHECKPOINTS / f"{dataset}-{model}-{run_key(inputs)}")
-    lock(checkpoints, distributed, typer.echo, wait=paths.QUEUED)
+    checkpoints.lock(distributed, typer.echo, wait=paths.QUEUED)
     if start and distributed.is_main and not trained_on(start, manifest):
         typer.echo(f"{start}: was trained on other photos; if test photos are among them, the scores are too good")
-    generator = starting_generator(generator_params, start, train_params.seed)
+    generator = starting_generator(generator_params, start, derived_seed(train_params.seed))
     trained = Trained(generator.eval(), [], [], f"{context}, {distributed}")
     if train_params.epochs:
         photos.verify(distributed.rank, distributed.world_size)
-        watch = epoch_writer(paths.live(dataset, model), paths.samples(dataset, model), cache, train_params)
+        written = paths.live(dataset, model), paths.samples(dataset, model)
+        watch = epoch_writer(*written, cache, train_params.sample_epochs, train_params.epochs)
         trained = train(
             method, generator, photos, train_params, augment, runtime, context, checkpoints, typer.echo, watch
         )
     if distributed.is_main:
+        pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
         card = {
             "dataset": dataset,
             "model": model,
             "objective": method.name,
             "epochs": len(trained.history),
-            "pretrained": read_card(start).get("params", {}).get("pretrain")
-            if start and model in ADVERSARIAL
-            else None,
+            "pretrained": pretrained,
             "photos": len(photos),
             "size": photos.shape[-1],
             "data": {"manifest_sha256": manifest},

@@ -129,6 +129,22 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
     return generator.to(device).eval()
 
 
+def starting_generator(params: Any, start: Path | None, seed: int) -> Generator:
+    """A new generator, with the weights of the folder `start` if there is one. Raises UserError if its network is another."""
+    torch.manual_seed(seed)
+    generator = build_generator(params)
+    if start is None:
+        generator.load_encoder_weights()
+        return generator
+    trained = load_generator(start)
+    try:
+        generator.load_state_dict(trained.state_dict())
+    except RuntimeError:
+        asked, found = params.description, trained.params.description
+        raise UserError(f"{start}: its generator is {found}; the section generator asks for {asked}") from None
+    return generator
+
+
 def shipped_models() -> list[Path]:
     """The folders of the models that come with the package, the default first."""
     folders = (card.parent for card in SHIPPED.glob(f"*/{CARD}"))

@@ -5,7 +5,7 @@ result is that of one process with the whole batch, up to rounding: batch norm c
 Dropout, augmentation and a gradient penalty draw other numbers in each process.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, TypeVar
@@ -16,6 +16,8 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce  # with a gradient
+
+from recolor.core.errors import UserError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(days=1)  # of processes that wait while the main one scores a model or writes a checkpoint
@@ -84,6 +86,16 @@ class DistributedContext:
         if self.world_size > 1:
             dist.all_gather_object(values, value, group=self.control)
         return values
+
+    def check_same(self, inputs: Mapping[str, Any]) -> None:
+        """Raises UserError unless all processes have these `inputs`: each of them would train another model."""
+        everywhere = self.all_gather(dict(inputs))
+        for rank, theirs in enumerate(everywhere):
+            for name, value in everywhere[0].items():
+                if theirs[name] != value:
+                    where = f"process {rank} differs from process 0"
+                    advice = "copy what process 0 has to the others"
+                    raise UserError(f"{name}: not the same on all machines ({where}); {advice}")
 
     def sync_batch_norm(self, networks: Iterable[nn.Module]) -> None:
         """Lets batch norm compute its statistics over all processes' photos; weights and names stay the same."""

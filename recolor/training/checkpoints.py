@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,32 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor
 
-from recolor.core.errors import one_line
-from recolor.core.storage import atomic_file, check_disk_space
+from recolor.core.errors import UserError, one_line
+from recolor.core.storage import atomic_file, check_disk_space, file_sha256
 from recolor.models.folder import save_tensors, tensor_bytes
+from recolor.runtime.distributed import DistributedContext
+
+
+def code() -> list[str]:
+    """Identifies torch, timm and the modules of recolor that are imported: an edit of the report loses no checkpoint."""
+    modules = sorted(name for name in sys.modules if name.startswith("recolor."))
+    return [
+        torch.__version__,
+        version("timm"),
+        *(file_sha256(Path(sys.modules[name].__file__ or "")) for name in modules),
+    ]
+
+
+def run_key(inputs: Mapping[str, Any]) -> str:
+    """A hash of all that the result of a run depends on: `inputs`, with the settings that were read as `params.yaml`.
+
+    Without sample_epochs, and without epochs where no schedule depends on it.
+    """
+    settings = {name: value for name, value in inputs["params.yaml"].items() if name != "train.sample_epochs"}
+    if "train" in settings:
+        ignored = {"sample_epochs"} | (set() if settings["train"]["decay_epochs"] else {"epochs"})
+        settings["train"] = {key: value for key, value in settings["train"].items() if key not in ignored}
+    return hashlib.sha256(json.dumps({**inputs, "params.yaml": settings}).encode()).hexdigest()[:16]
 
 
 class Checkpoints:
@@ -48,6 +74,18 @@ class Checkpoints:
             if path.suffix == ".part" or path.name.startswith(".tmp"):
                 path.unlink()
         return None
+
+    def lock(self, distributed: DistributedContext, log: Callable[[str], None], wait: bool) -> None:
+        """`take`, in all processes. While another run has locked the folder: UserError, unless `wait`."""
+        logged = False
+        while holder := distributed.broadcast(self.take() if distributed.is_main else None):
+            line = f"process {holder} is training this very model already"
+            if not wait:
+                raise UserError(f"{line}; wait for it, or stop it")
+            if distributed.is_main and not logged:
+                log(f"{line}: waiting for it to end")
+            logged = True
+            time.sleep(1)
 
     def release(self) -> None:
         self._lock.release()

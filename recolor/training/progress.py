@@ -2,18 +2,22 @@
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file
-from recolor.dataset.shards import write_table
+from recolor.dataset.shards import CachedPhotos, write_table
+from recolor.models.layers import Generator
+from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 
@@ -21,6 +25,7 @@ CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "
 LOSS_TERMS = (*CRITIC_TERMS, "generator_loss", "generator_adversarial", "generator_l1", "gradient_ratio")
 HISTORY = ("epoch", *LOSS_TERMS, "critic_steps", "generator_steps", "lr")  # columns
 TIMINGS = ("epoch", "seconds", "photos", "photos_per_second", "data_wait", "checkpoints")
+SAMPLES = 8  # photos in a picture
 READ_EVERY = 16  # steps; reading a loss waits for the device
 
 
@@ -124,3 +129,25 @@ def write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], w
     """Writes `rows` of HISTORY or TIMINGS as CSV. `what` is for the message of DiskFull."""
     with atomic_file(file, what) as path:
         write_table(pd.DataFrame(rows, columns=list(columns)), path)
+
+
+def epoch_writer(
+    live: Path, samples: Path, cache: Path, sample_epochs: int, epochs: int
+) -> Callable[[list[dict[str, Any]], Generator], None]:
+    """For `train` to call after each epoch: writes the history as the file `live`. Every `sample_epochs`, and after the last of
+    `epochs`, it writes a picture into the folder `samples`: test photos of `cache` in grey, coloured and as they are."""
+    cached = CachedPhotos(cache, "test")
+    photos = cached[range(min(SAMPLES, len(cached)))]
+
+    def write(history: list[dict[str, Any]], generator: Generator) -> None:
+        write_rows(live, HISTORY, history, "the history")
+        epoch = len(history)
+        if epoch % sample_epochs == 0 or epoch == epochs:
+            training, device = generator.training, next(generator.parameters()).device
+            versions = coloured_arrays(photos.to(device), {"coloured": generator.eval()})
+            generator.train(training)
+            grid = np.vstack([np.hstack(list(versions[name])) for name in (GREY, "coloured", TRUTH)])
+            with atomic_file(samples / f"epoch-{epoch:03d}.png", "a picture") as path:
+                Image.fromarray(grid).save(path, "PNG")
+
+    return write

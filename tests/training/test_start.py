@@ -8,9 +8,8 @@ from clone import set_params
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params
-from recolor.models.folder import save_generator, trained_on
+from recolor.models.folder import save_generator, starting_generator, trained_on
 from recolor.models.unet import UNetGenerator, UNetParams
-from recolor.training.run import starting_generator
 from stages import paths
 from stages.training import _generator
 
