@@ -20,8 +20,7 @@ from recolor.models.layers import Generator
 from recolor.runtime.context import RuntimeContext, RuntimeParams, determinism, retain_heap
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.methods import Method
-from recolor.training.progress import MetricLogger
-from recolor.training.state import CheckpointSaver
+from recolor.training.recorder import RunRecorder
 
 
 class TrainParams(Section, frozen=True):
@@ -80,41 +79,30 @@ def train(
         context.compile(state.networks.values(), runtime.compile, log)
         state.resume(checkpoints, distributed, log)
         progress = state.progress
-        saver = CheckpointSaver(state, checkpoints, distributed, runtime.checkpoint_minutes)
+        recorder = RunRecorder(state, checkpoints, distributed, runtime.checkpoint_minutes)
         for epoch in range(progress.epoch, params.epochs):
-            logger = MetricLogger(progress, distributed, checkpoints)
             batches: Iterable[Tensor] = loader.epoch(epoch, progress.batch)
             if distributed.is_main:
                 batches = progress_bar(batches, loader.steps - progress.batch, f"epoch {epoch + 1}/{params.epochs}")
-            for real in logger.timed(batches):
+            for real in recorder.timed(batches):
                 step_key = (params.seed, progress.step, distributed.rank)
                 torch.manual_seed(derived_seed(*step_key))  # dropout and a gradient penalty draw from it
                 state.scale_learning_rates(method.rate_factor(progress.step, params.epochs, loader.steps))
                 loss_terms = method.step(state, augment(real, augment_params, step_key), context)
                 state.end_step(loss_terms)
-                logger.add(loss_terms)
-                _save_if_due(saver, logger, stop_signal(), f"in epoch {epoch + 1} of {params.epochs}")
-            logger.flush()
-            log(progress.end_epoch(state.learning_rate, params.batch_size))
-            saver.end_epoch(last=progress.epoch == params.epochs)
+                recorder.add(loss_terms)
+                signal = stop_signal()
+                if recorder.save_if_due(stop=bool(signal)):
+                    by = f"stopped by {signal or 'a signal to another process'} at step {progress.step}"
+                    when = f"in epoch {epoch + 1} of {params.epochs}"
+                    raise Interrupted(f"{by}, {when}; `dvc repro` goes on from there")
+            log(recorder.end_epoch(params.batch_size))
+            recorder.save_after_epoch(last=progress.epoch == params.epochs)
             if watch and distributed.is_main:
                 watch(progress.history, state.result)
     if not progress.generator_steps:
         raise UserError(f"{progress.step} batches, and none trained the generator: train for longer, or lower n_critic")
     return Trained(state.result.cpu().eval(), progress.history, progress.timings, f"{context}, {distributed}")
-
-
-def _save_if_due(saver: CheckpointSaver, logger: MetricLogger, signal: str | None, where: str) -> None:
-    """Saves within an epoch where it is time, or a process got a signal: then raises Interrupted."""
-    progress = logger.progress
-    stop, due = logger.distributed.all_reduce_any(bool(signal), saver.due_within_epoch())
-    if stop or due:
-        logger.flush()
-        progress.saving += saver.save()
-        logger.start()
-    if stop:
-        reason = f"stopped by {signal or 'a signal to another process'} at step {progress.step}"
-        raise Interrupted(f"{reason}, {where}; `dvc repro` goes on from there")
 
 
 def derived_seed(*key: int) -> int:

@@ -1,32 +1,25 @@
-"""The progress of a run: its counters, and its losses and times, epoch by epoch."""
+"""The progress of a run: its counters, its losses and times, epoch by epoch, and what is written of it."""
 
-import math
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file
 from recolor.dataset.shards import CachedPhotos, write_table
 from recolor.models.layers import Generator
 from recolor.models.pictures import GREY, TRUTH, coloured_arrays
-from recolor.runtime.distributed import DistributedContext
-from recolor.training.checkpoints import Checkpoints
 
 CRITIC_TERMS = ("critic_loss", "critic_real", "critic_fake", "critic_penalty", "critic_estimate")
 LOSS_TERMS = (*CRITIC_TERMS, "generator_loss", "generator_adversarial", "generator_l1", "gradient_ratio")
 HISTORY = ("epoch", *LOSS_TERMS, "critic_steps", "generator_steps", "lr")  # columns
 TIMINGS = ("epoch", "seconds", "photos", "photos_per_second", "data_wait", "checkpoints")
 SAMPLES = 8  # photos in a picture
-READ_EVERY = 16  # steps; reading a loss waits for the device
 
 
 class Diverged(UserError):
@@ -75,54 +68,6 @@ class TrainProgress:
         self.seconds = self.waited = self.saving = 0.0
         losses = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None and "loss" in name)
         return f"epoch {self.epoch}: {losses}, {photos / seconds:.1f} photos/s"
-
-
-@dataclass
-class MetricLogger:
-    """Reads losses and the clock into a TrainProgress. The newest of `checkpoints` is named where a run diverges."""
-
-    progress: TrainProgress
-    distributed: DistributedContext
-    checkpoints: Checkpoints
-    unread: list[dict[str, Tensor]] = field(default_factory=list)
-    since: float = field(default_factory=time.monotonic)  # when the clock started
-
-    def add(self, loss_terms: dict[str, Tensor]) -> None:
-        """Adds the loss terms of the step that was just counted. Raises Diverged."""
-        self.unread.append(loss_terms)
-        if len(self.unread) == READ_EVERY:
-            self._read()
-
-    def flush(self) -> None:
-        """Reads all losses and stops the clock. Raises Diverged for the first step with a loss that is not finite."""
-        self._read()
-        self.progress.seconds += time.monotonic() - self.since
-
-    def start(self) -> None:
-        """Starts the clock again."""
-        self.since = time.monotonic()
-
-    def timed(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yields the batches, and measures the time that the loop waits for them."""
-        since = time.monotonic()
-        for batch in batches:
-            self.progress.waited += time.monotonic() - since
-            yield batch
-            since = time.monotonic()
-
-    def _read(self) -> None:
-        first = self.progress.step - len(self.unread) + 1
-        tensors = [value for terms in self.unread for value in terms.values()]
-        numbers = iter(self.distributed.all_reduce_mean(torch.stack(tensors)).tolist() if tensors else [])
-        for step, terms in enumerate(self.unread, first):
-            values = {name: next(numbers) for name in terms}
-            if not all(map(math.isfinite, values.values())):
-                listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
-                raise Diverged(step, listed, self.checkpoints.newest())
-            for name, value in values.items():
-                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
-                self.progress.counts[name] = self.progress.counts.get(name, 0) + 1
-        self.unread.clear()
 
 
 def write_rows(file: Path, columns: Sequence[str], rows: list[dict[str, Any]], what: str) -> None:

@@ -1,9 +1,7 @@
-"""The state of a training run: networks, optimisers and progress; how it is saved and resumed."""
+"""The state of a training run: networks, optimisers and progress; how it resumes."""
 
-import time
 from collections.abc import Callable, Collection
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
@@ -14,10 +12,7 @@ from recolor.models.layers import Generator
 from recolor.runtime.distributed import DistributedContext
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.ema import AveragedGenerator
-from recolor.training.progress import Diverged, TrainProgress
-
-# Between checkpoints at the ends of epochs: writing one takes seconds, as long as a small epoch on a GPU.
-CHECKPOINT_SECONDS = 30.0
+from recolor.training.progress import TrainProgress
 
 
 class TrainState:
@@ -102,34 +97,3 @@ def _restore_memory_format(optimizer: Optimizer) -> None:
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 values[name] = torch.empty_like(weight).copy_(value)
-
-
-@dataclass
-class CheckpointSaver:
-    """Saves a state when it is due, and never one that is not finite."""
-
-    state: TrainState
-    checkpoints: Checkpoints
-    distributed: DistributedContext
-    minutes: float
-    _saved: float = field(default_factory=time.monotonic, init=False)
-
-    def due_within_epoch(self) -> bool:
-        return time.monotonic() - self._saved > self.minutes * 60
-
-    def save(self) -> float:
-        """Returns the seconds that it took. Raises Diverged for weights that are not finite."""
-        progress = self.state.progress
-        for name, network in self.state.networks.items():
-            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
-                raise Diverged(progress.step, f"the {name}'s weights are not finite", self.checkpoints.newest())
-        since = time.monotonic()
-        if self.distributed.is_main:
-            self.checkpoints.save(progress.step, {"progress": asdict(progress), "networks": self.state.state_dict()})
-        self._saved = time.monotonic()
-        return self._saved - since
-
-    def end_epoch(self, last: bool) -> None:
-        """Saves after the last epoch, and after another one if the last checkpoint is old enough."""
-        if last or time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
-            self.state.progress.timings[-1]["checkpoints"] += self.save()

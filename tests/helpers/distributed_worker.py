@@ -16,14 +16,14 @@ from recolor.evaluation import evaluate as evaluation
 from recolor.evaluation.evaluate import evaluate
 from recolor.evaluation.inception import WeightsUnavailableError
 from recolor.runtime.distributed import DistributedContext
-from recolor.training import state as training_state
+from recolor.training import recorder
 from recolor.training.loop import Interrupted, derived_seed
 from stages.training import train_model
 
 
 def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
-    training_state.CHECKPOINT_SECONDS = 0
+    recorder.CHECKPOINT_SECONDS = 0
     seen: dict[str, Any] = {}
     for name, recipe in OBJECTIVES.items():
         trained = train_in(folder / name, recipe)

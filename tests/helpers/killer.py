@@ -15,7 +15,7 @@ from typing import Any
 from forks import run_stage
 
 from recolor.models import folder as checkpoint
-from recolor.training import state
+from recolor.training import recorder
 
 passed = 0
 
@@ -46,7 +46,7 @@ def stage(model: str, work: Path, die_at: int) -> tuple[int, int]:
         sys.stdout = sys.stderr = Path("log").open("a", buffering=1)  # noqa: SIM115
         for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
             setattr(os, name, at_a_point(getattr(os, name), die_at))
-        state.CHECKPOINT_SECONDS = 0
+        recorder.CHECKPOINT_SECONDS = 0
         checkpoint.save_file = at_a_point(half_way(checkpoint.save_file, die_at), die_at)
         code = 1
         try:

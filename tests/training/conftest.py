@@ -11,7 +11,7 @@ from working_folder import stage
 from recolor.images.folders import walk
 from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of
-from recolor.training import state
+from recolor.training import recorder
 
 
 @pytest.fixture(scope="module")
@@ -36,4 +36,4 @@ def work(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def checkpoint_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(recorder, "CHECKPOINT_SECONDS", 0)

@@ -21,7 +21,7 @@ from training_runs import (
 
 from recolor.core.errors import UserError
 from recolor.models.objectives import ObjectiveParams
-from recolor.training import state as training_state
+from recolor.training import recorder
 from recolor.training.checkpoints import Checkpoints
 from recolor.training.loop import Interrupted
 from recolor.training.methods import PretrainParams
@@ -161,7 +161,7 @@ def test_where_the_only_checkpoint_is_of_another_shape_training_starts_afresh(tm
 def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_state, "CHECKPOINT_SECONDS", 1e9)
+    monkeypatch.setattr(recorder, "CHECKPOINT_SECONDS", 1e9)
     written = run(tmp_path / "1", epochs=3).timings
     assert [path.stem for path in (tmp_path / "1").glob("*.safetensors")] == ["000000009"]
     assert [row["checkpoints"] > 0 for row in written] == [False, False, True]
