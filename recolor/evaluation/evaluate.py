@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -123,18 +124,17 @@ def _measure(
     networks: list[FeatureNetwork],
     batch_size: int,
     context: RuntimeContext,
-) -> tuple[pd.DataFrame, Mapping[str, Mapping[str, Features]]]:
-    """The rows of photos.csv, each with its photo's group, and features of truth, grey and each model: of a whole split.
+) -> tuple[pd.DataFrame, dict[tuple[str, str], Features]]:
+    """The rows of photos.csv of a split, each with its photo's group, and features by picture (truth, grey, model) and name.
 
     Raises UserError for colours that are not finite.
     """
     metrics, models = image_metrics_in_use(), [GREY, *generators]
     columns = [column for metric in metrics for column in metric.columns]
     values = np.zeros((len(models), len(photos), len(columns)))
-    features = {
-        name: {key: np.zeros((len(photos), size), np.float32) for of in networks for key, size in of.sizes.items()}
-        for name in (TRUTH, *models)
-    }
+    sizes = {key: size for network in networks for key, size in network.sizes.items()}
+    names = product((TRUTH, *models), sizes)
+    features = {(name, key): np.zeros((len(photos), sizes[key]), np.float32) for name, key in names}
     for start, lab in _batches(photos, batch_size, context):
         rows = slice(start, start + len(lab))
         coloured = colourings(lab, generators)
@@ -146,9 +146,9 @@ def _measure(
         for name, picture in pictures.items():
             for network in networks:
                 for key, of_batch in network(picture).items():
-                    features[name][key][rows] = of_batch.cpu().numpy()
+                    features[name, key][rows] = of_batch.cpu().numpy()
     # Each process has filled its rows and left 0 in the others'.
-    context.distributed.all_reduce_sum(values, *(each for of in features.values() for each in of.values()))
+    context.distributed.all_reduce_sum(values, *features.values())
     known = photos.manifest.assign(row=range(len(photos)))[["split", "row", "path", "crop", "group"]]
     scores = [pd.DataFrame(of_model, columns=columns) for of_model in values]
     tables = [known.assign(model=model).join(table) for model, table in zip(models, scores, strict=True)]
@@ -166,7 +166,7 @@ def _scores(pictures: Mapping[str, Tensor], models: Sequence[str], metrics: Sequ
 
 
 def _score(
-    rows: pd.DataFrame, features: Mapping[str, Mapping[str, Features]], params: EvaluateParams, seed: int
+    rows: pd.DataFrame, features: Mapping[tuple[str, str], Features], params: EvaluateParams, seed: int
 ) -> dict[str, Any]:
     """The row of scores.csv of one model on one split, from its rows of photos.csv."""
     split, model = rows[["split", "model"]].iloc[0]
@@ -180,8 +180,8 @@ def _score(
     score["psnr_pooled"] = pooled_psnr(rows["psnr"])
     for of_set in set_metrics_in_use():
         value, deviation = np.nan, np.nan
-        if of_set.features in features[model] and len(rows) >= of_set.minimum:
-            output, truth = (features[name][of_set.features] for name in (model, TRUTH))
+        if (model, of_set.features) in features and len(rows) >= of_set.minimum:
+            output, truth = (features[name, of_set.features] for name in (model, TRUTH))
             value, deviation = of_set.compute(output, truth, seed)
         score |= {of_set.name: value, f"{of_set.name}_std": deviation}
     return score

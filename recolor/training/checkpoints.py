@@ -65,9 +65,10 @@ class Checkpoints:
             try:
                 self._lock.acquire()
             except Timeout:
-                with suppress(FileNotFoundError):
-                    return holder.read_text() or "unknown"  # empty while its holder writes it
-                return "unknown"
+                written = (
+                    holder.exists() and holder.read_text()
+                )  # nothing yet, or empty, while the other process writes it
+                return written or "unknown"
             holder.write_text(str(os.getpid()))
         (self.folder / self.FINISHED).unlink(missing_ok=True)
         for path in self.folder.glob("*"):  # what a killed process was writing
