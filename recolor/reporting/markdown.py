@@ -1,8 +1,7 @@
-"""The report as text: rows in, Markdown out. Computes no score; what was not measured stays empty."""
+"""The report as text, from the templates beside this module. Computes no score; what was not measured stays empty."""
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -24,7 +23,6 @@ PAPER: dict[tuple[str, str], dict[str, float]] = {
     ("train", "wgan"): {"fid": 0.039, "psnr": 17.14, "ssim": 0.8264, "is": 11.482},
 }
 IN_PAPER = {"psnr": "psnr", "ssim": "ssim", "fid64": "fid", "is": "is"}  # our metric: the paper's name
-KNOWN = ("split", "model", "N")
 
 
 def results_markdown(results: Sequence[Results], loss: str, versions: Mapping[str, str]) -> str:
@@ -38,11 +36,15 @@ def results_markdown(results: Sequence[Results], loss: str, versions: Mapping[st
         models=MODELS,
         splits=SPLITS,
         paper_source=PAPER_SOURCE,
-        headline=_headline(results, loss),
+        metrics=METRICS,
+        in_headline=[
+            m for m in METRICS.values() if m.headline and _measured(m, *(result.scores for result in results))
+        ],
         grey_scores="; ".join(
             f"{row['psnr']:.2f} dB and an SSIM of {row['ssim']:.3f} on `{dataset}`" for dataset, row in grey.items()
         ),
-        beside_the_paper=_beside_the_paper,
+        paper=PAPER,
+        in_paper=IN_PAPER,
         beyond_the_paper=_beyond_the_paper,
         unmeasured=_unmeasured,
         unmeasured_where_few=_unmeasured_where_few,
@@ -72,49 +74,12 @@ def timings_markdown(results: Sequence[Results]) -> str:
     return render("timings.md", timings=table(header, rows), paper_source=PAPER_SOURCE)
 
 
-def _headline(results: Sequence[Results], loss: str) -> str:
-    scores = [result.scores for result in results]
-    metrics = [metric for metric in METRICS.values() if metric.headline and _measured(metric, *scores)]
-    rows = []
-    for result in results:
-        for model, name in ((loss, f"**{MODELS[loss].label}**"), (GREY, MODELS[GREY].label)):
-            row = result.score("test", model)
-            cells = [
-                f"{metric.shown(row[metric.name])} (true {metric.shown(row[f'{metric.name}_true'])})"
-                if metric.better == "truth"
-                else metric.cell(row)
-                for metric in metrics
-            ]
-            rows.append([result.dataset, name, row["photos"], *cells])
-    return table(["dataset", "model", "N", *(metric.heading for metric in metrics)], rows)
-
-
 def _measured(metric: Metric, *scores: pd.DataFrame) -> bool:
     return any(bool(table[metric.name].notna().any()) for table in scores)
 
 
-def _beside_the_paper(result: Results) -> str:
-    """Our scores of the paper's metrics, each with the paper's own."""
-    metrics = {METRICS[name]: of_paper for name, of_paper in IN_PAPER.items()}
-    rows = []
-    for _, row in result.scores.iterrows():
-        paper = PAPER.get((row["split"], row["model"]), {})
-        values = [(metric.cell(row), f"{paper[name]:g}" if name in paper else "") for metric, name in metrics.items()]
-        rows.append([*_known(row), *chain(*values)])
-    return table([*KNOWN, *chain(*((metric.heading, "paper") for metric in metrics))], rows)
-
-
-def _beyond_the_paper(result: Results) -> str:
-    metrics = [metric for name, metric in METRICS.items() if name not in IN_PAPER and _measured(metric, result.scores)]
-    rows = [
-        [*_known(row), METRICS["psnr"].shown(row["psnr_pooled"]), *chain(*(metric.cells(row) for metric in metrics))]
-        for _, row in result.scores.iterrows()
-    ]
-    return table([*KNOWN, "pooled PSNR (dB) ↑", *chain(*(metric.columns.values() for metric in metrics))], rows)
-
-
-def _known(row: "pd.Series[Any]") -> list[Any]:
-    return [row["split"], MODELS[row["model"]].label, row["photos"]]
+def _beyond_the_paper(result: Results) -> list[Metric]:
+    return [metric for name, metric in METRICS.items() if name not in IN_PAPER and _measured(metric, result.scores)]
 
 
 def _unmeasured(result: Results) -> list[SetMetric]:
