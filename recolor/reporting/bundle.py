@@ -15,7 +15,7 @@ from recolor.evaluation.metrics import METRICS
 from recolor.evaluation.scored import check_rows
 from recolor.models.folder import architecture, describe, load_generator, read_card, save_generator, weights_sha256
 from recolor.models.pictures import GREY
-from recolor.reporting.rendering import render, table
+from recolor.reporting.rendering import render
 
 
 def check_evaluated(metrics: Path, model: Path) -> None:
@@ -77,24 +77,16 @@ def export(
 
 def model_card(card: Mapping[str, Any]) -> str:
     """A model's README.md, from its `model.json`."""
+    scores = [row for row in card.get("scores", []) if row.get("model") in (card.get("model"), GREY)]
+    columns = [(metric, *column) for metric in METRICS.values() for column in metric.columns.items()]
     return render(
         "model_card.md",
         card=card,
         network=architecture(card).description,
         training=describe(card),
-        scores=_score_table([row for row in card.get("scores", []) if row.get("model") in (card.get("model"), GREY)]),
+        scores=scores,
+        columns=[(metric, name, heading) for metric, name, heading in columns if any(name in row for row in scores)],
         versions=", ".join(f"{name} {number}" for name, number in card.get("versions", {}).items())
         or "unknown versions",
         settings=json.dumps(card.get("params", {}), indent=2),
     )
-
-
-def _score_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The scores that were measured; "" without any."""
-    columns = [(metric, *column) for metric in METRICS.values() for column in metric.columns.items()]
-    measured = [(metric, name, heading) for metric, name, heading in columns if any(name in row for row in rows)]
-    lines = [
-        [row["split"], row["model"], row["photos"], *(metric.shown(row.get(name)) for metric, name, _ in measured)]
-        for row in rows
-    ]
-    return table(["split", "model", "N", *(heading for *_, heading in measured)], lines) if rows else ""

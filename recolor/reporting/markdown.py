@@ -11,7 +11,7 @@ from recolor.evaluation.metrics import METRICS, SPLITS, Metric, SetMetric, set_m
 from recolor.evaluation.set_metrics import IS_SPLITS, KID_SUBSET_SIZE, KID_SUBSETS
 from recolor.models.objectives import MODELS
 from recolor.models.pictures import GREY
-from recolor.reporting.rendering import render, table
+from recolor.reporting.rendering import render
 from recolor.reporting.results import Results
 
 PAPER_SOURCE = "Ozfirat, Senol and Kose: Image-to-Image Translation (Recoloring) with WGAN. University of Padova"
@@ -54,7 +54,7 @@ def results_markdown(results: Sequence[Results], loss: str, versions: Mapping[st
         subsets=KID_SUBSETS,
         subset_size=KID_SUBSET_SIZE,
         is_splits=IS_SPLITS,
-        versions=table(["package", "version"], versions.items()),
+        versions=versions,
     )
 
 
@@ -69,9 +69,7 @@ def timings_markdown(results: Sequence[Results]) -> str:
             times = [f"{time:.1f}" for time in (seconds, seconds / epochs, timings["photos"].sum() / seconds)]
             saving = f"{timings['checkpoints'].sum():.1f}"
             rows.append([result.dataset, MODELS[model].label, machine, epochs, *times, f"{waited:.1%}", saving])
-    header = ["dataset", "model", "machine", "epochs", "seconds", "s/epoch", "photos/s"]
-    header += ["waiting for photos", "s for checkpoints"]
-    return render("timings.md", timings=table(header, rows), paper_source=PAPER_SOURCE)
+    return render("timings.md", rows=rows, paper_source=PAPER_SOURCE)
 
 
 def _measured(metric: Metric, *scores: pd.DataFrame) -> bool:

@@ -21,7 +21,6 @@ from recolor.core.storage import DiskFull
 from recolor.evaluation.metrics import METRICS, SetMetric, image_metrics_in_use
 from recolor.reporting import report
 from recolor.reporting.markdown import results_markdown, timings_markdown
-from recolor.reporting.rendering import table
 from recolor.reporting.report import headline, write
 from recolor.reporting.results import Results
 from stages import paths
@@ -308,7 +307,3 @@ def test_the_stage_reports_the_datasets_and_the_loss_of_the_params(
     set_param("loss", "lsgan")
     with pytest.raises(UserError, match="loss: got 'lsgan'"):
         report_stage()
-
-
-def test_a_table_aligns_numbers_to_the_right() -> None:
-    assert table(["a", "b"], [["x", 1], ["y", ""]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y |  |"
