@@ -88,7 +88,7 @@ def _file(row: int, name: str) -> str:
 
 
 def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> dict[str, Any]:
-    """What the page shows of a photo: its row, its versions with their scores, and the measures that it can be sorted by."""
+    """What the page shows of a photo: its versions with their scores, and the measures that it can be sorted by."""
     first = measured[GREY][row]
     name = f"{first['path']} [{first['crop']}]" if first["crop"] else first["path"]
     measures: dict[str, float | None] = {"Order of the split": row}
@@ -105,7 +105,7 @@ def _photo(row: int, measured: Mapping[str, Rows], models: Sequence[str]) -> dic
         {"name": TITLES[version], "file": _file(row, version), "scores": ", ".join(scores)}
         for version, scores in captions.items()
     ]
-    return {"row": row, "name": name, "pictures": pictures, "measures": measures}
+    return {"name": name, "pictures": pictures, "measures": measures}
 
 
 def _measures(metric: ImageMetric, values: Mapping[str, float]) -> dict[str, float | None]:

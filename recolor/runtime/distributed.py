@@ -88,14 +88,13 @@ class DistributedContext:
         return values
 
     def check_same(self, inputs: Mapping[str, Any]) -> None:
-        """Raises UserError unless all processes have these `inputs`: each of them would train another model."""
-        everywhere = self.all_gather(dict(inputs))
-        for rank, theirs in enumerate(everywhere):
-            for name, value in everywhere[0].items():
-                if theirs[name] != value:
-                    where = f"process {rank} differs from process 0"
-                    advice = "copy what process 0 has to the others"
-                    raise UserError(f"{name}: not the same on all machines ({where}); {advice}")
+        """Raises UserError where processes have different `inputs`: each of them would train another model."""
+        first, *others = self.all_gather(dict(inputs))
+        for rank, theirs in enumerate(others, 1):
+            if different := [name for name in first if theirs[name] != first[name]]:
+                where = f"process {rank} differs from process 0"
+                advice = "copy what process 0 has to the others"
+                raise UserError(f"{different[0]}: not the same on all machines ({where}); {advice}")
 
     def sync_batch_norm(self, networks: Iterable[nn.Module]) -> None:
         """Lets batch norm compute its statistics over all processes' photos; weights and names stay the same."""
