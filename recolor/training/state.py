@@ -72,7 +72,9 @@ class TrainState:
 
     def resume(self, checkpoints: Checkpoints, distributed: DistributedContext, log: Callable[[str], None]) -> None:
         """Continues from the newest complete checkpoint, if there is one; without a shared disk, the newest of all machines."""
-        fresh = deepcopy(self.state_dict()) if checkpoints.newest() else {}
+        steps = distributed.all_gather(newest.stem if (newest := checkpoints.newest()) else "")
+        source = steps.index(max(steps))
+        fresh = deepcopy(self.state_dict()) if any(steps) else {}
 
         def use(state: dict[str, Any]) -> None:
             try:
@@ -82,8 +84,6 @@ class TrainState:
                 self.load_state_dict(fresh)  # never parts of two states
                 raise
 
-        steps = distributed.all_gather(newest.stem if (newest := checkpoints.newest()) else "")
-        source = steps.index(max(steps))
         state = distributed.broadcast(checkpoints.load(log, use) if distributed.rank == source else None, source)
         checkpoints.damaged = distributed.broadcast(checkpoints.damaged, source)
         if state is not None:
