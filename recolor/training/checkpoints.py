@@ -24,12 +24,8 @@ from recolor.runtime.distributed import DistributedContext
 
 def code() -> list[str]:
     """Identifies torch, timm and the modules of recolor that are imported: an edit of the report loses no checkpoint."""
-    modules = sorted(name for name in sys.modules if name.startswith("recolor."))
-    return [
-        torch.__version__,
-        version("timm"),
-        *(file_sha256(Path(sys.modules[name].__file__ or "")) for name in modules),
-    ]
+    files = (Path(sys.modules[name].__file__ or "") for name in sorted(sys.modules) if name.startswith("recolor."))
+    return [torch.__version__, version("timm"), *map(file_sha256, files)]
 
 
 def run_key(inputs: Mapping[str, Any]) -> str:
@@ -55,7 +51,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.damaged: set[Path] = set()  # tensors of the states that `load` has passed over
+        self.damaged: set[Path] = set()  # states that `load` has passed over
         self._lock = FileLock(folder / "lock", timeout=0)
 
     def take(self) -> str | None:
@@ -65,10 +61,8 @@ class Checkpoints:
             try:
                 self._lock.acquire()
             except Timeout:
-                written = (
-                    holder.exists() and holder.read_text()
-                )  # nothing yet, or empty, while the other process writes it
-                return written or "unknown"
+                # While the other process writes it, it is missing or empty.
+                return (holder.exists() and holder.read_text()) or "unknown"
             holder.write_text(str(os.getpid()))
         (self.folder / self.FINISHED).unlink(missing_ok=True)
         for path in self.folder.glob("*"):  # what a killed process was writing
