@@ -108,8 +108,11 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
             ema=params.section("train.ema", float),
             sample_epochs=params.section("train.sample_epochs", int),
         )
-        starts = {"none": None, "shipped": default_shipped_model()}
-        start = starts.get(pretrain.start, paths.HOME / Path(pretrain.start).expanduser())
+        start = None
+        if pretrain.start == "shipped":
+            start = default_shipped_model()
+        elif pretrain.start != "none":
+            start = paths.HOME / Path(pretrain.start).expanduser()
         return Pretraining(pretrain), train_params, start
     if model not in ADVERSARIAL:
         raise UserError(f"{model}: no such model; choose one of l1, {', '.join(ADVERSARIAL)}")
