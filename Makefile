@@ -33,7 +33,7 @@ clean:
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	@echo 'Installing into .venv: 5 GB, some minutes ...'
+	@echo 'Installing into .venv: 7 GB, some minutes ...'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,demo,video,onnx,dev]'
 	@touch $@
