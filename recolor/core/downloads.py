@@ -144,8 +144,7 @@ def _attempt(file: RemoteFile, part: Path, timeout: float) -> None:
         total = total or file.size
         bar = tqdm(total=total, initial=start, desc=file.name, unit="B", unit_scale=True, disable=None)
         space = check_disk_space(file.name, part.parent, total and total - start)
-        with space, part.open("r+b" if start else "wb") as out, bar:
-            out.seek(start)
+        with space, part.open("ab" if start else "wb") as out, bar:
             for chunk in response.iter_content(CHUNK):
                 out.write(chunk)
                 bar.update(len(chunk))
