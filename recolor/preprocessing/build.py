@@ -21,7 +21,7 @@ from recolor.core.iterators import progress
 from recolor.core.params import Section, Seed
 from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import DTYPE, CacheCounts, count_reasons, write_shards, write_table
-from recolor.preprocessing.conversion import Converted, ListedPhoto, Rejected, convert, lost
+from recolor.preprocessing.conversion import Converted, ListedPhoto, convert, lost
 from recolor.preprocessing.workers import ordered_map
 
 
@@ -57,10 +57,10 @@ def build(
     reasons: dict[int, str] = {}
     first: dict[str, int] = {}  # the place of each tensor: a copy in another file must not be in the other split
 
-    def tensors(results: Iterable[Converted | Rejected]) -> Iterator[bytes]:
+    def tensors(results: Iterable[Converted | str]) -> Iterator[bytes]:
         for place, result in enumerate(progress(results, len(photos), "preprocess")):
-            if isinstance(result, Rejected):
-                reasons[place] = result.reason
+            if isinstance(result, str):
+                reasons[place] = result
             elif (same := first.setdefault(result.tensor_sha256, place)) != place:
                 reasons[place] = f"duplicate of {photos['path'][same]}"
             else:

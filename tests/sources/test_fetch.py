@@ -247,7 +247,7 @@ def test_photos_of_a_folder_are_recognised_by_their_content(tmp_path: Path) -> N
     assert listing["sha256"]["noext"] == hashlib.sha256((tmp_path / "noext").read_bytes()).hexdigest()
     assert listing["sha256"]["notes"] == ""
     assert isinstance(convert(_listed(listing, "noext"), tmp_path, 16, 0), Converted)
-    assert "not a photo" in convert(_listed(listing, "notes"), tmp_path, 16, 0).reason
+    assert "not a photo" in convert(_listed(listing, "notes"), tmp_path, 16, 0)
 
 
 def _listed(listing: pd.DataFrame, path: str) -> ListedPhoto:
