@@ -26,7 +26,7 @@ WINDOW = 8  # tasks in progress per worker, which bounds the memory for results
 CHANCES = 2  # attempts: the first may fail for another reason, such as memory used by another program
 MOST_DEATHS = 20  # without a result between them: the tasks are not the cause
 LIMIT = 120.0  # seconds per task; a progressive JPEG of 100 megapixels, the largest accepted, took 8 on one core
-_ONE_BY_ONE = Lock()  # processes start and end: multiprocessing's list of them is not made for threads
+_PROCESS_LOCK = Lock()  # for starting and ending a process: multiprocessing's own list of processes is not thread-safe
 
 
 def ordered_map(
@@ -85,7 +85,7 @@ class _Worker(Generic[Task, Result]):
         context = multiprocessing.get_context("spawn")  # the same on all systems, and safe with torch's threads
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work, limit), daemon=True)
-        with _ONE_BY_ONE:
+        with _PROCESS_LOCK:
             self.process.start()
         theirs.close()
 
@@ -99,7 +99,7 @@ class _Worker(Generic[Task, Result]):
 
     def end(self) -> bool:
         """Ends the process. Returns whether the time limit had killed it already."""
-        with _ONE_BY_ONE:
+        with _PROCESS_LOCK:
             self.process.kill()
             self.process.join()
         self.pipe.close()

@@ -108,20 +108,22 @@ def test_an_override_of_an_unknown_setting_is_refused(params_file: Path, set_par
         Params(params_file, "coco")
 
 
-@pytest.mark.parametrize("overrides", [["paper.train.epochs"], "paper.train.epochs: 3", 3])
-def test_overrides_take_a_mapping(params_file: Path, set_param, overrides: object) -> None:
-    set_param("overrides.coco", overrides)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("overrides.coco", ["paper.train.epochs"]),
+        ("overrides.coco", "paper.train.epochs: 3"),
+        ("overrides.coco", 3),
+        ("data", None),
+        ("data", []),
+        ("data", "sample"),
+    ],
+)
+def test_data_and_overrides_take_a_mapping(params_file: Path, set_param, name: str, value: object) -> None:
+    set_param(name, value)
     with pytest.raises(ParamsError) as caught:
         Params(params_file, "coco")
-    assert str(caught.value).startswith(f"{params_file}: overrides.coco: got {overrides!r}; ")
-
-
-@pytest.mark.parametrize("data", [None, [], "sample"])
-def test_data_takes_a_mapping(params_file: Path, set_param, data: object) -> None:
-    set_param("data", data)
-    with pytest.raises(ParamsError) as caught:
-        Params(params_file, "coco")
-    assert str(caught.value).startswith(f"{params_file}: data: got {data!r}; ")
+    assert str(caught.value).startswith(f"{params_file}: {name}: got {value!r}; ")
 
 
 def test_only_a_change_of_what_was_read_is_noticed(params_file: Path, set_param) -> None:
