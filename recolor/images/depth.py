@@ -120,7 +120,8 @@ def scale(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """The values of a photo in 8 bits, (H, W, C), and notes about guesses. Raises PhotoError.
 
-    `parts` is called twice. The first `colours` of the channels are scaled together; alpha, if it follows, with them or less.
+    `parts` is called twice: for the largest values, and to scale. The first `colours` channels have one white; that of alpha,
+    which may follow them, is as bright or brighter.
     """
 
     def strips() -> Iterator[tuple[tuple[Any, ...], NDArray[Any]]]:
@@ -154,6 +155,6 @@ def _scaled_grey(image: Image.Image, stated: int | None) -> tuple[Image.Image, l
     bits = 32 if image.mode == "I" and image.format != "PPM" else 16
     result, notes = scale(parts, (image.height, image.width, 1), 1, bits, stated)
     grey = Image.frombytes("L", image.size, result.data)
-    if isinstance(clear := image.info.get("transparency"), int):  # the one value that is transparent
+    if isinstance(clear := image.info.get("transparency"), int):
         grey.putalpha(Image.fromarray((np.asarray(image) != clear).astype(np.uint8) * 255))
     return grey, notes

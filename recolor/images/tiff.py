@@ -67,7 +67,8 @@ def load_tiff(image: Any) -> tuple[Image.Image, list[str]]:
     stored = mode
     if alpha:
         mode, stored = f"{mode}A", f"{mode}{'a' if extra[0] == PREMULTIPLIED else 'A'}"
-    return Image.frombytes(stored, shape[1::-1], result.data).convert(mode), notes
+    loaded = Image.frombytes(stored, shape[1::-1], result.data)
+    return loaded if mode == stored else loaded.convert(mode), notes
 
 
 def _parts(page: Any) -> Iterator[Part]:
