@@ -20,8 +20,10 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass
 class RunRecorder:
-    """Reads losses and the clock into the progress of `state`, and saves the state where it is due: `minutes` after the last
-    time within an epoch. Never one that is not finite: every method raises Diverged for a loss or a weight that is not."""
+    """Reads losses and the clock into the progress of `state`, and saves the state: within an epoch every `minutes`.
+
+    Raises Diverged where a loss or a weight is not finite, so such a state is never saved.
+    """
 
     state: TrainState
     checkpoints: Checkpoints
