@@ -19,8 +19,9 @@ from PIL import Image
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
 pytest.importorskip("playwright", reason="the extra `dev` is not installed")
 
-from browser import free_port, opened
+from browser import opened
 from playwright.sync_api import Browser, Locator, Page, Route, expect
+from surroundings import free_port
 
 from recolor.app import demo
 from recolor.images.color import rgb_to_lab

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
 pytest.importorskip("playwright", reason="the extra `dev` is not installed")
 
-from browser import free_port
+from surroundings import free_port
 
 from recolor.app import cli, demo
 from recolor.core.errors import UserError

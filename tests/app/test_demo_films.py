@@ -12,9 +12,10 @@ pytest.importorskip("av", reason="the extra `video` is not installed")
 pytest.importorskip("cv2", reason="the extra `video` is not installed")
 
 import requests
-from browser import free_port, opened
+from browser import opened
 from films import moving, packets, read, write_film
 from playwright.sync_api import Browser, Page, expect
+from surroundings import free_port
 
 from recolor.app import demo, demo_films
 

@@ -1,7 +1,6 @@
 """Headless Chromium, for what only a browser can show."""
 
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,9 +49,3 @@ def listen(page: Page) -> tuple[list[str], list[str]]:
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     return requests, errors
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])

@@ -1,12 +1,12 @@
-"""A process of tests/runtime/test_distributed.py, started by torchrun: trains, is stopped, goes on, and writes what it saw."""
+"""A process of tests/runtime/test_distributed.py: trains, is stopped, goes on, and writes what it saw."""
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from distributed_runs import CPU, EVALUATION, OBJECTIVES, after_batch_norm, train_in
 from training_runs import stopped_in_step
 
@@ -21,8 +21,11 @@ from recolor.training.loop import Interrupted, derived_seed
 from stages.training import train_model
 
 
-def main(folder: Path) -> None:
-    rank = int(os.environ["RANK"])
+def work_in(folder: Path, rank: int, port: int) -> None:
+    """Process `rank` of two that a launcher would have started."""
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in launched.items()})
+    PartialState._reset_state()  # this module's imports have set it to one process
     recorder.CHECKPOINT_SECONDS = 0
     seen: dict[str, Any] = {}
     for name, recipe in OBJECTIVES.items():
@@ -84,7 +87,3 @@ def without_weights(rank: int, folder: Path) -> str:
     params = EVALUATION.model_copy(update={"inception": "auto"})
     evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, folder / "without weights", params, CPU, 1)
     return json.loads((folder / "without weights" / "notes.json").read_text())["inception"] if rank == 0 else ""
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -6,6 +6,7 @@ A module of its own: with several conftest.py, `import conftest` depends on whic
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ def photos_in(folder: Path, names: list[str]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(battery.encoded(battery.picture(seed, (9, 9))))
     return folder
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager

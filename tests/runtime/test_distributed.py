@@ -1,4 +1,4 @@
-"""Two processes, launched by torchrun as a user would, train what one process trains."""
+"""Two processes train what one process trains. The sweeps have them launched by torchrun, as a user would."""
 
 import json
 import os
@@ -13,7 +13,9 @@ import pytest
 import timm
 import torch
 from distributed_runs import CPU, EVALUATION, OBJECTIVES, SCORED, STILL, after_batch_norm, train_in
-from surroundings import ROOT
+from distributed_worker import work_in
+from forks import Fork
+from surroundings import ROOT, free_port
 from training_runs import AUGMENT, DISCRIMINATOR, GAN, PRETRAIN, settings, stopped_in_step
 
 from benchmarks.ours import make_photos
@@ -65,11 +67,11 @@ def seen(work: Path) -> list[dict[str, Any]]:
         write_node(work / f"node{rank}", work)
     with pytest.raises(Interrupted):
         train_in(work / "one", OBJECTIVES["gan"], wrap=lambda method: stopped_in_step(3, method))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = Path(__file__).parents[1] / "helpers" / "distributed_worker.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
-    done = subprocess.run([*launch, script, work], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    port = free_port()
+    with Fork(work_in, work, 0, port, cwd=work) as main, Fork(work_in, work, 1, port, cwd=work) as other:
+        for process in (other, main):
+            _, error = process.communicate()
+            assert process.returncode == 0, error
     return [json.loads((work / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from clone import set_params
+from surroundings import free_port
 from working_folder import ENVIRONMENT, checkpoints, outputs
 
 pytestmark = pytest.mark.sweep
@@ -24,11 +24,9 @@ Nodes = list[subprocess.Popen[str]]
 @contextmanager
 def nodes(*folders: Path) -> Iterator[Nodes]:
     """A training of the GAN on a node for each folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(folders)}", "--nproc-per-node=1"]
-    command = [*launch, "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "-m", "stages.train", "mine", "gan"]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}"]
+    command = [*launch, *meeting, "-m", "stages.train", "mine", "gan"]
     started: Nodes = []
     try:
         for folder in folders:
