@@ -44,7 +44,6 @@ def repro(clone: Path, until: str, shell: str = "/bin/sh") -> Iterator[tuple[sub
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    assert process.stdout is not None
     lines: list[str] = []
     try:
         while not lines or until not in lines[-1]:
@@ -65,7 +64,6 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
     with repro(clone, until="photos/s", shell=shutil.which("bash") or "/bin/sh") as (first, _):
         assert f"(PID {first.pid})" in dvc(clone, "repro", "train_gan", fails=True)
         first.kill()
-        assert first.stdout is not None
         rest = first.stdout.read()  # until the trainer, which writes there too, has ended by itself
     (stopped,) = (line for line in rest.splitlines() if line.startswith("error: "))
     assert "SIGTERM" in stopped
@@ -88,7 +86,6 @@ def test_a_killed_repro_ends_its_stage_through_a_shell_and_a_launcher(clone: Pat
     set_params(clone, {"runtime.processes": 2})
     with repro(clone, until="photos/s") as (process, _):
         process.kill()
-        assert process.stdout is not None
         rest = process.stdout.read()
     assert rest.count("error: stopped by ") == 2
 

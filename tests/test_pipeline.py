@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from surroundings import ROOT
 from typer.testing import CliRunner
 
 from recolor.core.params import COMMON
@@ -17,7 +18,6 @@ from recolor.models.objectives import ADVERSARIAL
 from recolor.preprocessing.build import CacheParams
 from stages import paths
 
-ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 DEFINITIONS = {name: stage.get("do", stage) for name, stage in STAGES.items()}
 
@@ -37,7 +37,6 @@ def imported_names(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import, which this walk does not follow"
-            assert node.module is not None
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import battery
 import pytest
 import torch
+from surroundings import ROOT
 
 from recolor.app import repository as finding
 from recolor.models import folder
 from recolor.models.folder import save_generator
 from recolor.models.unet import UNetGenerator, UNetParams
 from stages import paths
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

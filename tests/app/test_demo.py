@@ -126,7 +126,6 @@ def test_a_photo_is_coloured_looked_at_and_taken_away(page: Page, photo: Path, t
 
     line = page.get_by_test_id("slider").locator(".inner")
     box = line.bounding_box()
-    assert box is not None
     left = covered(pictures.nth(1))
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()

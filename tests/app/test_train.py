@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from surroundings import ROOT
 from typer.testing import CliRunner, Result
 
 from recolor.app import train as training
@@ -14,7 +15,6 @@ from recolor.app.cli import app
 from recolor.core.errors import UserError
 from recolor.core.params import Params
 
-ROOT = Path(__file__).parents[2]
 ODD_NAMES = [
     "Fotos für Änne",
     "R&B (1999)",

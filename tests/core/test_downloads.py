@@ -176,7 +176,7 @@ def test_of_two_at_once_the_second_waits_and_finds_the_file(
     assert server.starts == [0]
 
 
-def test_a_folder_that_cannot_be_written_gives_what_it_has(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_gives_what_it_has() -> None:
     folder = Path(tempfile.mkdtemp())  # which an ordinary user can look into, unlike tmp_path
     (folder / "photos.zip").write_bytes(CONTENT)
     folder.chmod(0o555)

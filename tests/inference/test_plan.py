@@ -111,7 +111,7 @@ def test_a_named_photo_is_never_written_even_by_force(run: Callable, tmp_path: P
     assert (first.read_bytes(), second.read_bytes()) == before
 
 
-def test_two_photos_never_become_one_file(run: Callable, tmp_path: Path) -> None:
+def test_two_photos_never_become_one_file(tmp_path: Path) -> None:
     one, other = save(tmp_path / "a/photo.png", 1), save(tmp_path / "b/photo.png", 2)
     jobs = plan([one, other, one], tmp_path / "out", force=True)
     assert [(job.source, bool(job.problem)) for job in jobs] == [(one, False), (other, True)]

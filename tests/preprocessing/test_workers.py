@@ -127,7 +127,6 @@ def test_workers_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
         "    time.sleep(60)\n"
     )
     master = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
-    assert master.stdout is not None
     assert master.stdout.readline() == "0\n"
     children = psutil.Process(master.pid).children(recursive=True)
     assert len(children) >= 2

@@ -13,6 +13,7 @@ import torch
 from browser import listen
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
+from surroundings import ROOT
 from typer.testing import CliRunner, Result
 
 from recolor.app import cli
@@ -30,7 +31,6 @@ from recolor.runtime.context import RuntimeParams
 from recolor.sources.listing import listing_of
 from stages import paths
 
-ROOT = Path(__file__).parents[2]
 ODD = "a <b>bold 'name' & more.png"  # what a page must not read as its own markup
 
 

@@ -15,6 +15,7 @@ from clone import contents
 from made_up_results import REASON, write_results
 from PIL import Image
 from ruamel.yaml import YAML
+from surroundings import ROOT
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
@@ -117,7 +118,7 @@ def test_what_was_not_measured_stays_empty_and_has_a_reason(sample: Results, min
 
 
 def test_dvcs_plots_show_metrics_under_their_labels() -> None:
-    tree = YAML(typ="safe").load((Path(__file__).parents[2] / "dvc.yaml").read_text())
+    tree = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
     plots = [plot for entry in tree["plots"] if isinstance(entry, dict) for plot in entry.values() if plot]
     shown = {plot["x"]["reports/results.csv"]: plot["x_label"] for plot in plots if isinstance(plot["x"], dict)}
     assert shown == {name: METRICS[name].heading.rstrip(" ↑↓") for name in shown} != {}

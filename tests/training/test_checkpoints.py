@@ -111,7 +111,6 @@ def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: An
     harm(tmp_path / "000000002.safetensors")
     assert contents(tmp_path) != before
     state = checkpoints.load(warn=lines.append)
-    assert state is not None
     assert state["step"] == 1
     (line,) = lines
     assert f"{tmp_path / '000000002.safetensors'} is damaged" in line
@@ -160,7 +159,6 @@ input()
 """
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        assert holder.stdout is not None
         assert holder.stdout.readline() == "None\n"
         assert Checkpoints(tmp_path).take() == str(holder.pid)
         (tmp_path / "pid").write_text("")  # as it is for a moment, and on a full disk

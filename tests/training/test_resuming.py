@@ -132,7 +132,6 @@ def lack_a_part(path: Path) -> None:
     """Whole by its checksum, but not a state of this training."""
     checkpoints = Checkpoints(path.parent)
     state = checkpoints.load(warn=print)
-    assert state is not None
     del state["networks"]["critic_optimizer"]
     checkpoints.save(int(path.stem), state)
 

@@ -212,7 +212,7 @@ def test_frames_are_read_as_they_are_needed(
     frames, read, waiting = film.frames, [0], [0]
 
     def counted(*arguments: object) -> Iterator[object]:
-        for frame in frames(*arguments):  # type: ignore[arg-type]
+        for frame in frames(*arguments):
             read[0] += 1
             yield frame
 
