@@ -167,8 +167,8 @@ def trained_on(folder: Path, manifest: str) -> bool:
 def describe(card: Mapping[str, Any]) -> str:
     """The training of a model in one line, from its `model.json`."""
     epochs = card.get("epochs", "?")
-    training = f"{epochs} epoch{'' if epochs == 1 else 's'} of {card.get('photos', '?')} photos of `{card.get('dataset', '?')}`"
-    return f"{card.get('objective', '?')}, {training}"
+    times = "" if "averaged" in card else f"{epochs} epoch{'' if epochs == 1 else 's'} of "
+    return f"{card.get('objective', '?')}, {times}{card.get('photos', '?')} photos of `{card.get('dataset', '?')}`"
 
 
 def weights_sha256(directory: Path) -> str:

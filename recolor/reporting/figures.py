@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -117,7 +118,10 @@ def _bar_panel(panel: Axes, scores: pd.DataFrame, metric: Metric) -> None:
             panel.plot([x, x], [low, high], color=INK, linewidth=1)
         if pd.notna(value):
             above, text = (x, max(value, high, 0)), metric.shown(row[metric.name])
-            panel.annotate(text, above, (0, 2), textcoords="offset points", ha="center", fontsize=5)
+            outline = [withStroke(linewidth=1.5, foreground="white")]  # legible over the line of the true photos
+            panel.annotate(
+                text, above, (0, 2), textcoords="offset points", ha="center", fontsize=5, path_effects=outline
+            )
         if metric.better == "truth":
             middle, true = splits.index(row["split"]), row[f"{metric.name}_true"] * metric.scale
             panel.plot([middle - 0.42, middle + 0.42], [true, true], color="black", linewidth=1.5)
@@ -138,14 +142,13 @@ def tradeoff(scores: pd.DataFrame) -> Image.Image:
         model, point = MODELS[row["model"]], (row[x.name], row[y.name])
         panel.plot(x.interval(row), [point[1]] * 2, color=model.color, linewidth=1)
         panel.plot([point[0]] * 2, y.interval(row), color=model.color, linewidth=1)
-        panel.plot(*point, "o", color=model.color, markersize=5)
-        panel.annotate(model.label, point, (5, 5), textcoords="offset points", color=model.color, weight="bold")
+        panel.plot(*point, "o", color=model.color, markersize=5, label=model.label)
     panel.axvline(test[f"{x.name}_true"].iloc[0], color="black", linewidth=1.5, label="true photos")
     panel.set_title(f"{y.label} against {x.label}, test split", pad=18)
     panel.set_xlabel(x.label)
     panel.set_ylabel(y.label_with_unit)
     panel.margins(0.1)
-    panel.legend(loc="lower left", bbox_to_anchor=(0, 1))
+    panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(test) + 1)
     return _render(figure)
 
 

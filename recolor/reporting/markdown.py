@@ -22,6 +22,7 @@ PAPER: dict[tuple[str, str], dict[str, float]] = {
     ("train", "gan"): {"fid": 0.026, "psnr": 22.17, "ssim": 0.87, "is": 12.034},
     ("train", "wgan"): {"fid": 0.039, "psnr": 17.14, "ssim": 0.8264, "is": 11.482},
 }
+FEW = 50  # test photos
 IN_PAPER = {"psnr": "psnr", "ssim": "ssim", "fid64": "fid", "is": "is"}  # our metric: the paper's name
 
 
@@ -33,6 +34,7 @@ def results_markdown(results: Sequence[Results], loss: str, versions: Mapping[st
         results=results,
         loss=loss,
         recipe=results[0].settings["recipe"],
+        few=FEW,
         models=MODELS,
         splits=SPLITS,
         paper_source=PAPER_SOURCE,

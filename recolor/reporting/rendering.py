@@ -14,5 +14,8 @@ _environment = jinja2.Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a template with `values` filled in."""
+    """The text of `template`, a file's name, with `values` filled in: escaped in HTML, as they are in Markdown.
+
+    Raises jinja2.UndefinedError for a name in the template that `values` lacks.
+    """
     return _environment.get_template(template).render(**values)

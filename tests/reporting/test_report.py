@@ -139,9 +139,16 @@ def test_a_new_metric_is_in_every_table_and_figure(mine: Results, monkeypatch: p
     assert bars(mine.scores).tobytes() != before.tobytes()
 
 
-def test_only_the_sample_has_a_warning(sample: Results, mine: Results) -> None:
-    assert re.search(r"\[!CAUTION\][^!]* 48 [^!]* 12 ", results_markdown([mine, sample], "gan", VERSIONS))
-    assert "[!CAUTION]" not in results_markdown([mine], "gan", VERSIONS)
+def test_the_sample_and_few_photos_have_a_warning(sample: Results, mine: Results) -> None:
+    few = f"> **`mine` has few test photos, {mine.score('test', 'gan')['photos']}.**"
+    both = results_markdown([mine, sample], "gan", VERSIONS)
+    assert re.search(r"\[!CAUTION\][^!]* 48 [^!]* 12 ", both)
+    assert few in both
+    assert "`sample` has few" not in both
+    mine.scores["photos"] = 50
+    many = results_markdown([mine], "gan", VERSIONS)
+    assert few not in many
+    assert "[!CAUTION]" not in many
 
 
 def test_the_report_holds_no_path_of_the_machine(mine: Results, out: Path) -> None:
