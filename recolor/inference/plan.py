@@ -41,9 +41,8 @@ class Job(NamedTuple):
             return self._replace(problem=EXISTS.format(self.target))
         if isinstance(error, UserError):
             return self._replace(problem=str(error))
-        reason = getattr(error, "strerror", None) or one_line(
-            error
-        )  # no room, no permission; too many pixels for a format
+        # No room, no permission; too many pixels for a format.
+        reason = getattr(error, "strerror", None) or one_line(error)
         return self._replace(problem=f"{self.target} cannot be written: {reason}")
 
 

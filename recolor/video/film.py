@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save
 from torch import Tensor
 
 from recolor.core.iterators import ahead, batches, in_order, single_core_threads, strip_threads
@@ -105,9 +106,9 @@ def predictions(
     """The frames with their colours. On a CPU each core has a pair of its own: a batch on all waits for the slowest."""
 
     def predict(batch: list[Frame]) -> list[Predicted]:
-        small = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]
-        small = [picture.resize((side, side), Image.Resampling.BICUBIC) for picture in small]
-        pictures = [grey(np.asarray(picture), film.range) for picture in small]
+        lumas = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]
+        small = [luma.resize((side, side), Image.Resampling.BICUBIC) for luma in lumas]
+        pictures = [grey(np.asarray(luma), film.range) for luma in small]
         return list(map(Predicted, batch, colorizer.predict(pictures, side)))
 
     side = options.size or colorizer.size
@@ -149,11 +150,10 @@ def _missing(film: Film, options: Options, last: int) -> list[str]:
 
 def _key(colorizer: Colorizer, film: Film, options: Options) -> str:
     """A hash of what the result depends on, but the machine: segments made with another key are not continued."""
-    weights = hashlib.sha256()
-    for name, tensor in colorizer.generator.state_dict().items():
-        weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    tensors = {name: tensor.contiguous() for name, tensor in colorizer.generator.state_dict().items()}
+    weights = hashlib.sha256(save(tensors)).digest()
     status = film.path.stat()
     code = [file_sha256(path) for path in sorted(PACKAGE.rglob("*.py"))]  # recolor's version is the same in every clone
     versions = [av.__version__, cv2.__version__, torch.__version__]
-    parts = [film, options, ENCODERS[options.codec], weights.hexdigest(), status.st_size, status.st_mtime_ns]
+    parts = [film, options, ENCODERS[options.codec], weights, status.st_size, status.st_mtime_ns]
     return hashlib.sha256("\n".join(map(repr, [*parts, *versions, *code])).encode()).hexdigest()

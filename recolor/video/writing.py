@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags
 
 from recolor.inference.colorizer import Options
 from recolor.video.reading import Film, Frame, Time, is_cover, open_film, picture_stream
@@ -28,7 +29,6 @@ ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 _OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION"}  # metadata
 _CRF_RANGE = {"av1": 63, "vp9": 63}  # of the others 51
-_GLOBAL_HEADER = 2**22  # AV_CODEC_FLAG_GLOBAL_HEADER: codec headers go into the container, not into each key frame
 
 
 class SegmentEncoder:
@@ -107,7 +107,7 @@ def _set_up(context: Any, film: Film, options: Options) -> None:
     context.sample_aspect_ratio = film.aspect
     context.color_range, context.colorspace = film.range, film.matrix
     context.color_primaries, context.color_trc = film.primaries, film.transfer
-    context.flags |= _GLOBAL_HEADER
+    context.flags |= Flags.global_header  # codec headers go into the container, not into each key frame
     with _usual_priority():
         context.open()
 

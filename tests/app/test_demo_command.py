@@ -25,8 +25,6 @@ from recolor.models.folder import CARD
 from recolor.sources.fetch import SAMPLE
 from stages import paths
 
-WAIT = 60_000  # milliseconds: for a busy machine
-
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
 def test_a_host_that_is_not_this_machine_is_an_error(models: dict[str, Path], tmp_path: Path, host: str) -> None:
