@@ -12,6 +12,8 @@ from surroundings import ROOT, mounted
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from recolor.inference.colorizer import Colorizer
+
 SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py", "test_interruptions.py")  # a minute or two each
 
 
@@ -74,6 +76,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card |= {"data": {"manifest_sha256": "5" * 64}, "params": {"seed": 42}}
     save_generator(folder, generator, card | {"versions": {"recolor": "0.1", "torch": "2.6"}})
     return folder
+
+
+@pytest.fixture(scope="session")
+def colorizer(tiny_model: Path) -> "Colorizer":
+    from recolor.inference.colorizer import Colorizer
+
+    return Colorizer.load(tiny_model, "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ import battery
 import numpy as np
 import pytest
 import typer
+from commands import error, recolor
 from PIL import Image
 from tqdm import tqdm
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from recolor.app import colorize
 from recolor.app import repository as finding
@@ -27,19 +28,6 @@ from stages import paths
 
 SHIPPED_HERE = Path("shipped")
 COMMANDS = typer.main.get_command(app).commands
-
-
-def recolor(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def error(result: Result) -> str:
-    """The one line that a command ended with."""
-    assert result.exit_code == 1
-    assert isinstance(result.exception, SystemExit), result.exception
-    [line] = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
 
 
 def used_model(result: Result) -> str:

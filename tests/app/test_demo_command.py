@@ -12,14 +12,14 @@ import pytest
 import requests
 import skimage
 from PIL import Image
-from typer.testing import CliRunner
 
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
 pytest.importorskip("playwright", reason="the extra `dev` is not installed")
 
+from commands import recolor
 from surroundings import free_port
 
-from recolor.app import cli, demo
+from recolor.app import demo
 from recolor.core.errors import UserError
 from recolor.models.folder import CARD
 from recolor.sources.fetch import SAMPLE
@@ -68,14 +68,14 @@ def test_the_command_serves_on_loopback_what_is_trained_and_what_is_named(
 ) -> None:
     served: list[Any] = []
     monkeypatch.setattr(demo, "serve", lambda *arguments: served.append(arguments))
-    result = CliRunner().invoke(cli.app, ["demo"])
+    result = recolor("demo")
     assert (result.exit_code, served) == (1, [])
     assert "--model" in result.stderr
 
     trained = paths.model("mine", "gan")
     trained.parent.mkdir(parents=True)
     trained.symlink_to(models["tiny/gan"], target_is_directory=True)
-    assert CliRunner().invoke(cli.app, ["demo", "--model", str(models["tiny/wgan"])]).exit_code == 0
+    assert recolor("demo", "--model", models["tiny/wgan"]).exit_code == 0
     [(shown, host, port, device)] = served
     assert list(shown.values()) == [models["tiny/wgan"], trained]
     assert "mine/gan" in shown
@@ -92,14 +92,14 @@ def test_a_model_that_cannot_be_read_is_left_out_unless_it_is_named(
     damaged = paths.model("new", "gan") / CARD
     damaged.write_text("{")
     os.utime(paths.model("old", "gan") / CARD, (0, 0))
-    result = CliRunner().invoke(cli.app, ["demo"])
+    result = recolor("demo")
     assert (result.exit_code, served.pop()) == (0, ["old/gan"])
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == [str(damaged)]
-    result = CliRunner().invoke(cli.app, ["demo", "-m", "new/gan"])
+    result = recolor("demo", "-m", "new/gan")
     assert (result.exit_code, served) == (1, [])
     assert result.stderr.startswith(f"error: {damaged}: ")
     shutil.rmtree(paths.model("old", "gan"))
-    result = CliRunner().invoke(cli.app, ["demo"])
+    result = recolor("demo")
     assert (result.exit_code, served) == (1, [])
     assert "--model" in result.stderr
 

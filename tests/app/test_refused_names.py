@@ -3,20 +3,15 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from commands import error, recolor
 
 from recolor.app import train as training
-from recolor.app.cli import app
 from recolor.core.errors import UserError
 from recolor.core.params import Params
 from stages import paths
 
 LONG = "x" * 300
 NOBODY = "~nobody-of-this-name"
-
-
-def recolor(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture(params=[LONG, "loop", NOBODY])
@@ -37,10 +32,7 @@ def name(request: pytest.FixtureRequest, repository: Path) -> str:
     ],
 )
 def test_what_is_read_is_named_where_it_is_refused(name: str, arguments: list[str]) -> None:
-    result = recolor(*(name if argument == "NAME" else argument for argument in arguments))
-    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
-    [line] = result.stderr.splitlines()
-    assert name in line.partition(": ")[2]
+    assert name in error(recolor(*(name if argument == "NAME" else argument for argument in arguments)))
 
 
 @pytest.mark.parametrize(
@@ -89,10 +81,7 @@ def test_an_error_about_any_name_is_one_line(repository: Path, arguments: list[s
     Path(AWKWARD).mkdir()
     Path("photo.jpg").rename(Path(AWKWARD) / "photo.jpg")
     Path("photo.jpg").symlink_to(Path(AWKWARD) / "photo.jpg")
-    result = recolor(*(argument.replace("NAME", AWKWARD) for argument in arguments))
-    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
-    [line] = result.stderr.splitlines()
-    assert SHOWN in line
+    assert SHOWN in error(recolor(*(argument.replace("NAME", AWKWARD) for argument in arguments)))
 
 
 def test_characters_that_no_encoding_has_are_shown() -> None:

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import recolor
 from ruamel.yaml import YAML
 from surroundings import ROOT
-from typer.testing import CliRunner, Result
 
 from recolor.app import train as training
-from recolor.app.cli import app
 from recolor.core.errors import UserError
 from recolor.core.params import Params
 
@@ -38,14 +37,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[str]]]:
     return asked
 
 
-def train(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["train", *map(str, arguments)])
-
-
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_folder_of_any_name_is_trained_on(repository: Path, runs: list, name: str) -> None:
     (repository / "pictures" / name).mkdir(parents=True)
-    result = train(f"pictures/{name}")
+    result = recolor("train", f"pictures/{name}")
     assert result.exit_code == 0, result.output
     params = Params(repository / "params.yaml", "mine")
     assert params.section("data.mine.path", str) == str(repository / "pictures" / name)
@@ -69,7 +64,7 @@ def test_options_are_settings_of_the_recipe_in_use(repository: Path, runs: list,
         "--set",
         "evaluate.inception=off",
     ]
-    result = train("../photos", *options)
+    result = recolor("train", "../photos", *options)
     assert result.exit_code == 0, result.output
     tree = YAML(typ="safe").load(repository / "params.yaml")
     assert (tree["recipe"], tree["loss"], tree["evaluate"]["inception"]) == ("modern", "wgan", "off")
@@ -85,7 +80,7 @@ def test_the_advised_way_back_works(repository: Path, runs: list, monkeypatch: p
     before = (repository / "params.yaml").read_text()
     (repository / "photos").mkdir()
     monkeypatch.chdir("photos")
-    [advice] = [line for line in train(".", "--epochs", 7).stdout.splitlines() if "to go back: " in line]
+    [advice] = [line for line in recolor("train", ".", "--epochs", 7).stdout.splitlines() if "to go back: " in line]
     assert (repository / "params.yaml").read_text() != before
     subprocess.run(advice.partition("to go back: ")[2], shell=True, check=True)
     assert (repository / "params.yaml").read_text() == before
@@ -118,7 +113,7 @@ def test_only_what_changes_is_written(params_file: Path) -> None:
 def test_a_wrong_setting_changes_nothing(repository: Path, runs: list, setting: str, key: str) -> None:
     (repository / "photos").mkdir()
     before = (repository / "params.yaml").read_text()
-    result = train("photos", "--set", setting)
+    result = recolor("train", "photos", "--set", setting)
     assert (result.exit_code, runs) == (1, [])
     [line] = result.stderr.splitlines()
     assert key in line
@@ -134,7 +129,7 @@ def test_a_file_keeps_its_permissions(params_file: Path) -> None:
 
 
 def test_no_folder_is_an_error_before_anything_is_written(repository: Path, runs: list) -> None:
-    result = train("nowhere")
+    result = recolor("train", "nowhere")
     assert (result.exit_code, runs) == (1, [])
     assert "nowhere" in result.stderr
 

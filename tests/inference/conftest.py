@@ -1,4 +1,4 @@
-"""A model, and files coloured by it."""
+"""Files coloured by a tiny model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,6 @@ import pytest
 from recolor.inference.colorizer import Colorizer, Options
 from recolor.inference.files import colorize_files
 from recolor.inference.plan import Job, plan
-
-
-@pytest.fixture(scope="session")
-def colorizer(tiny_model: Path) -> Colorizer:
-    return Colorizer.load(tiny_model, "cpu")
 
 
 @pytest.fixture

@@ -14,11 +14,6 @@ from recolor.video import film
 from recolor.video.film import colorize_film
 
 
-@pytest.fixture(scope="session")
-def colorizer(tiny_model: Path) -> Colorizer:
-    return Colorizer.load(tiny_model, "cpu")
-
-
 class Run:
     """Colours films without loss and gives the results. `notes`: of the last one."""
 
