@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from recolor.inference.colorizer import Colorizer
 
-SLOWEST = ("test_dvc_reliability.py", "test_end_to_end.py", "test_interruptions.py")  # a minute or two each
+SLOWEST = ("test_end_to_end.py", "test_dvc_reliability.py", "test_interruptions.py")  # up to a minute each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the slowest files first, so that no process still has one of them when the others have finished."""
+    """Runs the slowest files first: started last, one of them would run on alone."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
@@ -87,7 +87,7 @@ def colorizer(tiny_model: Path) -> "Colorizer":
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One for each module: while it is open, Playwright keeps an event loop running in this thread."""
+    """One for each module: while it is open, Playwright runs an event loop in this thread."""
     from browser import chromium
 
     with chromium() as browser:

@@ -1,4 +1,4 @@
-"""What the drawings promise: the import graph in docs/architecture.md, and tests that stand on their own."""
+"""The import graph in docs/architecture.md is the real one, and no test file imports another."""
 
 import ast
 import runpy

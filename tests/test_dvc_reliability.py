@@ -1,4 +1,4 @@
-"""DVC itself killed, run twice at once, and run from its queue: the tests share a clone and go on from one another."""
+"""DVC itself killed, run twice at once, and run from its queue. The tests share a clone and depend on their order."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repro(clone: Path, until: str, shell: str = "/bin/sh") -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """`dvc repro train_gan`, as from a terminal of its own, and what it has printed when it has printed `until`.
 
-    DVC runs a stage through $SHELL: bash makes way for it, and the /bin/sh of Debian stays between the two.
+    DVC runs a stage through $SHELL: bash replaces itself by it, and the /bin/sh of Debian stays between the two.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "train_gan"],
@@ -129,7 +129,7 @@ def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(cl
     dvc(clone, "repro", "pretrain")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message=Two epochs")
-    # Another seed draws other photos: even that finds them, and the folder `photos` is the repository's.
+    # Another seed draws other photos, which an experiment finds too: the folder `photos` is the repository's.
     asked = {"slow": ("paper.wgan.lr", 0.00001), "fast": ("paper.wgan.lr", 0.00002), "other": ("data.seed", 7)}
     for name, (key, value) in asked.items():
         dvc(clone, "exp", "run", "--queue", "--name", name, "-S", f"{key}={value}", "train_gan", "train_wgan")
@@ -195,7 +195,7 @@ sys.addaudithook(audit)
 def test_a_report_of_which_half_was_replaced_is_not_taken_for_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its files take their places one by one. DVC removes the old ones, and records the new ones when the stage ends well."""
+    """Its files are replaced one by one. DVC removes the old ones, and records the new ones when the stage succeeds."""
     work = make_clone(tmp_path / "clone", Path("photos"))
     write_results(work, "mine", inception=False, source={"source": "folder", "path": "photos", "limit": None})
     dvc(work, "repro", "--single-item", "report")

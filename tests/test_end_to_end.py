@@ -1,7 +1,7 @@
-"""The commands that users live in, run as they run them: in a clone of the repository, on a tiny folder of photos.
+"""The commands that users run, in a clone of the repository, on a tiny folder of photos.
 
 The recipe is the modern one, which has a pretraining and a balance too; `make repro` runs the paper's. The tests share the
-clone and go on from one another, top to bottom.
+clone and depend on their order.
 """
 
 import json

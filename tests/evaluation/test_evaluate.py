@@ -57,7 +57,7 @@ def made_cache(root: Path, places: int) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two generators of different weights: loud enough for each to have its own colours."""
+    """Two generators whose weights are large enough for each to have its own colours."""
     folders = {}
     for seed, name in enumerate(("gan", "wgan")):
         torch.manual_seed(seed)
@@ -76,7 +76,7 @@ def out(cache: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathF
 
 
 def scored(cache: Path, models, out: Path, runtime: RuntimeParams = CPU, **changed: object) -> pd.DataFrame:
-    """Evaluates with PARAMS, but for what is `changed` in them."""
+    """Evaluates with PARAMS and what is `changed` in them."""
     return evaluate(cache, models, out, PARAMS.model_copy(update=changed), runtime, seed=3)
 
 
@@ -201,7 +201,7 @@ def test_the_same_run_writes_the_same_bytes(out: Path, cache: Path, models, tmp_
 def test_a_photos_result_does_not_depend_on_its_batch(out: Path, cache, models, tmp_path: Path) -> None:
     scored(cache, models, tmp_path, batch_size=7)
     pd.testing.assert_frame_equal(read(tmp_path, "photos.csv"), read(out, "photos.csv"), rtol=1e-7)
-    exact = ["psnr", "colourfulness"]  # whole numbers underneath: equal where the 8-bit pictures are
+    exact = ["psnr", "colourfulness"]  # computed from the 8-bit pictures: equal where those are
     assert read(tmp_path, "photos.csv")[exact].equals(read(out, "photos.csv")[exact])
     assert (tmp_path / "examples.npz").read_bytes() == (out / "examples.npz").read_bytes()
 
@@ -284,7 +284,7 @@ def test_without_weights_auto_notes_the_reason_and_required_fails(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # a closed port
     scored(cache, models, tmp_path / "auto", inception="auto")
     reason = json.loads((tmp_path / "auto" / "notes.json").read_text())["inception"]
     assert "evaluate.inception_weights" in reason

@@ -38,7 +38,7 @@ PUBLISHED = dict(SHA256)  # before `random_inception` replaces the checksums
 
 
 def pictures(seed: int) -> torch.Tensor:
-    """(8, 3, 48, 48): blocks of random colours, so that each picture has a character of its own."""
+    """(8, 3, 48, 48): blocks of random colours, so that pictures differ in their features."""
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.rand(PICTURES, 3, 4, 4, generator=generator) * torch.rand(PICTURES, 1, 1, 1, generator=generator)
     return (blocks.repeat_interleave(12, 2).repeat_interleave(12, 3) * 255).to(torch.uint8)
@@ -107,7 +107,7 @@ def test_a_named_folder_is_held_to_the_published_files(random_inception: Path, t
 
 @pytest.fixture
 def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of torch hub's, and a proxy that nobody answers on."""
+    """An empty cache of torch hub, and a proxy at a closed port."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -136,7 +136,7 @@ IMPATIENT = Patience(timeout=20, attempts=3, wait=0.01, offline=1)
 
 @pytest.fixture
 def server(offline_hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """In the place of both of those that the libraries name; what it has passes for the published weights."""
+    """Replaces both servers that the libraries name; its content is accepted as the published weights."""
     serving = Server(CONTENT)
     for module, name, file in (
         ("cleanfid.downloads_helper", "inception_url", CLEAN_FID),
@@ -153,7 +153,7 @@ def downloaded(hub: Path) -> set[str]:
 
 
 def test_the_weights_arrive_over_a_line_that_breaks(server: Server, offline_hub: Path) -> None:
-    """tests/core/test_downloads.py has all the ways in which one breaks."""
+    """tests/core/test_downloads.py tests every fault of a connection."""
     server.script = [web.cut_after(100_000), web.complete]
     paths = find_weights(None, IMPATIENT)
     assert paths == {name: offline_hub / name for name in (CLEAN_FID, TORCH_FIDELITY)}

@@ -104,7 +104,7 @@ def tiff(values: np.ndarray, **options: object) -> bytes:
 
 
 def ycck(seed: int) -> bytes:
-    """A JPEG as Photoshop writes it: luminance and chroma of inverted inks, and Adobe's marker to say so.
+    """A JPEG as Photoshop writes it: luminance and chroma of inverted inks, and Adobe's marker.
 
     Pillow cannot write one, but it can write the same four channels as CMYK (which it inverts), with a marker to correct:
     its last byte is the transform, 2 for YCCK.

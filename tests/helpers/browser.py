@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-# Besides being headless: nothing that the browser itself would ask the network for, and no sandbox, which root may not have.
+# Headless, without requests of the browser's own, and without the sandbox, which does not run as root.
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, address: str, wait: float) -> Iterator[Page]:
-    """The page at `address`, waited for `wait` ms. At the end: it asked no other host, and had no error."""
+    """The page at `address`, with a timeout of `wait` ms. At the end: it sent no request to another host, and had no error."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     context.set_default_timeout(wait)
     page = context.new_page()
@@ -42,7 +42,7 @@ def opened(browser: Browser, address: str, wait: float) -> Iterator[Page]:
 
 
 def listen(page: Page) -> tuple[list[str], list[str]]:
-    """From now on: the addresses that the page asks for, and the errors in its console."""
+    """From now on: the addresses of the page's requests, and the errors in its console."""
     requests: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: requests.append(request.url))

@@ -1,4 +1,4 @@
-"""Photos to colour, and what is looked at in results."""
+"""Photos to colour, and what tests measure in results."""
 
 import os
 from pathlib import Path

@@ -28,7 +28,7 @@ def train_in(folder: Path, params: ObjectiveParams, precision: str = "fp32", **o
 
 
 def after_batch_norm(distributed: DistributedContext) -> dict[str, list[Any]]:
-    """What a layer of batch norm makes of this process's share of two batches, and what is left in it."""
+    """Outputs, gradients and statistics of a batch norm layer after this process's share of two batches."""
     random = torch.Generator().manual_seed(5)
     network = nn.Sequential(nn.BatchNorm2d(3))
     distributed.sync_batch_norm([network])

@@ -1,4 +1,4 @@
-"""A process of tests/runtime/test_distributed.py: trains, is stopped, goes on, and writes what it saw."""
+"""A process of tests/runtime/test_distributed.py: trains, is stopped, goes on, and writes its results."""
 
 import json
 import os

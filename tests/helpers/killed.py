@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 @dataclass
 class Job:
-    """`new(out)` is killed over what `old(out)` has left."""
+    """`new(out)` is killed while it replaces the output of `old(out)`."""
 
     new: Callable[[Path], object]
     old: Callable[[Path], object]
@@ -150,7 +150,7 @@ def kill_job(name: str, folder: Path, stride: int) -> None:
 
 
 def files(out: Path) -> Files:
-    """What stands there under final names: those of temporary files and folders begin with a dot."""
+    """The files under final names: those of temporary files and folders begin with a dot."""
     paths = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
     return {
         str(name): path.read_bytes() for name, path in paths.items() if not any(p.startswith(".") for p in name.parts)

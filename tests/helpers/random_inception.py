@@ -20,7 +20,7 @@ class Untrained(FeatureExtractorInceptionV3):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             elif isinstance(layer, nn.BatchNorm2d):
                 nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
-        # Sure of its classes: an Inception score well above 1.
+        # Large logits: an Inception score well above 1.
         nn.init.normal_(self.fc.weight, 0, 0.2, generator=generator)
 
 

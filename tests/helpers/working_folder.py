@@ -14,7 +14,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  #
 
 
 def checkpoints(work: Path, name: str = "gan") -> list[str]:
-    """The steps of the checkpoints that lie there, for each training in turn."""
+    """The steps of the checkpoints in the folder, for each training in turn."""
     return [path.stem for path in sorted((work / "data/checkpoints").glob(f"mine-{name}-*/*.safetensors"))]
 
 

@@ -1,4 +1,4 @@
-"""A bundle is the model again, with its scores and its card."""
+"""A bundle: a copy of the model, with its scores and its card."""
 
 import json
 import shutil

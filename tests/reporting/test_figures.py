@@ -1,4 +1,4 @@
-"""Figures, by their pixels: photos unscaled and where they belong, charts that show what they were given."""
+"""Figures, by their pixels: photos unscaled and in their places, charts that show their data."""
 
 import matplotlib
 import numpy as np

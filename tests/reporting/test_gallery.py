@@ -79,7 +79,7 @@ def score(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gallery(made: Path) -> Path:
-    """As the command makes it, with no options but the dataset."""
+    """Made by the command, with no options but the dataset."""
     before = Path.cwd()
     os.chdir(made)
     try:
@@ -244,6 +244,6 @@ def test_scores_of_the_model_that_was_there_before_are_neither_shown_nor_exporte
     assert cards[0]["scores"] == cards[1]["scores"] != []
 
     (paths.model("tiny", "wgan") / "generator.safetensors").unlink()
-    assert "cannot be read" in listed()["tiny/wgan"]  # and the other one is listed all the same
+    assert "cannot be read" in listed()["tiny/wgan"]  # and the other one is still listed
     (paths.metrics("tiny") / "notes.json").write_text("{")
     assert "notes.json is damaged" in listed()["tiny/gan"]

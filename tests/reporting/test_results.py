@@ -12,7 +12,7 @@ from recolor.reporting.results import Results, read
 
 @pytest.fixture
 def read_again(tmp_path: Path) -> Callable[[], Results]:
-    """Results lie in the folders of a repository at `tmp_path`. Returns what reads them."""
+    """Writes results into a repository at `tmp_path`. Returns a function that reads them."""
     write_results(tmp_path, "sample", inception=False, source={"source": "sample", "crops": 4})
     return lambda: read("sample", {"data": {"sample": {}}, "evaluate": {}}, *folders(tmp_path, "sample"))
 

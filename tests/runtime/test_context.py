@@ -1,4 +1,4 @@
-"""What of the machine is set for a run, and put back."""
+"""Settings of the machine for a run, and their former values after it."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ print(before, within, held - resident())
 def test_memory_is_kept_from_step_to_step_and_given_back_afterwards() -> None:
     ran = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
     before, within, given_back = map(int, ran.stdout.split())
-    assert within < before / 4  # some take new pages: a small block lies where the last tensor was
+    assert within < before / 4  # some take new pages: a small block is where the last tensor was
     assert given_back > 30 * 2**20  # a tensor's worth
 
 

@@ -34,7 +34,7 @@ from stages.launching import launch
 
 
 def write_node(folder: Path, work: Path) -> None:
-    """What a stage needs: settings, a cache and a model to start from, on a disk of its own."""
+    """A stage's inputs: settings, a cache and a model to start from, in a folder of each node."""
     sections = {"generator": STILL, "discriminator": DISCRIMINATOR, "augment": AUGMENT, "train": settings(), "gan": GAN}
     sections["pretrain"] = PRETRAIN.model_copy(update={"epochs": 0})
     params = {
@@ -51,7 +51,7 @@ def write_node(folder: Path, work: Path) -> None:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache, and a model that never learnt anything."""
+    """A cache, and an untrained model."""
     folder = tmp_path_factory.mktemp("processes")
     listing = make_photos(folder / "photos", 16, (40, 30))
     params = CacheParams(seed=1, size=32, train_fraction=0.75, min_chroma=0)
@@ -173,11 +173,11 @@ def test_weights_that_one_process_lacks_are_used_by_none(seen: list[dict[str, An
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that would have taken this process's place."""
+    """The commands that would have replaced this process."""
     commands: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda program, arguments: commands.append(arguments))
     for name in ("LOCAL_RANK", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, "")  # to be put back as it was
+        monkeypatch.setenv(name, "")  # to be restored
         monkeypatch.delenv(name)
     return commands
 
@@ -236,7 +236,7 @@ def test_the_stage_with_two_processes_trains_a_model(work: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "OMP_NUM_THREADS" not in done.stderr  # torchrun says so where it sets that itself
+    assert "OMP_NUM_THREADS" not in done.stderr  # torchrun prints it where it sets that itself
     card = json.loads((folder / "data/models/mine/gan/model.json").read_text())
     assert card["machine"] == "cpu, fp32, 2 processes"
 

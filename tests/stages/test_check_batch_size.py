@@ -1,4 +1,4 @@
-"""No model is trained whose generator would make no step, and the refusal's advice works."""
+"""A training without a step of the generator is refused, and each change that the error names helps."""
 
 from pathlib import Path
 

@@ -156,7 +156,7 @@ def test_an_edit_during_the_check_fails_it_at_its_end(
     params_file: Path, set_param, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Edited:
-        """In the place of a module that the stage imports, which takes seconds: the file is edited meanwhile."""
+        """Replaces a module whose import takes seconds: the file is edited meanwhile."""
 
         def __getattr__(self, name: str) -> object:
             set_param("paper.train.epochs", 101)

@@ -1,4 +1,4 @@
-"""The adversary's pull at the generator's output, on losses whose gradients are known."""
+"""The adversary's gradient at the generator's output, on losses whose gradients are known."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Checkpoints: a state comes back as it was, and a damaged one gives way to the one before it."""
+"""Checkpoints: a loaded state equals the saved one, and the one before a damaged one is used."""
 
 import subprocess
 import sys
@@ -166,4 +166,4 @@ input()
     finally:
         holder.kill()
         holder.wait()
-    assert Checkpoints(tmp_path).take() is None  # a killed holder holds nothing
+    assert Checkpoints(tmp_path).take() is None  # a killed process holds no lock

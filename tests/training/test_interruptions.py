@@ -55,7 +55,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
 def test_killed_while_it_writes_the_outputs_are_complete_and_the_next_run_ends_right(
     job: str, stride: int, points: int, tmp_path: Path
 ) -> None:
-    """killed.py looks after each kill, and after the run that follows it."""
+    """killed.py compares the files after each kill, and after the run that follows it."""
     done = forked(kill_job, job, tmp_path, stride, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > points
@@ -81,11 +81,11 @@ def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work
     assert "going on" not in other.stdout
     assert len((work / "data/models/mine/gan/history.csv").read_text().splitlines()) == 3
     stopped = {path.name for path in (work / "data/checkpoints").glob("mine-gan-*")}
-    assert len(stopped) == 2  # what a run has not ended with stays,
+    assert len(stopped) == 2  # those of an unfinished run stay,
     set_params(work, {"paper.gan.lr": 0.2})
     assert stage(work).returncode == 0
     kept = {path.name for path in (work / "data/checkpoints").glob("mine-gan-*")}
-    assert len(kept) == 2  # and what one of other settings has ended with goes
+    assert len(kept) == 2  # and those of a finished run with other settings go
     assert len(stopped & kept) == 1
 
 

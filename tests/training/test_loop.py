@@ -222,7 +222,7 @@ def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
 
         return Wrapped(method, step)
 
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to be put back as it was
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to be restored
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     runtime = RUNTIME.model_copy(update={"deterministic": wanted})
     trained = run(tmp_path / "1", epochs=1, runtime=runtime, wrap=wrap)
@@ -236,9 +236,11 @@ def test_deterministic_algorithms_are_asked_for_while_it_trains_and_no_longer(
     "name", [name if name == "gan" else pytest.param(name, marks=pytest.mark.sweep) for name in OBJECTIVES]
 )
 def test_bf16_stays_near_fp32_over_200_steps(name: str, tmp_path: Path) -> None:
-    # The critic's losses are left out: over so many steps two critics go ways of their own, at any rounding.
+    # The critic's losses are left out: over so many steps any rounding makes two critics differ.
     photos = MadePhotos(20)
-    photos.lab[:, 1:] = 0.5 * photos.lab[:, :1].sign()  # colours that L gives away, so that there is something to learn
+    photos.lab[:, 1:] = (
+        0.5 * photos.lab[:, :1].sign()
+    )  # colours that follow from L, so that there is something to learn
     full = run(tmp_path / "fp32", OBJECTIVES[name], photos, epochs=40)
     half = run(
         tmp_path / "bf16", OBJECTIVES[name], photos, epochs=40, runtime=RUNTIME.model_copy(update={"precision": "bf16"})

@@ -1,4 +1,4 @@
-"""Pretraining's optimiser and the course of its learning rate."""
+"""Pretraining's optimiser and the schedule of its learning rate."""
 
 from itertools import pairwise
 

@@ -129,7 +129,7 @@ def spoil_the_state(path: Path) -> None:
 
 
 def lack_a_part(path: Path) -> None:
-    """Whole by its checksum, but not a state of this training."""
+    """Its checksum is right, but it is no state of this training."""
     checkpoints = Checkpoints(path.parent)
     state = checkpoints.load(warn=print)
     del state["networks"]["critic_optimizer"]
