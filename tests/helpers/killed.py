@@ -120,7 +120,12 @@ def kill_job(name: str, folder: Path, stride: int) -> None:
     )
 
     def run(work: Path, kill: Callable[[], None] = lambda: None) -> tuple[int, int]:
-        return fork(lambda: job.new(work / "out"), work, kill)
+        def watched() -> None:
+            watch(work)
+            kill()
+            job.new(work / "out")
+
+        return fork(watched)
 
     (folder / "old").mkdir()
     job.old(folder / "old" / "out")
@@ -159,20 +164,32 @@ def files(out: Path) -> Files:
 
 passed = 0
 deadly = 0
-workplace = ""
 
 
-def audit(event: str, arguments: tuple[object, ...]) -> None:
+def watch(place: Path) -> None:
+    """Makes a point of each operation that changes a file, and of each opening of a file in `place` to write."""
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            changes = isinstance(flags, int) and flags & WRITES and str(path).startswith(str(place))
+        else:
+            changes = event in CHANGES
+        if changes and at_deadly_point():
+            die()
+
+    sys.addaudithook(audit)
+
+
+def at_deadly_point() -> bool:
+    """Passes a point; returns whether it is the one of `die_at`."""
     global passed
-    if event == "open":
-        path, _, flags = arguments
-        if not (isinstance(flags, int) and flags & WRITES and str(path).startswith(workplace)):
-            return
-    elif event not in CHANGES:
-        return
     passed += 1
-    if passed == deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
+    return passed == deadly
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_at(point: int) -> None:
@@ -186,17 +203,13 @@ def limit(size: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 
-def fork(work: Callable[[], object], place: Path, kill: Callable[[], None]) -> tuple[int, int]:
+def fork(work: Callable[[], object]) -> tuple[int, int]:
     """Does `work` in a fork; returns its wait status and the number of points that it passed."""
-    global workplace
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            workplace = str(place)
-            sys.addaudithook(audit)
-            kill()
             work()
             code = 0
         finally:
