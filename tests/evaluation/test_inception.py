@@ -56,21 +56,21 @@ def both(random_inception: Path) -> tuple[dict[str, np.ndarray], dict[str, np.nd
     return joined, {name: features.numpy() for name, features in network(TRUTH).items()}
 
 
-def test_fid_and_kid_are_clean_fids_on_folders(both, random_inception: Path, tmp_path: Path, monkeypatch) -> None:
+def test_fid_and_kid_are_clean_fids_on_folders(both, random_inception: Path, tmp_path: Path) -> None:
     columns = 256  # clean-fid's matrix root takes 20 s for all 2048
+    network = InceptionV3W(str(random_inception), download=False)
+    theirs = []
     for name, rgb in (("output", OUTPUT), ("truth", TRUTH)):
         (tmp_path / name).mkdir()
         for number, picture in enumerate(rgb):
             Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{number}.png")
-    network = InceptionV3W(str(random_inception), download=False)
-    monkeypatch.setattr(
-        cleanfid.fid, "build_feature_extractor", lambda *_, **__: lambda batch: network(batch)[:, :columns]
-    )
-    settings = {"mode": "clean", "num_workers": 0, "device": CPU, "verbose": False}
-    folders = (str(tmp_path / "output"), str(tmp_path / "truth"))
+        features = cleanfid.fid.get_folder_features(
+            str(tmp_path / name), network, mode="clean", num_workers=0, device=CPU, verbose=False
+        )
+        theirs.append(features[:, :columns])
     ours = [features["inception"][:, :columns] for features in both]
-    assert frechet_distance(*ours)[0] == pytest.approx(cleanfid.fid.compute_fid(*folders, **settings), rel=1e-4)
-    assert kernel_distance(*ours, 0)[0] == pytest.approx(cleanfid.fid.compute_kid(*folders, **settings), rel=1e-3)
+    assert frechet_distance(*ours)[0] == pytest.approx(cleanfid.fid.fid_from_feats(*theirs), rel=1e-4)
+    assert kernel_distance(*ours, 0)[0] == pytest.approx(cleanfid.fid.kernel_distance(*theirs), rel=1e-3)
 
 
 def test_fid64_is_torchmetrics(both, random_inception: Path) -> None:
