@@ -106,9 +106,8 @@ def predictions(
     """The frames with their colours. On a CPU each core has a pair of its own: a batch on all waits for the slowest."""
 
     def predict(batch: list[Frame]) -> list[Predicted]:
-        lumas = [Image.fromarray(np.ascontiguousarray(frame.planes[0])) for frame in batch]
-        small = [luma.resize((side, side), Image.Resampling.BICUBIC) for luma in lumas]
-        pictures = [grey(np.asarray(luma), film.range) for luma in small]
+        small = [Image.fromarray(frame.planes[0]).resize((side, side), Image.Resampling.BICUBIC) for frame in batch]
+        pictures = [grey(luma, film.range) for luma in small]
         return list(map(Predicted, batch, colorizer.predict(pictures, side)))
 
     side = options.size or colorizer.size
@@ -125,7 +124,7 @@ def predictions(
 
 def paint(film: Film, options: Options, item: Predicted) -> tuple[Frame, State | None]:
     """The frame of the result, with the film's luma and the colours of the prediction, and the state of `Steady` after it."""
-    luma = np.ascontiguousarray(item.frame.planes[0])
+    luma = item.frame.planes[0]
     u, v = chroma(luma, item.lab, film.matrix, film.range, options.strength, options.upsampling)
     planes = np.pad(luma, [(0, side % 2) for side in luma.shape], "edge"), u, v  # its sides are even
     if options.side_by_side:

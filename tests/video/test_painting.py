@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from films import BT601, BT709, FULL, LIMITED
+from PIL import Image
 
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.video.painting import chroma, grey
@@ -21,7 +22,7 @@ def test_chroma_is_that_of_the_colours(matrix: int, color_range: int, strength: 
     levels = np.linspace(16, 235, SIDE).round().astype(np.uint8)
     luma = np.repeat(np.repeat(levels[:, None], SIDE, 1), 2, 0).repeat(2, 1)
     ramp = torch.linspace(-1, 1, SIDE).expand(SIDE, SIDE)
-    shown = np.asarray(grey(luma, color_range))[::2, ::2]
+    shown = np.asarray(grey(Image.fromarray(luma), color_range))[::2, ::2]
     # Kept by bicubic upsampling from the same size.
     predicted = torch.stack([torch.zeros(SIDE, SIDE), ramp, 0.6 * ramp.flip(1)])
     u, v = chroma(luma, predicted, matrix, color_range, strength, "bicubic")
