@@ -16,7 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from recolor.app.repository import need_model, need_repository
 from recolor.core.errors import UserError, printable
-from recolor.core.params import expanded
+from recolor.core.params import expanded, holder_of
 from recolor.core.storage import is_folder, new_file
 from stages import paths
 
@@ -94,10 +94,13 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
     )
     tree = yaml.load(path)
     recipe = str(values.get("recipe", tree["recipe"]))
+    overrides = (tree.get("overrides") or {}).get(DATASET) or {}
     changed: dict[str, tuple[Any, Any]] = {}
     for name, value in values.items():
         key = name.replace(RECIPE, recipe, 1)
-        holder, last = _find(tree, key, path)
+        holder, last = (overrides, key) if key in overrides else (holder_of(tree, key), key.rpartition(".")[2])
+        if holder is None:
+            raise UserError(f"{path}: {key}: no such setting; name it in full, like paper.train.epochs")
         old = holder[last]
         if old == value:
             continue
@@ -109,19 +112,6 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
     if changed:
         _replace(path, yaml, tree)
     return changed
-
-
-def _find(tree: Any, key: str, path: Path) -> tuple[Any, str]:
-    """The mapping that holds `key`, and its key there."""
-    overrides = (tree.get("overrides") or {}).get(DATASET) or {}
-    if key in overrides:
-        return overrides, key
-    *sections, last = key.split(".")
-    for section in sections:
-        tree = tree.get(section) if isinstance(tree, Mapping) else None
-    if not isinstance(tree, Mapping) or last not in tree:
-        raise UserError(f"{path}: {key}: no such setting; name it in full, like paper.train.epochs")
-    return tree, last
 
 
 def _replace(path: Path, yaml: YAML, tree: Any) -> None:

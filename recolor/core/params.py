@@ -124,12 +124,10 @@ class Params:
         return name if first in (*COMMON, *RECIPES) else f"{self.recipe}.{name}"
 
     def _find(self, name: str) -> Any:
-        found: Any = self._tree
-        for key in self._full(name).split("."):
-            if not isinstance(found, Mapping) or key not in found:
-                raise self._error(f"{self._full(name)} is missing")
-            found = found[key]
-        return found
+        name = self._full(name)
+        if (holder := holder_of(self._tree, name)) is None:
+            raise self._error(f"{name} is missing")
+        return holder[name.rpartition(".")[2]]
 
     def _lookup(self, name: str) -> Any:
         content = self._find(name)
@@ -145,14 +143,19 @@ class Params:
         if not isinstance(overrides, Mapping | None):
             raise self._error(f"{where}: got {overrides!r}; must be section.key: value, or {{}}")
         for name, value in (overrides or {}).items():
-            *sections, key = str(name).split(".")
-            target: Any = self._tree
-            for section in sections:
-                target = target.get(section) if isinstance(target, Mapping) else None
-            allowed = sections[:1] in (["paper"], ["modern"], ["evaluate"])
-            if not allowed or not isinstance(target, dict) or key not in target:
+            first, _, rest = str(name).partition(".")
+            holder = holder_of(self._tree, str(name))
+            if first not in (*RECIPES, "evaluate") or not rest or holder is None:
                 raise self._error(f"{where}.{name}: no such setting; name it in full, like {self.recipe}.train.epochs")
-            target[key] = value
+            holder[str(name).rpartition(".")[2]] = value
+
+
+def holder_of(tree: Any, name: str) -> Any:
+    """The mapping in `tree`, the content of a params.yaml, that has the last part of `name` (a.b.c) as a key. None if none."""
+    *sections, key = name.split(".")
+    for section in sections:
+        tree = tree.get(section) if isinstance(tree, Mapping) else None
+    return tree if isinstance(tree, Mapping) and key in tree else None
 
 
 def _load(path: Path) -> dict[str, Any]:
