@@ -1,4 +1,4 @@
-"""What tests need around them: the repository's folder, photos, an ordinary user, a small disk.
+"""What tests need around them: the repository's folder, photos, random inputs, an ordinary user, a small disk.
 
 A module of its own: with several conftest.py, `import conftest` depends on which one was loaded last.
 """
@@ -8,13 +8,24 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import battery
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[2]
+
+# Random inputs: the same few in every run, and as a sweep many new ones.
+few_or_many = pytest.mark.parametrize("examples", [300, pytest.param(10_000, marks=pytest.mark.sweep)])
+
+
+def search(examples: int) -> Callable:
+    """Settings of hypothesis for a test within a test that `few_or_many` calls."""
+    return settings(
+        max_examples=examples, deadline=None, derandomize=examples < 1000, suppress_health_check=list(HealthCheck)
+    )
 
 
 def photos_in(folder: Path, names: list[str]) -> Path:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import profiles
 import pytest
-from fuzzing import few_or_many, search
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from surroundings import few_or_many, search
 
 from recolor.images import depth, opening
 from recolor.images.decoding import decode, to_srgb

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import few_or_many, search
 from hypothesis import given
 from hypothesis import strategies as st
+from surroundings import few_or_many, search
 
 from recolor.core.storage import DiskFull
 from recolor.sources.archives import ArchiveError, extract, members
