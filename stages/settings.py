@@ -13,7 +13,7 @@ from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.preprocessing.build import CacheParams
 from recolor.runtime.context import RuntimeParams, check_gpus
-from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_at_hand
+from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, check_photos_exist
 from recolor.training.loop import TrainParams
 from recolor.training.methods import PretrainParams
 from stages import paths
@@ -64,7 +64,7 @@ def check_machine(path: Path, dataset: str) -> None:
     check_gpus(runtime.device, runtime.processes)
     source = paths.at_home(params.source(SourceParams))
     if isinstance(source, FolderParams | ImageNetParams):
-        check_at_hand(source, dataset)
+        check_photos_exist(source, dataset)
     if evaluate.inception != "off" and evaluate.inception_weights is not None:
         find_weights(evaluate.inception_weights)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from docs.study.running import FULL_MANIFEST
 from recolor.core.errors import UserError
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.storage import atomic_folder, file_sha256
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.features import FeatureNetwork
@@ -82,7 +82,7 @@ def _measure(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Features]]:
     scores, curves = [], []
     features: dict[str, list[Features]] = {key: [] for network in networks for key in network.sizes}
-    for start in progress(range(0, len(photos), BATCH), desc=f"measure {name}"):
+    for start in progress_bar(range(0, len(photos), BATCH), desc=f"measure {name}"):
         rows = range(start, min(start + BATCH, len(photos)))
         lab = photos.verified(rows).to(device).float()
         true, ab = to_rgb(lab), colour(lab)

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from recolor.app.repository import need_model, need_repository
 from recolor.core.errors import UserError, printable
-from recolor.core.params import expanded, holder_of
+from recolor.core.params import expanded, find_parent
 from recolor.core.storage import is_folder, new_file
 from stages import paths
 
@@ -98,7 +98,7 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
     changed: dict[str, tuple[Any, Any]] = {}
     for name, value in values.items():
         key = name.replace(RECIPE, recipe, 1)
-        holder, last = (overrides, key) if key in overrides else (holder_of(tree, key), key.rpartition(".")[2])
+        holder, last = (overrides, key) if key in overrides else (find_parent(tree, key), key.rpartition(".")[2])
         if holder is None:
             raise UserError(f"{path}: {key}: no such setting; name it in full, like paper.train.epochs")
         old = holder[last]

@@ -15,7 +15,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
+def progress_bar(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
     """Yields from `iterable` under a bar, which vanishes at the end; without a terminal there is none, so logs stay short."""
     return tqdm(iterable, total=total, desc=desc, disable=None, leave=False)  # None: where stderr is no terminal
 
@@ -44,10 +44,10 @@ def in_order(
             future.cancel()
 
 
-def ahead(items: Iterable[T], count: int) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], count: int) -> Generator[T, None, None]:
     """The same items; a thread makes up to `count` of them before they are requested."""
     iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1, thread_name_prefix="recolor-ahead") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="recolor-prefetch") as pool:
         try:
             with closing(in_order(pool, lambda _: next(iterator, end), itertools.count(), count + 1)) as made:
                 yield from itertools.takewhile(lambda item: item is not end, made)

@@ -125,7 +125,7 @@ class Params:
 
     def _find(self, name: str) -> Any:
         name = self._full(name)
-        if (holder := holder_of(self._tree, name)) is None:
+        if (holder := find_parent(self._tree, name)) is None:
             raise self._error(f"{name} is missing")
         return holder[name.rpartition(".")[2]]
 
@@ -144,13 +144,13 @@ class Params:
             raise self._error(f"{where}: got {overrides!r}; must be section.key: value, or {{}}")
         for name, value in (overrides or {}).items():
             first, _, rest = str(name).partition(".")
-            holder = holder_of(self._tree, str(name))
+            holder = find_parent(self._tree, str(name))
             if first not in (*RECIPES, "evaluate") or not rest or holder is None:
                 raise self._error(f"{where}.{name}: no such setting; name it in full, like {self.recipe}.train.epochs")
             holder[str(name).rpartition(".")[2]] = value
 
 
-def holder_of(tree: Any, name: str) -> Any:
+def find_parent(tree: Any, name: str) -> Any:
     """The mapping in `tree`, the content of a params.yaml, that has the last part of `name` (a.b.c) as a key. None if none."""
     *sections, key = name.split(".")
     for section in sections:

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recolor.core.errors import UserError, one_line
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.tables import complete_csv, reading
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class CachedPhotos:
     def verify(self, share: int = 0, shares: int = 1) -> None:
         """Reads every tensor, or every `shares`-th chunk of them, and raises CacheError unless it is as `verified` expects."""
         rows = range(len(self))
-        for start in progress(range(0, len(self), CHUNK)[share::shares], desc=f"verifying {self.split}"):
+        for start in progress_bar(range(0, len(self), CHUNK)[share::shares], desc=f"verifying {self.split}"):
             self.verified(rows[start : start + CHUNK])
 
     def _open(self, name: str) -> io.FileIO:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.params import Section, expandable
 from recolor.core.storage import atomic_folder
 from recolor.dataset.batches import read_ahead
@@ -113,7 +113,7 @@ def _batches(photos: CachedPhotos, size: int, context: RuntimeContext) -> Iterat
     def read(start: int) -> Tensor:
         return photos.verified(range(start, min(start + size, len(photos))))
 
-    shown = progress(starts, desc=f"evaluate {photos.split}") if distributed.is_main else starts
+    shown = progress_bar(starts, desc=f"evaluate {photos.split}") if distributed.is_main else starts
     for start, half in zip(starts, read_ahead(read, shown, context.device, READERS), strict=True):
         yield start, half.float()
 

@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import Field
 
 from recolor.core.errors import UserError
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.params import Section, Seed
 from recolor.core.storage import atomic_folder
 from recolor.dataset.shards import DTYPE, CacheCounts, count_reasons, write_shards, write_table
@@ -58,7 +58,7 @@ def build(
     first: dict[str, int] = {}  # the place of each tensor: a copy in another file must not be in the other split
 
     def tensors(results: Iterable[Converted | str]) -> Iterator[bytes]:
-        for place, result in enumerate(progress(results, len(photos), "preprocess")):
+        for place, result in enumerate(progress_bar(results, len(photos), "preprocess")):
             if isinstance(result, str):
                 reasons[place] = result
             elif (same := first.setdefault(result.tensor_sha256, place)) != place:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from recolor.core.devices import find_device
 from recolor.core.errors import UserError
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.storage import atomic_folder, is_folder, user_output
 from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
@@ -56,7 +56,7 @@ def write_gallery(
     generators = {name: for_inference(load_generator(folder, found)) for name, folder in models.items()}
     with user_output(out), atomic_folder(out, f"the gallery of {dataset}") as folder:
         (folder / PICTURES).mkdir()
-        for start in progress(range(0, len(rows), BATCH), desc="gallery"):
+        for start in progress_bar(range(0, len(rows), BATCH), desc="gallery"):
             batch = rows[start : start + BATCH]
             for name, pictures in coloured_arrays(photos[batch].to(found), generators).items():
                 for row, picture in zip(batch, pictures, strict=True):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, Self, cast
 
 from recolor.core.errors import UserError, one_line
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.storage import check_disk_space
 
 MAX_RATIO = 100  # unpacked size to archive size; photos, which are compressed already, have about 1
@@ -55,7 +55,7 @@ def extract(archive: Path, wanted: Sequence[Member], folder: Path) -> None:
         check_disk_space(f"unpacking {archive.name}", folder, sum(member.size for member in missing)),
         _open(archive) as opened,
     ):
-        for member in progress(missing, desc=f"unpacking {archive.name}"):
+        for member in progress_bar(missing, desc=f"unpacking {archive.name}"):
             target = folder / member.name
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.parent / f".part-{os.getpid()}"

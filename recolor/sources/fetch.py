@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 
 from recolor.core.downloads import PATIENT, Patience, RemoteFile, download
 from recolor.core.errors import UserError
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.params import Section, expandable
 from recolor.images.decoding import decode
 from recolor.images.folders import walk
@@ -106,7 +106,7 @@ def root(params: Source, downloads: Path, dataset: str = "DATASET") -> Path:
     )
 
 
-def check_at_hand(params: ImageNetParams | FolderParams, dataset: str) -> None:
+def check_photos_exist(params: ImageNetParams | FolderParams, dataset: str) -> None:
     """Raises SourceError unless `path` has at least two photos, by suffix or, in a folder, by content."""
     folder, path = root(params, Path(), dataset), Path(params.path).expanduser()
     try:
@@ -176,7 +176,7 @@ def _crops(seed: str, size: tuple[int, int], count: int) -> list[str]:
 
 def _photos(folder: Path, others: list[str]) -> Iterator[str]:
     """The photos below `folder`, by suffix or content; other files are added to `others`."""
-    for name in progress(walk(folder), desc="listing"):
+    for name in progress_bar(walk(folder), desc="listing"):
         if is_photo_file(folder, name):
             yield name
         else:
@@ -187,7 +187,7 @@ def _unpack(archive: Path, folder: Path, draw: Callable[[Iterable[str]], list[st
     """Draws photos from `archive` and unpacks them."""
     found = {
         listed_name(member.name): member
-        for member in progress(archives.members(archive), desc=f"reading {archive.name}")
+        for member in progress_bar(archives.members(archive), desc=f"reading {archive.name}")
         if is_photo(member.name)
     }
     drawn = draw(found)

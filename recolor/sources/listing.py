@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recolor.core.iterators import progress
+from recolor.core.iterators import progress_bar
 from recolor.core.storage import atomic_file
 from recolor.images.opening import PhotoError, is_photo_file, locate, open_file
 
@@ -34,7 +34,7 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
     names = sorted(names)
     with ThreadPool() as pool:  # hashing and reading release the interpreter lock
         prints = pool.imap(partial(_fingerprint, folder), names, chunksize=16)
-        found = progress(prints, len(names), "hashing")
+        found = progress_bar(prints, len(names), "hashing")
         rows = [(name, size, sha256, "", sha256 or name) for name, (size, sha256) in zip(names, found, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recolor.core.errors import UserError
-from recolor.core.iterators import progress as progress_bar
+from recolor.core.iterators import progress_bar
 from recolor.core.params import Section, Seed
 from recolor.core.signals import stop_flag
 from recolor.dataset.augment import AugmentParams, augment

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from recolor.core.iterators import ahead, batches, in_order, single_core_threads, strip_threads
+from recolor.core.iterators import batches, in_order, prefetch, single_core_threads, strip_threads
 from recolor.core.storage import check_disk_space, file_sha256, new_file
 from recolor.inference.colorizer import BATCH, DEFAULT, SIZE, Colorizer, Options
 from recolor.inference.formats import FILM_FORMATS
@@ -82,7 +82,7 @@ def _colour(colorizer: Colorizer, film: Film, options: Options, segments: Segmen
     with ExitStack() as stack:
 
         def in_thread(items: Generator[T, None, None]) -> Iterator[T]:
-            return stack.enter_context(closing(ahead(items, 2 * BATCH)))
+            return stack.enter_context(closing(prefetch(items, 2 * BATCH)))
 
         reading = in_thread(frames(film, options.start, options.end, after))
         predicted = in_thread(predictions(colorizer, film, options, reading))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from recolor.core.iterators import ahead, batches, in_order
+from recolor.core.iterators import batches, in_order, prefetch
 
 
 def test_items_come_in_order_from_another_thread_and_not_too_many_ahead() -> None:
@@ -19,7 +19,7 @@ def test_items_come_in_order_from_another_thread_and_not_too_many_ahead() -> Non
             threads.add(threading.get_ident())
             yield number
 
-    for number in ahead(items(), 3):
+    for number in prefetch(items(), 3):
         assert len(made) <= number + 5
     assert made == list(range(20))
     assert threads.isdisjoint({threading.get_ident()})
@@ -36,7 +36,7 @@ def test_an_error_comes_through_and_the_source_is_closed(taken: int) -> None:
         finally:
             closed.append(True)
 
-    running = ahead(items(), 2)
+    running = prefetch(items(), 2)
     if taken < 5:
         assert [next(running) for _ in range(taken)] == list(range(taken))
         running.close()

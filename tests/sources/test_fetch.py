@@ -23,7 +23,7 @@ from recolor.sources.fetch import (
     SampleParams,
     SourceError,
     SourceParams,
-    check_at_hand,
+    check_photos_exist,
     fetch,
     root,
 )
@@ -193,8 +193,8 @@ def test_a_path_that_is_no_folder_is_an_error_that_names_it(name: str, tmp_path:
 
 def test_what_is_at_hand_is_known_by_its_names(imagenet: dict[str, Path], tmp_path: Path) -> None:
     for path in imagenet.values():
-        check_at_hand(ImageNetParams(source="imagenet", path=str(path)), "mine")
-    check_at_hand(FolderParams(source="folder", path=str(imagenet["folder"])), "mine")
+        check_photos_exist(ImageNetParams(source="imagenet", path=str(path)), "mine")
+    check_photos_exist(FolderParams(source="folder", path=str(imagenet["folder"])), "mine")
 
     (tmp_path / "notes.txt").touch()
     for found in ("no photo", "only 'a.jpg'"):
@@ -207,12 +207,12 @@ def test_what_is_at_hand_is_known_by_its_names(imagenet: dict[str, Path], tmp_pa
                 for file in sorted(tmp_path.glob("[a-z]*")):
                     tar.add(file, file.name)
             with pytest.raises(SourceError) as caught:
-                check_at_hand(params, "mine")
+                check_photos_exist(params, "mine")
             assert str(caught.value).startswith(f"data.mine.path: found {found} in {params.path}")
         photos_in(tmp_path, ["a.jpg"])
     (tmp_path / "mine.tar").write_text("no tar")
     with pytest.raises(SourceError, match=rf"^data\.mine\.path: {tmp_path}/mine\.tar"):
-        check_at_hand(ImageNetParams(source="imagenet", path=str(tmp_path / "mine.tar")), "mine")
+        check_photos_exist(ImageNetParams(source="imagenet", path=str(tmp_path / "mine.tar")), "mine")
 
 
 @pytest.mark.parametrize("kind", ["folder", "imagenet"])
@@ -241,7 +241,7 @@ def test_photos_of_a_folder_are_recognised_by_their_content(tmp_path: Path) -> N
     (tmp_path / "b.jpg").rename(tmp_path / "noext")
     (tmp_path / "notes").write_text("not a photo")
     params = FolderParams(source="folder", path=str(tmp_path))
-    check_at_hand(params, "mine")  # two photos
+    check_photos_exist(params, "mine")  # two photos
     listing = fetch(params, 42, NOWHERE).set_index("path")
     assert set(listing.index) == {"a.jpg", "noext", "notes"}
     assert listing["sha256"]["noext"] == hashlib.sha256((tmp_path / "noext").read_bytes()).hexdigest()
