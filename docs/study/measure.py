@@ -20,7 +20,7 @@ from recolor.core.storage import atomic_folder, file_sha256
 from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.features import FeatureNetwork
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
-from recolor.evaluation.metrics import METRICS, image_metrics_in_use, set_metrics_in_use
+from recolor.evaluation.metrics import METRICS, image_metrics, set_metrics
 from recolor.evaluation.set_metrics import Features
 from recolor.images.color import into_gamut
 from recolor.models.folder import load_generator, read_card
@@ -92,7 +92,7 @@ def _measure(
             picture = true if colour is truth else to_rgb(into_gamut(torch.cat([lab[:, :1], strength * ab], dim=1)))
             curves.append(_frame(rows, _scores(picture, true, OF_CURVE)).assign(strength=strength))
             if strength == 1:
-                names = [metric.name for metric in image_metrics_in_use()]
+                names = [metric.name for metric in image_metrics()]
                 scores.append(_frame(rows, _scores(picture, true, names)))
                 for network in networks:
                     for key, values in network(picture).items():
@@ -107,7 +107,7 @@ def _measure(
 
 def _scores(picture: Tensor, true: Tensor, names: Sequence[str]) -> dict[str, Any]:
     found = {}
-    for metric in image_metrics_in_use():
+    for metric in image_metrics():
         if metric.name in names:
             found[metric.name] = in_pieces(metric.compute, picture, true).cpu().numpy()
             if metric.better == "truth":
@@ -121,7 +121,7 @@ def _frame(rows: range, columns: dict[str, Any]) -> pd.DataFrame:
 
 def summary(photos: pd.DataFrame, features: dict[str, Features], true: dict[str, Features]) -> dict[str, Any]:
     """The scores of a model with 95% intervals, by the names of scores.csv."""
-    metrics = image_metrics_in_use()
+    metrics = image_metrics()
     names = [metric.name for metric in metrics]
     low, high = bootstrap(photos[names].to_numpy(), photos["group"].to_numpy(), RESAMPLINGS, SEED)
     found: dict[str, Any] = {"photos": len(photos)}
@@ -129,7 +129,7 @@ def summary(photos: pd.DataFrame, features: dict[str, Features], true: dict[str,
         found |= {column: photos[column].mean() for column in metric.columns}
         found |= {f"{metric.name}_low": low_end, f"{metric.name}_high": high_end}
     found["psnr_pooled"] = pooled_psnr(photos["psnr"])
-    for of_set in set_metrics_in_use():
+    for of_set in set_metrics():
         if of_set.features in features and len(photos) >= of_set.minimum:
             value, deviation = of_set.compute(features[of_set.features], true[of_set.features], SEED)
             found |= {of_set.name: value, f"{of_set.name}_std": deviation}

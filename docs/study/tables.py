@@ -14,7 +14,7 @@ from recolor.core.errors import UserError
 from recolor.evaluation.features import FeatureNetwork, Lite0
 from recolor.evaluation.image_metrics import bootstrap
 from recolor.evaluation.inception import Inception, find_weights
-from recolor.evaluation.metrics import METRICS, SetMetric, image_metrics_in_use
+from recolor.evaluation.metrics import METRICS, SetMetric, image_metrics
 from recolor.models.folder import read_card, weights_sha256
 from recolor.models.objectives import ADVERSARIAL
 from recolor.runtime.context import RuntimeContext
@@ -99,7 +99,7 @@ def differences(found: Sequence[Measured]) -> pd.DataFrame:
     all its seeds. L1, which has one seed, is paired with every GAN. A set's scores have no interval.
     """
     by_key = {(one.run.arm, one.run.balance, one.run.seed): one for one in found}
-    names = [metric.name for metric in image_metrics_in_use()]
+    names = [metric.name for metric in image_metrics()]
     rows = []
     for arm, balance in dict.fromkeys((one.run.arm, one.run.balance) for one in found if ARMS[one.run.arm].reference):
         reference = ARMS[arm].reference

@@ -22,7 +22,7 @@ from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr
 from recolor.evaluation.inception import Inception, WeightsUnavailableError, find_weights
-from recolor.evaluation.metrics import SPLITS, ImageMetric, image_metrics_in_use, set_metrics_in_use
+from recolor.evaluation.metrics import SPLITS, ImageMetric, image_metrics, set_metrics
 from recolor.evaluation.scored import check_trained_on
 from recolor.evaluation.set_metrics import Features
 from recolor.models.folder import load_generator, weights_sha256
@@ -129,7 +129,7 @@ def _measure(
 
     Raises UserError for colours that are not finite.
     """
-    metrics, models = image_metrics_in_use(), [GREY, *generators]
+    metrics, models = image_metrics(), [GREY, *generators]
     columns = [column for metric in metrics for column in metric.columns]
     values = np.zeros((len(models), len(photos), len(columns)))
     sizes = {key: size for network in networks for key, size in network.sizes.items()}
@@ -171,14 +171,14 @@ def _score(
     """The row of scores.csv of one model on one split, from its rows of photos.csv."""
     split, model = rows[["split", "model"]].iloc[0]
     score: dict[str, Any] = {"split": split, "model": model, "photos": len(rows)}
-    metrics = image_metrics_in_use()
+    metrics = image_metrics()
     values = rows[[metric.name for metric in metrics]].to_numpy()
     ends = bootstrap(values, rows["group"].to_numpy(), params.bootstrap, seed)
     for metric, low_end, high_end in zip(metrics, *ends, strict=True):
         score |= {column: rows[column].mean() for column in metric.columns}
         score |= {f"{metric.name}_low": low_end, f"{metric.name}_high": high_end}
     score["psnr_pooled"] = pooled_psnr(rows["psnr"])
-    for of_set in set_metrics_in_use():
+    for of_set in set_metrics():
         value, deviation = np.nan, np.nan
         if (model, of_set.features) in features and len(rows) >= of_set.minimum:
             output, truth = (features[name, of_set.features] for name in (model, TRUTH))

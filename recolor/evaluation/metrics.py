@@ -120,9 +120,9 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def image_metrics_in_use() -> list[ImageMetric]:
+def image_metrics() -> list[ImageMetric]:
     return [metric for metric in METRICS.values() if isinstance(metric, ImageMetric)]
 
 
-def set_metrics_in_use() -> list[SetMetric]:
+def set_metrics() -> list[SetMetric]:
     return [metric for metric in METRICS.values() if isinstance(metric, SetMetric)]

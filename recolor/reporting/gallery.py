@@ -15,7 +15,7 @@ from recolor.core.errors import UserError
 from recolor.core.iterators import progress_bar
 from recolor.core.storage import atomic_folder, is_folder, user_output
 from recolor.dataset.shards import CachedPhotos, read_table
-from recolor.evaluation.metrics import ImageMetric, image_metrics_in_use
+from recolor.evaluation.metrics import ImageMetric, image_metrics
 from recolor.models.folder import load_generator
 from recolor.models.fusing import for_inference
 from recolor.models.objectives import MODELS
@@ -68,7 +68,7 @@ def write_gallery(
 
 
 def _shown_metrics() -> list[ImageMetric]:
-    return [metric for metric in image_metrics_in_use() if metric.headline]
+    return [metric for metric in image_metrics() if metric.headline]
 
 
 def _measured(file: Path, photos: CachedPhotos, models: Sequence[str]) -> dict[str, Rows]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from recolor.evaluation.metrics import METRICS, SPLITS, Metric, SetMetric, set_metrics_in_use
+from recolor.evaluation.metrics import METRICS, SPLITS, Metric, SetMetric, set_metrics
 from recolor.evaluation.set_metrics import IS_SPLITS, KID_SUBSET_SIZE, KID_SUBSETS
 from recolor.models.objectives import MODELS
 from recolor.models.pictures import GREY
@@ -84,11 +84,11 @@ def _beyond_the_paper(result: Results) -> list[Metric]:
 
 def _unmeasured(result: Results) -> list[SetMetric]:
     scores = result.scores
-    return [m for m in set_metrics_in_use() if not _measured(m, scores[scores["photos"] >= m.minimum])]
+    return [m for m in set_metrics() if not _measured(m, scores[scores["photos"] >= m.minimum])]
 
 
 def _unmeasured_where_few(result: Results) -> list[SetMetric]:
-    few = [metric for metric in set_metrics_in_use() if (result.scores["photos"] < metric.minimum).any()]
+    few = [metric for metric in set_metrics() if (result.scores["photos"] < metric.minimum).any()]
     return [metric for metric in few if metric not in _unmeasured(result)]
 
 

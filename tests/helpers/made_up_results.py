@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recolor.evaluation.metrics import set_metrics_in_use
+from recolor.evaluation.metrics import set_metrics
 from recolor.reporting.results import Results, read
 from stages import paths
 
@@ -40,7 +40,7 @@ EXAMPLES = {"fixed": 3, "best": 2, "worst": 2}
 
 
 def scores_table(inception: bool) -> pd.DataFrame:
-    columns = [column for metric in set_metrics_in_use() for column in (metric.name, f"{metric.name}_std")]
+    columns = [column for metric in set_metrics() for column in (metric.name, f"{metric.name}_std")]
     measured: dict[str, object] = dict.fromkeys(columns)
     steps = np.arange(8)
     measured |= {"fd_lite0": 30.5 + steps, "kid_lite0": 0.0054 + steps / 1000, "kid_lite0_std": 0.0003}

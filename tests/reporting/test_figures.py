@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageColor
 
-from recolor.evaluation.metrics import SPLITS, image_metrics_in_use, set_metrics_in_use
+from recolor.evaluation.metrics import SPLITS, image_metrics, set_metrics
 from recolor.models.objectives import MODELS
 from recolor.reporting.figures import PENALTY, bars, curves, image_grid, tradeoff
 
@@ -40,9 +40,9 @@ def history(**columns: list[float]) -> pd.DataFrame:
 def scores(**columns: object) -> pd.DataFrame:
     rows = [{"split": split, "model": model} for split in SPLITS for model in MODELS]
     measured: dict[str, object] = {"colourfulness_true": 40.0}
-    for metric in image_metrics_in_use():
+    for metric in image_metrics():
         measured |= {metric.name + end: 20.0 for end in ("", "_low", "_high")}
-    for metric in set_metrics_in_use():
+    for metric in set_metrics():
         measured |= {metric.name: np.nan, f"{metric.name}_std": np.nan}
     return pd.DataFrame(rows).assign(**measured).assign(**columns)
 
@@ -98,7 +98,7 @@ def test_curves_end_pretraining_at_epoch_0_and_show_a_measured_balance() -> None
 
 def test_bars_are_as_high_as_their_scores() -> None:
     psnr = [5.0, 15.0, 20.0, 10.0] * 2
-    others = {metric.name: np.nan for metric in image_metrics_in_use() if metric.name != "psnr"}
+    others = {metric.name: np.nan for metric in image_metrics() if metric.name != "psnr"}
     chart = bars(scores(psnr=psnr, psnr_low=psnr, psnr_high=psnr, **others))
     panel = np.asarray(chart)[60:]  # below the legend
     heights = {
@@ -112,7 +112,7 @@ def test_bars_are_as_high_as_their_scores() -> None:
 
 def test_scores_that_were_not_measured_have_no_panel() -> None:
     without = bars(scores())
-    with_sets = bars(scores(**{metric.name: 0.5 for metric in set_metrics_in_use()}))
+    with_sets = bars(scores(**{metric.name: 0.5 for metric in set_metrics()}))
     assert with_sets.width == without.width
     assert with_sets.height > 1.5 * without.height
 

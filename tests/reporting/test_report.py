@@ -14,7 +14,7 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.core.storage import DiskFull
-from recolor.evaluation.metrics import METRICS, image_metrics_in_use
+from recolor.evaluation.metrics import METRICS, image_metrics
 from recolor.reporting import report
 from recolor.reporting.report import headline, write
 from recolor.reporting.results import Results
@@ -53,7 +53,7 @@ def test_a_score_that_is_infinite(sample: Results, out: Path) -> None:
 @pytest.mark.parametrize(("loss", "psnr"), [("gan", 22.1), ("wgan", 20.4)])
 def test_metrics_are_flat_and_of_the_headlines_model(sample: Results, mine: Results, loss: str, psnr: float) -> None:
     metrics = headline([sample, mine], loss)
-    of_sample = [*(metric.name for metric in image_metrics_in_use()), "fd_lite0", "kid_lite0"]
+    of_sample = [*(metric.name for metric in image_metrics()), "fd_lite0", "kid_lite0"]
     expected = {f"sample.{split}.{name}" for split in ("test", "train") for name in of_sample}
     expected |= {f"mine.{split}.{name}" for split in ("test", "train") for name in METRICS}
     assert set(metrics) == expected
