@@ -10,7 +10,7 @@ def main() -> None:
     the model that `loss` names. timings.md is a file of its own, because times differ from run to run.
     """
     from recolor.core.params import Datasets
-    from recolor.models.objectives import ADVERSARIAL
+    from recolor.models.objectives import TRAINED
     from recolor.reporting.report import write
     from recolor.reporting.results import read
 
@@ -21,7 +21,7 @@ def main() -> None:
         own = read_params(dataset)
         data = own.section("data", dict) | {dataset: own.source(dict)}
         settings = {"data": data, "evaluate": own.section("evaluate", dict)}
-        models = {name: paths.model(dataset, name) for name in ("l1", *ADVERSARIAL)}
+        models = {name: paths.model(dataset, name) for name in TRAINED}
         timings = {name: paths.timings(dataset, name) for name in models}
         results.append(read(dataset, settings, paths.metrics(dataset), paths.cache(dataset), models, timings))
     write(results, loss, paths.REPORTS)

@@ -21,7 +21,7 @@ from recolor.models.folder import (
     weights_sha256,
 )
 from recolor.models.generators import GeneratorParams
-from recolor.models.objectives import ADVERSARIAL
+from recolor.models.objectives import ADVERSARIAL, PRETRAINED, TRAINED
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.context import RuntimeContext, RuntimeParams
 from recolor.training.checkpoints import Checkpoints, code, run_key
@@ -98,7 +98,7 @@ def _generator(params: Params) -> tuple[Any, str | None]:
 
 def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | None]:
     """The method, its section `train`, and the model folder that it starts from."""
-    if model == "l1":
+    if model == PRETRAINED:
         pretrain = params.section("pretrain", PretrainParams)
         train_params = TrainParams.model_construct(
             seed=params.section("train.seed", Seed),
@@ -115,8 +115,8 @@ def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | Non
             start = paths.HOME / Path(pretrain.start).expanduser()
         return Pretraining(pretrain), train_params, start
     if model not in ADVERSARIAL:
-        raise UserError(f"{model}: no such model; choose one of l1, {', '.join(ADVERSARIAL)}")
+        raise UserError(f"{model}: no such model; choose one of {', '.join(TRAINED)}")
     train_params = params.section("train", TrainParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     method = Adversarial(params.section(model, ADVERSARIAL[model]), discriminator, train_params.decay_epochs)
-    return method, train_params, paths.model(params.dataset or "", "l1")
+    return method, train_params, paths.model(params.dataset or "", PRETRAINED)

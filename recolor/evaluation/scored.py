@@ -9,13 +9,12 @@ from recolor.core.storage import file_sha256
 from recolor.core.tables import reading
 from recolor.evaluation.metrics import SPLITS
 from recolor.models.folder import read_card, trained_on
-from recolor.models.objectives import ADVERSARIAL
+from recolor.models.objectives import PRETRAINED, TRAINED
 
 
 def scored_models(folder: Path) -> dict[str, Path]:
     """The trained models in a dataset's `folder`, by name, in the order of the tables; `l1` unless `pretrain.epochs` is 0."""
-    names = ("l1", *ADVERSARIAL) if (folder / "l1").exists() else ADVERSARIAL
-    models = {name: folder / name for name in names}
+    models = {name: folder / name for name in TRAINED if name != PRETRAINED or (folder / name).exists()}
     return {name: model for name, model in models.items() if read_card(model).get("epochs") != 0}
 
 

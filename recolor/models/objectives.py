@@ -176,10 +176,12 @@ class Model:
     params: type[ObjectiveParams] | None = None
 
 
+PRETRAINED = "l1"  # L1 alone: the weights that the adversarial models start from
 MODELS: dict[str, Model] = {
     "grey": Model("grey", "#9a9a9a"),  # ab = 0: doing nothing
-    "l1": Model("L1", "#009e73"),
+    PRETRAINED: Model("L1", "#009e73"),
     "gan": Model("GAN", "#0072b2", GANParams),
     "wgan": Model("WGAN", "#d55e00", WGANParams),
 }
 ADVERSARIAL = {name: model.params for name, model in MODELS.items() if model.params}
+TRAINED = (PRETRAINED, *ADVERSARIAL)

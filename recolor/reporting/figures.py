@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from recolor.evaluation.metrics import METRICS, SPLITS, Metric
-from recolor.models.objectives import MODELS
+from recolor.models.objectives import MODELS, PRETRAINED
 
 Photos = NDArray[np.uint8]  # (N, H, W, 3), RGB
 
@@ -54,7 +54,7 @@ def image_grid(rows: Mapping[str, Photos], captions: Sequence[str] = ()) -> Imag
 def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
     """Training curves from each model's history.csv: L1 of all, where pretraining (`l1`) ends at epoch 0; each model's
     adversarial losses, which share no unit; and the adversarial gradient as a multiple of L1's, where it was measured."""
-    adversarial = {name: history for name, history in histories.items() if name != "l1"}
+    adversarial = {name: history for name, history in histories.items() if name != PRETRAINED}
     balanced = {
         name: history for name, history in adversarial.items() if RATIO in history and history[RATIO].notna().any()
     }
@@ -62,7 +62,7 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
     figure = Figure(figsize=(3.2 * count, 2.8), layout="constrained")
     l1, *panels = figure.subplots(1, count, squeeze=False).ravel()
     for name, history in histories.items():
-        if name == "l1":
+        if name == PRETRAINED:
             history = history.assign(epoch=history["epoch"] - len(history))
         _line(l1, history, "generator_l1", MODELS[name].label, MODELS[name].color)
     _finish(l1, "L1 (ab / 110)")
