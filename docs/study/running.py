@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from docs.study.grid import ARMS, Run, settings
 from recolor.core.errors import UserError
-from recolor.dataset.shards import CachedPhotos, read_table, write_table
+from recolor.core.tables import write_table
+from recolor.dataset.shards import CachedPhotos, read_table
 from recolor.models.folder import weights_sha256
 from stages import paths
 

@@ -1,4 +1,4 @@
-"""Reading this project's own files, damaged ones too. Without pandas, which the base installation does not have."""
+"""This project's own files, written and read, damaged ones too. Without pandas, which the base installation does not have."""
 
 import contextlib
 import csv
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recolor.core.errors import UserError, one_line
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 
@@ -26,6 +27,11 @@ def reading(file: Path) -> Iterator[None]:
             raise UserError(f"{file} cannot be read: {error.strerror}") from None
         why = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{file} is damaged ({why}): `dvc repro` makes it again") from None
+
+
+def write_table(table: "pd.DataFrame", file: Path) -> None:
+    """Writes a CSV file with the same bytes on every system. `read_table` and `read_rows` read it. Raises OSError."""
+    table.to_csv(file, index=False, lineterminator="\n")
 
 
 def complete_csv(file: Path, columns: Collection[str]) -> io.StringIO:

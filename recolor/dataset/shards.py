@@ -57,10 +57,6 @@ def read_table(
         return table
 
 
-def write_table(table: pd.DataFrame, file: Path) -> None:
-    table.to_csv(file, index=False, lineterminator="\n")
-
-
 def count_reasons(rejected: pd.DataFrame) -> dict[str, int]:
     """The rows of `rejected.csv` by category, which is the reason's text before the colon; the most frequent first."""
     categories = ("duplicate" if r.startswith("duplicate of ") else r.partition(":")[0] for r in rejected["reason"])

@@ -16,8 +16,9 @@ from recolor.core.errors import UserError
 from recolor.core.iterators import progress_bar
 from recolor.core.params import Section, expandable
 from recolor.core.storage import atomic_folder
+from recolor.core.tables import write_table
 from recolor.dataset.batches import read_ahead
-from recolor.dataset.shards import CachedPhotos, write_table
+from recolor.dataset.shards import CachedPhotos
 from recolor.evaluation.examples import choose_examples, write_examples
 from recolor.evaluation.features import FeatureNetwork, Lite0
 from recolor.evaluation.image_metrics import bootstrap, pooled_psnr

@@ -20,7 +20,8 @@ from recolor.core.errors import UserError
 from recolor.core.iterators import progress_bar
 from recolor.core.params import Section, Seed
 from recolor.core.storage import atomic_folder
-from recolor.dataset.shards import DTYPE, CacheCounts, count_reasons, write_shards, write_table
+from recolor.core.tables import write_table
+from recolor.dataset.shards import DTYPE, CacheCounts, count_reasons, write_shards
 from recolor.preprocessing.conversion import Converted, ListedPhoto, convert, lost
 from recolor.preprocessing.workers import ordered_map
 

@@ -24,6 +24,7 @@ import pandas as pd
 
 from recolor.core.iterators import progress_bar
 from recolor.core.storage import atomic_file
+from recolor.core.tables import write_table
 from recolor.images.opening import PhotoError, is_photo_file, locate, open_file
 
 COLUMNS = ["path", "size", "sha256", "crop", "group"]
@@ -40,9 +41,9 @@ def listing_of(folder: Path, names: Iterable[str]) -> pd.DataFrame:
 
 
 def write_listing(listing: pd.DataFrame, file: Path) -> None:
-    text = listing.to_csv(index=False, lineterminator="\n").encode()
-    with atomic_file(file, "the listing", len(text)) as part:
-        part.write_bytes(text)
+    """Writes `listing` to `file`, atomically. Raises DiskFull."""
+    with atomic_file(file, "the listing") as part:
+        write_table(listing, part)
 
 
 def _fingerprint(folder: Path, name: str) -> tuple[int, str]:

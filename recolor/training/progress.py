@@ -11,7 +11,8 @@ from PIL import Image
 
 from recolor.core.errors import UserError
 from recolor.core.storage import atomic_file
-from recolor.dataset.shards import CachedPhotos, write_table
+from recolor.core.tables import write_table
+from recolor.dataset.shards import CachedPhotos
 from recolor.models.layers import Generator
 from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 

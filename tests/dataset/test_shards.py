@@ -12,8 +12,9 @@ import torch
 from clone import contents
 
 from recolor.core.errors import UserError
+from recolor.core.tables import write_table
 from recolor.dataset import shards
-from recolor.dataset.shards import CachedPhotos, CacheError, write_shards, write_table
+from recolor.dataset.shards import CachedPhotos, CacheError, write_shards
 
 TRAIN, TEST = 15, 6
 SHAPE = (3, 32, 32)
@@ -108,7 +109,7 @@ def swap_two_tensors(folder: Path) -> None:
 
 def lose_a_row(folder: Path) -> None:
     table = shards.read_table(folder / "manifest.csv")
-    shards.write_table(table.drop(index=3), folder / "manifest.csv")
+    write_table(table.drop(index=3), folder / "manifest.csv")
 
 
 def lose_a_row_and_its_tensor(folder: Path) -> None:
@@ -118,13 +119,13 @@ def lose_a_row_and_its_tensor(folder: Path) -> None:
 
 def swap_two_rows(folder: Path) -> None:
     table = shards.read_table(folder / "manifest.csv")
-    shards.write_table(table.loc[[1, 0, *range(2, len(table))]], folder / "manifest.csv")
+    write_table(table.loc[[1, 0, *range(2, len(table))]], folder / "manifest.csv")
 
 
 def take_another_manifest(folder: Path) -> None:
     table = shards.read_table(folder / "manifest.csv")
     rolled = table.assign(tensor_sha256=np.roll(table["tensor_sha256"], 1), path=np.roll(table["path"], 1))
-    shards.write_table(rolled, folder / "manifest.csv")
+    write_table(rolled, folder / "manifest.csv")
 
 
 def another_size(folder: Path) -> None:

@@ -120,16 +120,14 @@ def test_a_photo_that_vanishes_meanwhile_stays_in_the_listing(tmp_path: Path) ->
     assert [bool(sha256) for sha256 in listing_of(tmp_path, names)["sha256"]] == [True, False]
 
 
-def test_a_listing_that_does_not_fit_is_an_error_with_its_size(small_disk: Path) -> None:
+def test_a_listing_that_does_not_fit_is_an_error(small_disk: Path) -> None:
     listing = fetch(SampleParams(source="sample", crops=200), 42, NOWHERE)
     (small_disk / "other").write_bytes(bytes(900_000))
-    with pytest.raises(DiskFull) as full:
+    with pytest.raises(DiskFull, match="the listing"):
         write_listing(listing, small_disk / "raw" / "listing.csv")
     assert list((small_disk / "raw").iterdir()) == []
     (small_disk / "other").unlink()
     write_listing(listing, small_disk / "raw" / "listing.csv")
-    size = (small_disk / "raw" / "listing.csv").stat().st_size
-    assert f"{size / 1e6:.1f} MB" in str(full.value)
 
 
 def test_a_listing_is_read_as_it_was_written(tmp_path: Path) -> None:
