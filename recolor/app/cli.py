@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from recolor.app.colorize import Device, Force, colorize
-from recolor.app.repository import available_models, default_model, need_model, need_repository, scores_of, shown
+from recolor.app.repository import available_models, default_model, model_name, need_model, need_repository, scores_of
 from recolor.app.train import train
 from recolor.core.errors import UserError, printable
 from recolor.core.storage import user_output
@@ -74,7 +74,7 @@ def models() -> None:
             typer.echo(f"  {error}")
             continue
         mark = "*" if default and folder == default.folder else " "
-        typer.echo(printable(f"{mark} {shown(folder)}: {describe(card)}"))
+        typer.echo(printable(f"{mark} {model_name(folder)}: {describe(card)}"))
         try:
             scores = scores_of(folder, card)
         except UserError as error:
@@ -161,16 +161,14 @@ def demo(
             folders.append(folder)
     if not folders:
         raise UserError("no model can be read; `dvc repro` trains one, or name a model's folder with --model")
-    serve({shown(folder): folder for folder in folders}, host, port, device)
+    serve({model_name(folder): folder for folder in folders}, host, port, device)
 
 
 @app.command()
 def gallery(
     dataset: Annotated[str, typer.Argument(help="One that `dvc repro` has evaluated, for example sample.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A folder. Default: data/gallery/DATASET.")] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, help="Photos shown; of more, as many from all parts of the split.")
-    ] = 200,
+    limit: Annotated[int, typer.Option(min=1, help="Most photos shown; of a larger split, evenly spaced ones.")] = 200,
     device: Device = "auto",
 ) -> None:
     """Makes a page of the test photos, to sort and compare: input, each model's result, truth. Opens from disk."""

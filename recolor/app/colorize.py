@@ -14,7 +14,7 @@ import typer
 from recolor.app.repository import need_model
 from recolor.core.errors import UserError, printable
 
-LARGE = 10_000_000  # pixels of a photo from which on the bar shows what is done to it
+LARGE = 10_000_000  # pixels; the bar shows progress within larger photos
 SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
 INTERRUPTED = 130  # the exit status after Ctrl-C
 
@@ -50,7 +50,7 @@ Quality = Annotated[int | None, typer.Option(min=1, max=100, help=QUALITY_HELP)]
 AllPages = Annotated[
     bool, typer.Option("--all-pages", help="Every page or frame of a file, each to a file of its own.")
 ]
-Damaged = Annotated[bool, typer.Option("--damaged", help="Colour what there is of a cut JPEG.")]
+Damaged = Annotated[bool, typer.Option("--damaged", help="Colour the part of a truncated JPEG that is there.")]
 STEADY_HELP = "Of films: how much colour stays from frame to frame. 0: none."
 Steady = Annotated[float, typer.Option(min=0, max=1, help=STEADY_HELP)]
 Codec = Annotated[
@@ -59,7 +59,7 @@ Codec = Annotated[
 Start = Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to begin, in seconds or H:MM:SS.")]
 End = Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Pass over photos whose result exists: continues a stopped run.")
+    bool, typer.Option("--skip-existing", help="Skip photos whose result exists, to continue a stopped run.")
 ]
 
 
@@ -82,14 +82,14 @@ def colorize(
     skip_existing: SkipExisting = False,
     force: Force = False,
 ) -> None:
-    """Colours photos and films of any size and format. Those that have colours lose them first.
+    """Colours photos and films of any size and format. Existing colours are removed first.
 
     Every detail of the photo is kept, and so are its EXIF data, date, format and transparency. SUFFIX is the photo's own; .jpg,
     .png and so on where its content is in another format; .png for formats that are not written, such as GIF and HEIC. Results
     have 8 bits a channel. Of several pages or frames the first is coloured, or the largest where the first is its thumbnail.
 
     A film keeps its luma, sound, subtitles, chapters and frame times. SUFFIX is its own where it is mp4, m4v, mov or mkv, else
-    .mkv. After Ctrl-C the same command goes on with a film. Needs recolor[video].
+    .mkv. After Ctrl-C the same command continues with a film. Needs recolor[video].
 
     Without --model, it is the newest model trained on photos of your own, then the one that comes with recolor, then the one of
     the sample. The exit status is 1 if a photo or film failed.
@@ -160,7 +160,7 @@ def _film(colorizer: Any, job: Any, options: Any) -> Any:
             bar.close()
             done, total = reached
             frames = f"{done} of {total} frames" if total else f"{done} frames"
-            stopped = f"stopped: {job.source}: {frames}; the same command goes on from there"
+            stopped = f"stopped: {job.source}: {frames}; the same command continues from there"
             typer.echo(printable(stopped), err=True)
             raise typer.Exit(INTERRUPTED) from None
     return job._replace(note="; ".join(notes))

@@ -1,4 +1,4 @@
-"""The repository and its models, found from whatever folder `recolor` is called in."""
+"""The repository and its models, found from any folder that `recolor` is called in."""
 
 import os
 from pathlib import Path
@@ -95,17 +95,17 @@ def _named(name: str) -> Path:
     path = expanded(Path(name))
     if not is_folder(path):
         for folder in available_models():
-            if shown(folder) == name:
+            if model_name(folder) == name:
                 return folder
         if os.path.lexists(path):
             raise UserError(f"model {name}: is no folder; must be one with model.json and generator.safetensors")
     if not os.path.lexists(path / CARD):
-        known = ", ".join(map(shown, available_models())) or "none"
+        known = ", ".join(map(model_name, available_models())) or "none"
         raise UserError(f"model {name}: no model here; must be the folder of one, or one of those known here: {known}")
     return path
 
 
-def shown(folder: Path) -> str:
+def model_name(folder: Path) -> str:
     """A model's name for people: DATASET/MODEL, that of a model that comes with recolor, or its path."""
     from recolor.models.folder import SHIPPED
 

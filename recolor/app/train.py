@@ -133,7 +133,7 @@ def run_pipeline(root: Path) -> None:
     for arguments in (["repro", "--force", f"download@{DATASET}"], ["repro"]):
         if status := _dvc(root, arguments):
             raise UserError(
-                f"`dvc {' '.join(arguments)}` ended with exit status {status}; the same command goes on from there"
+                f"`dvc {' '.join(arguments)}` ended with exit status {status}; the same command continues from there"
             )
 
 

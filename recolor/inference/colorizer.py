@@ -44,7 +44,8 @@ SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are in
 
 @dataclass(frozen=True)
 class Options:
-    """How files are coloured and written, see `Colorizer` and `formats.save`. `side_by_side`: the photo left of the result.
+    """How files are coloured and written, see `Colorizer` and `formats.save`. `side_by_side`: the photo left of the result;
+    `quality`: 1 to 100, None for the format's default.
 
     Of films: `codec`, and `start` and `end` in seconds from the first frame on.
     """
@@ -159,7 +160,7 @@ class Colorizer:
             [torch.cat([part, self.generator(part)], dim=1) for part in lightness.to(self.device).split(batch)]
         )
         if not lab.isfinite().all():
-            raise UserError("the model's colours are not numbers (NaN): its weights are of no use")
+            raise UserError("the model's colours are not numbers (NaN): its weights cannot be used")
         return lab
 
     def paint(
@@ -173,11 +174,11 @@ class Colorizer:
         """Paints `photo`, as `to_srgb` gives it, in place: its L under the colours of its own row of `predict`.
 
         The photo is what lies right of column `start`; what lies left of it stays as it is. `progress` is called with the
-        share that is done, again and again. On a CPU all cores work, each on a strip of its own.
+        share that is done, after each tile. On a CPU all cores work, each on a strip of its own.
         """
         strength = options.strength
         if not isinstance(strength, Real) or isinstance(strength, bool) or not 0 <= strength < float("inf"):
-            raise UserError(f"strength: got {strength!r}; must be a number from 0 (grey) on; 1 is as predicted")
+            raise UserError(f"strength: got {strength!r}; must be 0 (grey) or more; 1 is as predicted")
         width, height = photo.width - start, photo.height
         upsampler = Upsampler(predicted.to(self.device), width, height, options.upsampling)
         on_cpu = self.device.type == "cpu"

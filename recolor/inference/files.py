@@ -56,11 +56,11 @@ def colorize_files(
     """Does the jobs, in order, and yields each when it is done or, with its `problem`, when it could not be.
 
     A result keeps its photo's metadata (`save_options`), transparency and time of modification; it is in sRGB, with
-    that profile if the photo had a profile. `damaged`: of a JPEG that is cut short, what there is. A photo that needs more
+    that profile if the photo had a profile. `damaged`: of a truncated JPEG, the part that is there. A photo that needs more
     memory than there is has that as its problem. `notify` is called, from several threads, with what is done to a job.
     Raises UserError for options that `colorizer` refuses.
     """
-    work = _Work(colorizer, options, damaged, notify)
+    pipeline = _Pipeline(colorizer, options, damaged, notify)
     finishing: list[Future[Job]] = []
     pixels = 0  # of the batch whose photos are being painted and written
     try:
@@ -71,7 +71,7 @@ def colorize_files(
                 if before + pixels >= 2 * BATCH_PIXELS:
                     yield from map(Future.result, finishing)
                     finishing = []
-                started = work.start(list(_threads().map(work.load, batch)), finishing)
+                started = pipeline.start(list(_threads().map(pipeline.load, batch)), finishing)
                 yield from map(Future.result, finishing)
                 finishing = started
             yield from map(Future.result, finishing)
@@ -98,7 +98,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Pipeline:
     """What is done to each photo; see `colorize_files`. A job that has a problem stays as it is."""
 
     colorizer: Colorizer
@@ -143,10 +143,10 @@ class _Work:
                 metadata, missing = save_options(file, kind)
                 if kind == "TIFF" and (compression := file.info.get("compression")) not in (None, "raw"):
                     metadata["compression"] = "tiff_lzw" if compression == "tiff_lzw" else "tiff_adobe_deflate"
-                notes = missing + notes + ["in 8 bits, the photo has more"] * deep
+                notes = missing + notes + ["the result has 8 bits a channel, the photo more"] * deep
                 modified = job.source.stat().st_mtime_ns
         except CutShortError as error:
-            return job._replace(problem=f"{error}; --damaged colours what there is")
+            return job._replace(problem=f"{error}; --damaged colours the part that is there")
         except PhotoError as error:
             return job.failed(error)
         width, most = image.width * (1 + self.options.side_by_side), MAX_SIDE.get(kind)

@@ -1,4 +1,4 @@
-"""The formats that results are written in, and how photos are."""
+"""The formats of results, and how a photo is saved in each."""
 
 import struct
 from pathlib import Path

@@ -15,7 +15,7 @@ from recolor.images.folders import RESULT_MARK, walk
 from recolor.images.opening import SUFFIXES, PhotoError, is_photo, locate, open_file, opened, page_count
 from recolor.inference.formats import FILM, FILM_FORMATS, FILM_SUFFIXES, result_suffix, writable_suffixes
 
-EXISTS = "{} exists already; --force overwrites it, --skip-existing passes over it"
+EXISTS = "{} exists already; --force overwrites it, --skip-existing skips it"
 
 
 class Job(NamedTuple):
@@ -36,7 +36,7 @@ class Job(NamedTuple):
     film: bool = False
 
     def failed(self, error: Exception) -> "Job":
-        """The job with the problem that `error`, raised while its result was made, stands for."""
+        """The job, with `error` as its problem."""
         if isinstance(error, FileExistsError):
             return self._replace(problem=EXISTS.format(self.target))
         if isinstance(error, UserError):

@@ -148,7 +148,7 @@ def _missing(film: Film, options: Options, last: int) -> list[str]:
 
 
 def _key(colorizer: Colorizer, film: Film, options: Options) -> str:
-    """A hash of what the result depends on, but the machine: segments made with another key are not continued."""
+    """A hash of what the result depends on, except the machine: segments made with another key are not continued."""
     tensors = {name: tensor.contiguous() for name, tensor in colorizer.generator.state_dict().items()}
     weights = hashlib.sha256(save(tensors)).digest()
     status = film.path.stat()

@@ -35,7 +35,10 @@ class FilmError(UserError):
 
 
 class Film(NamedTuple):
-    """What the result has in common with the film. Sides in pixels, upright; times in units of `time_base` seconds."""
+    """What the result has in common with the film. Sides in pixels, upright; times in units of `time_base` seconds.
+
+    `matrix`, `range`, `primaries`, `transfer`: FFmpeg's numbers AVCOL_SPC_*, _RANGE_*, _PRI_* and _TRC_*.
+    """
 
     path: Path
     width: int
@@ -96,7 +99,7 @@ def probe(path: Path) -> Film:
             raise FilmError("its video codec is not known to this FFmpeg")
         first = next(_decoded(container, stream), None)
         if first is None:
-            raise FilmError("0 frames in this file")
+            raise FilmError("none of its frames can be decoded: copy the film again, or convert it with ffmpeg")
         if first.color_trc in HDR:
             raise FilmError(f"HDR ({HDR[first.color_trc]}) is not supported: convert it to SDR first: {TO_SDR}")
         turns, width, height = round(first.rotation / 90) % 4, first.width, first.height
@@ -105,7 +108,11 @@ def probe(path: Path) -> Film:
             width, height, aspect = height, width, 1 / aspect
         rgb = first.format.is_rgb or first.format.has_palette
         full = first.format.name.startswith(("yuvj", "gray")) and not first.color_range
-        notes = ["in 8 bits, the film has more"] if max(part.bits for part in first.format.components) > 8 else []
+        notes = (
+            ["the result has 8 bits a channel, the film more"]
+            if max(part.bits for part in first.format.components) > 8
+            else []
+        )
         if sum(not is_cover(other) for other in container.streams.video) > 1:
             notes.append("the first of several video streams")
         if first.interlaced_frame:
@@ -186,7 +193,7 @@ def _planes(frame: Any, film: Film) -> tuple[Plane, Plane, Plane]:
 
 
 def _seconds(container: Any, stream: Any, start: Fraction) -> float:
-    """How long the pictures go on by the file's header; Matroska has that in a tag, H:MM:SS."""
+    """How long the pictures last by the file's header; Matroska has that in a tag, H:MM:SS."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     if tag := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):

@@ -42,6 +42,7 @@ class SegmentEncoder:
         self._durations: dict[int, int] = {}
 
     def add(self, frame: Frame) -> None:
+        """Encodes the next picture; its time must be later than that of the last one."""
         planes = np.concatenate([plane.ravel() for plane in frame.planes]).reshape(-1, self._context.width)
         picture: Any = av.VideoFrame.from_ndarray(planes, "yuv420p")
         picture.pts, picture.time_base = frame.time, self._film.time_base
@@ -50,6 +51,7 @@ class SegmentEncoder:
         self._packets += self._context.encode(picture)
 
     def finish(self) -> Packets:
+        """All packets of the segment, none where no picture was added. The encoder cannot be used afterwards."""
         if self._durations:
             self._packets += self._context.encode(None)
         packets = [packet for packet in self._packets if packet.size]

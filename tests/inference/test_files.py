@@ -72,7 +72,7 @@ def test_what_a_result_has_less_than_its_photo_is_noted(run: Callable, tmp_path:
     battery_tiff = battery.tiff(np.full((9, 9, 3), 40_000, np.uint16), photometric="rgb")
     (tmp_path / "deep.tif").write_bytes(battery_tiff)
     save(tmp_path / "plain.tif")
-    first, deep = "the first of 3 pages or frames", "in 8 bits, the photo has more"
+    first, deep = "the first of 3 pages or frames", "the result has 8 bits a channel, the photo more"
     assert {name: (job.problem, job.note) for name, job in run(tmp_path).items()} == {
         "pages.tif": ("", first),
         "moving.gif": ("", first),

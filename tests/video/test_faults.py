@@ -1,4 +1,4 @@
-"""Films that are damaged, odd, or of no use: one line, or the right picture."""
+"""Films that are damaged, odd, or cannot be used: one line, or the right picture."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A film that was stopped goes on, with the same result."""
+"""A film that was stopped continues, with the same result."""
 
 import os
 import signal
