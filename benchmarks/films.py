@@ -12,8 +12,9 @@ from benchmarks.measuring import Budget, Sizes, in_turn
 from benchmarks.steadiness import CLIPS, clip
 from benchmarks.table import Row
 from recolor.core.iterators import in_order, strip_threads
-from recolor.inference.colorizer import DEFAULT, Colorizer, Options
-from recolor.inference.steady import STEADY, Steady
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.options import DEFAULT, Options
+from recolor.inference.steady import Steady
 from recolor.video.film import colorize_film, paint, predictions
 from recolor.video.reading import Film, Frame, frames, probe
 from recolor.video.writing import SegmentEncoder
@@ -39,7 +40,7 @@ def _film(colorizer: Colorizer, film: Film, sizes: Sizes, seconds: float) -> Ite
             "all of it": partial(_colorize, colorizer, film, len(read)),
             "decoding alone": lambda: sum(1 for _ in itertools.islice(frames(film), len(read))),
             "network alone": lambda: list(predictions(colorizer, film, DEFAULT, read)),
-            "steadying alone": lambda: list(map(Steady(STEADY), [item.lab for item in items])),
+            "steadying alone": lambda: list(map(Steady(DEFAULT.steady), [item.lab for item in items])),
             "painting alone": lambda: list(
                 in_order(strip_threads(), partial(paint, film, DEFAULT), items, torch.get_num_threads() + 1)
             ),

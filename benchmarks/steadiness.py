@@ -21,7 +21,8 @@ from benchmarks import table
 from recolor.core.iterators import batches
 from recolor.images.color import AB_SCALE, into_gamut, lab_to_rgb, rgb_to_lab
 from recolor.inference.colorizer import BATCH, Colorizer
-from recolor.inference.steady import STEADY, Steady
+from recolor.inference.options import DEFAULT
+from recolor.inference.steady import Steady
 from recolor.video.reading import open_film
 
 CLIPS = ("bikes", "carphone_pristine", "bigbuckbunny")
@@ -93,7 +94,7 @@ def psnr(frames: Iterable[np.ndarray], true: np.ndarray) -> float:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.steadiness", description=sys.modules[__name__].__doc__)
     parser.add_argument("model", help="a model's folder")
-    parser.add_argument("--steady", type=float, nargs="*", default=[STEADY])
+    parser.add_argument("--steady", type=float, nargs="*", default=[DEFAULT.steady])
     parser.add_argument("--frames", type=int, help="of each film; default: all")
     chosen = parser.parse_args(arguments)
     colorizer = Colorizer.load(chosen.model)

@@ -80,7 +80,7 @@ class Without:
     def find_spec(self, name, *arguments):
         return None if name.split(".")[0] in blocked else self.finder.find_spec(name, *arguments)
 sys.meta_path[:] = map(Without, sys.meta_path)
-import recolor.inference
+from recolor.inference import Colorizer
 from recolor.app.cli import app
 for command in commands:
     app(command, standalone_mode=False)

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from recolor.app.repository import need_model
 from recolor.core.errors import UserError, printable
+from recolor.inference.options import DEFAULT, MAX_SIZE, Codec, Options, Upsampling
 
 LARGE = 10_000_000  # pixels; the bar shows progress within larger photos
 SKIPPED_SHOWN = 20  # of the photos whose result exists: a continued run may have thousands
@@ -35,11 +36,12 @@ Out = Annotated[
 ]
 SideBySide = Annotated[bool, typer.Option("--side-by-side", help="Photo left, result right.")]
 SIZE_HELP = (
-    "Side, in pixels, of the square that the network sees; memory and time grow with its area. Default: as in training."
+    "Side, in pixels, of the square that the network sees: a multiple of 32 for the models that come with recolor. "
+    "Memory and time grow with its area. Default: as in training."
 )
-Size = Annotated[int | None, typer.Option(min=1, max=4096, help=SIZE_HELP)]
-Upsampling = Annotated[
-    Literal["guided", "bicubic"],
+Size = Annotated[int | None, typer.Option(min=1, max=MAX_SIZE, help=SIZE_HELP)]
+UpsamplingOption = Annotated[
+    Upsampling,
     typer.Option(help="How colour is brought to the photo's size: guided by the photo's edges, or smooth."),
 ]
 Strength = Annotated[
@@ -53,9 +55,7 @@ AllPages = Annotated[
 Damaged = Annotated[bool, typer.Option("--damaged", help="Colour the part of a truncated JPEG that is there.")]
 STEADY_HELP = "Of films: how much colour stays from frame to frame. 0: none."
 Steady = Annotated[float, typer.Option(min=0, max=1, help=STEADY_HELP)]
-Codec = Annotated[
-    Literal["h264", "h265", "av1", "vp9", "ffv1"], typer.Option(help="Of films: how their pictures are encoded.")
-]
+CodecOption = Annotated[Codec, typer.Option(help="Of films: how their pictures are encoded.")]
 Start = Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to begin, in seconds or H:MM:SS.")]
 End = Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")]
 SkipExisting = Annotated[
@@ -69,13 +69,13 @@ def colorize(
     model: Model = None,
     side_by_side: SideBySide = False,
     size: Size = None,
-    upsampling: Upsampling = "guided",
-    strength: Strength = 1.0,
+    upsampling: UpsamplingOption = DEFAULT.upsampling,
+    strength: Strength = DEFAULT.strength,
     quality: Quality = None,
     all_pages: AllPages = False,
     damaged: Damaged = False,
-    steady: Steady = 0.9,
-    codec: Codec = "h264",
+    steady: Steady = DEFAULT.steady,
+    codec: CodecOption = DEFAULT.codec,
     start: Start = None,
     end: End = None,
     device: Device = "auto",
@@ -94,19 +94,24 @@ def colorize(
     Without --model, it is the newest model trained on photos of your own, then the one that comes with recolor, then the one of
     the sample. The exit status is 1 if a photo or film failed.
     """
-    from recolor.inference.colorizer import Colorizer, Options
+    from recolor.inference import Colorizer
     from recolor.inference.plan import plan
-    from recolor.models.folder import describe
+    from recolor.models.folder import describe, read_card
 
     folder, reason = need_model(model)
-    colorizer = Colorizer.load(folder, device)
-    typer.echo(printable(f"model: {folder} ({describe(colorizer.card)}): {reason}"))
+    typer.echo(printable(f"model: {folder} ({describe(read_card(folder))}): {reason}"))
     part = seconds("--start", start), seconds("--end", end)
     options = Options(size, upsampling, strength, side_by_side, quality, steady, codec, *part)
     try:
         jobs = plan(photos, out, force, skip_existing, all_pages)
-        counts = _print(_photos(colorizer, [job for job in jobs if not job.film], options, damaged))
-        counts.update(_print(_film(colorizer, job, options) for job in jobs if job.film))
+        if all(job.problem for job in jobs):  # without the seconds that the network takes to load
+            counts = _print(jobs)
+        else:
+            from recolor.inference import Colorizer
+
+            colorizer = Colorizer.load(folder, device)
+            counts = _print(_photos(colorizer, [job for job in jobs if not job.film], options, damaged))
+            counts.update(_print(_film(colorizer, job, options) for job in jobs if job.film))
     except KeyboardInterrupt:
         typer.echo("stopped" if force else "stopped: the same command with --skip-existing continues", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -28,8 +28,9 @@ from recolor.core.devices import find_device
 from recolor.core.errors import UserError, one_line
 from recolor.images.decoding import decode, to_srgb
 from recolor.images.opening import opened
-from recolor.inference.colorizer import Colorizer, Options
+from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import colorize_files
+from recolor.inference.options import Options
 from recolor.inference.plan import plan
 from recolor.models.folder import read_card
 

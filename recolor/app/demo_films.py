@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from recolor.core.errors import UserError
-from recolor.inference.colorizer import Colorizer, Options
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.options import Options
 
 SECONDS = 30  # of the longest clip: the page does one at a time
 

@@ -5,7 +5,6 @@ where it is combined with the photo's own L, so that no detail is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from numbers import Integral, Real
@@ -24,9 +23,9 @@ from recolor.core.iterators import batches, strip_threads
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from recolor.images.decoding import to_srgb
 from recolor.images.opening import PhotoError, translate_errors
-from recolor.inference.formats import Codec
-from recolor.inference.steady import STEADY, Steady
-from recolor.inference.upsampling import Upsampler, Upsampling
+from recolor.inference.options import DEFAULT, MAX_SIZE, Options, Upsampling
+from recolor.inference.steady import Steady
+from recolor.inference.upsampling import Upsampler
 from recolor.models.folder import default_shipped_model, load_generator, read_card
 from recolor.models.fusing import for_inference
 from recolor.models.layers import Generator
@@ -34,34 +33,11 @@ from recolor.models.layers import Generator
 Photo = TypeVar("Photo", Image.Image, NDArray[np.uint8], Image.Image | NDArray[np.uint8])
 
 SIZE = 256  # of models whose card has no training size
-MAX_SIZE = 4096  # larger ones need all the memory that there is
 BATCH = 8  # photos of SIZE x SIZE in one pass through the network: the default U-Net takes 30 MB for each
 CHANNELS = (1, 3, 4)  # of an array's last side, where it is not the width
 STRIP = 2**17  # pixels painted at a time by each core: 15 MB
 TILE = 2**20  # by a GPU
 SIDE = 2**13  # columns painted at a time, at most: at size 256 what they are interpolated from takes 42 MB
-
-
-@dataclass(frozen=True)
-class Options:
-    """How files are coloured and written, see `Colorizer` and `formats.save`. `side_by_side`: the photo left of the result;
-    `quality`: 1 to 100, None for the format's default.
-
-    Of films: `codec`, and `start` and `end` in seconds from the first frame on.
-    """
-
-    size: int | None = None
-    upsampling: Upsampling = "guided"
-    strength: float = 1.0
-    side_by_side: bool = False
-    quality: int | None = None
-    steady: float = STEADY
-    codec: Codec = "h264"
-    start: float | None = None
-    end: float | None = None
-
-
-DEFAULT = Options()
 
 
 class Colorizer:
@@ -123,7 +99,7 @@ class Colorizer:
         size: int | None = None,
         upsampling: Upsampling = "guided",
         strength: float = 1.0,
-        steady: float = STEADY,
+        steady: float = DEFAULT.steady,
     ) -> Iterator[NDArray[np.uint8]]:
         """The frames of a film in colour, arrays of one photo each. `steady`, 0 to 1: how much of past colours stays."""
         coloured = partial(self._coloured, options=Options(size, upsampling, strength), steady=Steady(steady))

@@ -18,8 +18,9 @@ from recolor.images.decoding import to_srgb
 from recolor.images.depth import is_deep
 from recolor.images.metadata import save_options
 from recolor.images.opening import CutShortError, PhotoError, opened, page_count, seek_page
-from recolor.inference.colorizer import DEFAULT, Colorizer, Options
+from recolor.inference.colorizer import Colorizer
 from recolor.inference.formats import MAX_SIDE, OPAQUE, save, writable_suffixes
+from recolor.inference.options import DEFAULT, Options
 from recolor.inference.plan import Job
 
 T = TypeVar("T")

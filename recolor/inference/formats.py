@@ -2,7 +2,7 @@
 
 import struct
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
 from PIL.ExifTags import IFD
@@ -29,7 +29,6 @@ FILM_SUFFIXES = {  # lower-case; what is no photo by its content and has one of 
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v"),
     *(".mts", ".m2ts", ".vob", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".dv"),
 }
-Codec = Literal["h264", "h265", "av1", "vp9", "ffv1"]
 FILM_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}  # FFmpeg's names
 
 

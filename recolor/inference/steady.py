@@ -18,7 +18,6 @@ from recolor.images.color import L_CENTRE
 
 Map = NDArray[np.float32]
 
-STEADY = 0.9  # what films get: an average over about ten frames
 MISFIT = 6.0  # units of L: with as much difference, after smoothing, a carried colour counts 1 / e (docs/films.md)
 CUT = 0.35  # of the pixels: where fewer fit, it is a cut
 SMALLEST = 12  # pixels of the longer side: OpenCV finds no motion in smaller pictures

@@ -11,14 +11,13 @@ each, so photos of any size and shape are done in tiles which fit together witho
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from recolor.core.errors import UserError
-
-Upsampling = Literal["guided", "bicubic"]
+from recolor.inference.options import Upsampling
 
 BLOCK = 64  # columns interpolated at a time: more depend on more of the network's pixels, most of them with weight 0
 # By PSNR, windows of 3x3 are the best of 3x3 to 9x9, and this epsilon of 1e-5 to 0.04: with the true ab at 256, 128 and 64

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from recolor.core.iterators import batches, in_order, prefetch, single_core_threads, strip_threads
 from recolor.core.storage import check_disk_space, file_sha256, new_file
-from recolor.inference.colorizer import BATCH, DEFAULT, SIZE, Colorizer, Options
+from recolor.inference.colorizer import BATCH, SIZE, Colorizer
 from recolor.inference.formats import FILM_FORMATS
+from recolor.inference.options import DEFAULT, Options
 from recolor.inference.steady import State, Steady
 from recolor.video.painting import chroma, grey
 from recolor.video.reading import Film, FilmError, Frame, frames, probe

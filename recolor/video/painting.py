@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from recolor.images.color import into_gamut, lab_to_rgb, rgb_to_lightness
-from recolor.inference.upsampling import Upsampler, Upsampling
+from recolor.inference.options import Upsampling
+from recolor.inference.upsampling import Upsampler
 from recolor.video.reading import BT709, BT2020, FULL, Plane
 
 # The weights of red and blue in luma: ITU-R BT.709, BT.2020 (non-constant luminance) and, for any other, BT.601.

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-from recolor.inference.colorizer import Options
+from recolor.inference.options import Options
 from recolor.video.reading import Film, Frame, Time, is_cover, open_film, picture_stream
 from recolor.video.segments import PACKET, Packets, Segments
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from recolor.inference.colorizer import Colorizer, Options
+from recolor.inference.colorizer import Colorizer
 from recolor.inference.files import colorize_files
+from recolor.inference.options import Options
 from recolor.inference.plan import Job, plan
 
 

@@ -9,7 +9,8 @@ pytest.importorskip("cv2", reason="the extra `video` is not installed")
 
 from films import moving, write_film
 
-from recolor.inference.colorizer import Colorizer, Options
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.options import Options
 from recolor.video import film
 from recolor.video.film import colorize_film
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from films import BT601, BT709, FULL, LIMITED, luma, moving, packets, read, write_film
 
-from recolor.inference.colorizer import DEFAULT, Colorizer
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.options import DEFAULT
 from recolor.video.film import predictions
 from recolor.video.reading import frames, probe
 

@@ -12,7 +12,8 @@ from films import BT709, LIMITED, STEP, TIME_BASE, as_frame, luma, moving, read,
 
 from recolor.core.storage import DiskFull
 from recolor.images.opening import PhotoError
-from recolor.inference.colorizer import Colorizer, Options
+from recolor.inference.colorizer import Colorizer
+from recolor.inference.options import Options
 from recolor.video.film import colorize_film
 from recolor.video.reading import FilmError, frames, probe
 from recolor.video.writing import SegmentEncoder

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from recolor.app.cli import app
 from recolor.app.colorize import INTERRUPTED
-from recolor.inference.colorizer import BATCH, Colorizer, Options
+from recolor.inference.colorizer import BATCH, Colorizer
+from recolor.inference.options import Options
 from recolor.inference.plan import plan
 from recolor.video import film
 from recolor.video.film import colorize_film
