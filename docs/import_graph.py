@@ -1,10 +1,10 @@
 """Draws which package imports which into docs/architecture.md: `python docs/import_graph.py`, after an import has changed."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import grimp
+import networkx
 
 DOCUMENT = Path(__file__).parent / "architecture.md"
 BLOCK = re.compile(r"(?<=<!-- import graph: docs/import_graph.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -23,38 +23,17 @@ def module_imports() -> Edges:
     return {(module, other) for module in graph.modules for other in graph.find_modules_directly_imported_by(module)}
 
 
-def reachable(edges: Edges, start: str) -> set[str]:
-    found: set[str] = set()
-    waiting = [start]
-    while waiting:
-        here = waiting.pop()
-        new = {below for above, below in edges if above == here} - found
-        found |= new
-        waiting += new
-    return found
-
-
-def reduced(edges: Edges) -> Edges:
-    """Without the arrows that follow from two or more others (the transitive reduction of a graph without cycles)."""
-    return {(above, below) for above, below in edges if below not in reachable(edges - {(above, below)}, above)}
-
-
-def exceptions() -> Edges:
-    """Pairs of packages that the contracts in pyproject.toml still except."""
-    contracts = tomllib.loads((DOCUMENT.parent.parent / "pyproject.toml").read_text())["tool"]["importlinter"][
-        "contracts"
-    ]
-    ignored = [pair.split(" -> ") for contract in contracts for pair in contract.get("ignore_imports", [])]
-    return {(package(above), package(below)) for above, below in ignored}
+def package_imports(imports: Edges) -> Edges:
+    """Which package imports which."""
+    return {(package(above), package(below)) for above, below in imports if package(above) != package(below)}
 
 
 def diagram(imports: Edges) -> str:
-    """Mermaid: an arrow for each package that imports another, dotted where the contracts except it."""
-    edges = {(package(above), package(below)) for above, below in imports if package(above) != package(below)}
-    excepted = edges & exceptions()
-    arrows = [f"    {above} --> {below}" for above, below in sorted(reduced(edges - excepted))]
-    arrows += [f"    {above} -.-> {below}" for above, below in sorted(excepted)]
-    return "\n".join(["```mermaid", "flowchart TD", *arrows, "```", ""])
+    """Mermaid: an arrow for each package that imports another, unless it follows from two or more others."""
+    arrows = networkx.transitive_reduction(networkx.DiGraph(package_imports(imports))).edges
+    return "\n".join(
+        ["```mermaid", "flowchart TD", *(f"    {above} --> {below}" for above, below in sorted(arrows)), "```", ""]
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import recolor
 from recolor.core.errors import UserError
 from recolor.core.params import expanded
 from recolor.core.storage import is_folder
@@ -127,7 +126,7 @@ def scores_of(folder: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _installed_from() -> Path:
-    return Path(recolor.__file__).parents[1]
+    return Path(__file__).parents[2]
 
 
 def _is_repository(folder: Path) -> bool:

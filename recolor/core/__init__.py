@@ -1,1 +1,1 @@
-"""What every package uses: errors, params, progress, atomic writes, downloads, signals, threads. Imports none of the others."""
+"""What every package uses: errors, params, devices, progress, files, tables, downloads, signals. Imports no other package."""

@@ -1,1 +1,1 @@
-"""The cache on disk, and the batches that training reads from it. May import core."""
+"""The cache on disk, and the batches that training reads from it. May import images and core."""

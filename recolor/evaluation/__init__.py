@@ -1,1 +1,1 @@
-"""Metrics of one picture and of sets of pictures. May import dataset, models, runtime, core and images."""
+"""Metrics of one picture and of sets of pictures. May import dataset, models, runtime and core."""

@@ -1,1 +1,1 @@
-"""Tables, figures and pages from measured rows. May import evaluation, dataset, models, runtime and core."""
+"""Tables, figures and pages from measured rows. May import evaluation, dataset, models and core."""

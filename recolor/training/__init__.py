@@ -1,1 +1,1 @@
-"""The steps of each method, the training loop, checkpoints, progress. May import dataset, models, runtime, images and core."""
+"""The steps of each method, the training loop, checkpoints, progress. May import dataset, models, runtime and core."""

@@ -1,1 +1,1 @@
-"""Colours films. May import inference, models, images and core. PyAV and OpenCV come with the extra `video`."""
+"""Colours films. May import inference, images and core. PyAV and OpenCV come with the extra `video`."""
