@@ -18,6 +18,8 @@ from made_up_results import write_results
 from ruamel.yaml import YAML
 from surroundings import ROOT
 
+from recolor.runtime.context import RuntimeParams
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -30,7 +32,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def repro(clone: Path, until: str, shell: str = "/bin/sh") -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """`dvc repro train_gan`, as from a terminal of its own, and what it has printed when it has printed `until`.
+    """`dvc repro train_gan`, as from a terminal of its own, and its lines up to the first that matches `until`.
 
     DVC runs a stage through $SHELL: bash replaces itself by it, and the /bin/sh of Debian stays between the two.
     """
@@ -46,7 +48,7 @@ def repro(clone: Path, until: str, shell: str = "/bin/sh") -> Iterator[tuple[sub
     )
     lines: list[str] = []
     try:
-        while not lines or until not in lines[-1]:
+        while not lines or not re.search(until, lines[-1]):
             lines.append(process.stdout.readline())
             assert lines[-1], lines
         yield process, lines
@@ -69,7 +71,7 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
     assert "SIGTERM" in stopped
     assert not (clone / "data/models/mine/gan").exists()
 
-    with repro(clone, until="going on from step") as (second, lines):
+    with repro(clone, until="from step") as (second, lines):
         assert step(lines[-1]) == step(stopped)
         assert stages_run("".join(lines)) == ["train_gan@mine"]
         os.killpg(second.pid, signal.SIGINT)  # Ctrl-C reaches all that the terminal runs
@@ -79,6 +81,45 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
     assert "SIGINT" in stopped_again
     assert step(stopped_again) >= step(stopped)
     assert not (clone / "data/models/mine/gan").exists()
+
+
+@pytest.mark.sweep
+def test_a_setting_of_the_runtime_neither_restarts_a_stopped_run_nor_repeats_a_finished_one(clone: Path) -> None:
+    before: dict[str, object] = {**RuntimeParams().model_dump(), "device": "cpu", "precision": "fp32", "compile": False}
+    changes: dict[str, object] = {
+        "device": "auto",
+        "precision": "bf16",
+        "compile": True,
+        "processes": 2,
+        "checkpoint_minutes": 5.0,
+        "data_on_device": True,
+        "deterministic": True,
+    }
+    assert {name for name, value in before.items() if changes[name] != value} == set(RuntimeParams.model_fields)
+
+    def set_runtime(values: dict[str, object]) -> None:
+        set_params(clone, {f"runtime.{name}": value for name, value in values.items()})
+
+    def stopped_after(line: str) -> tuple[str, int]:
+        """The first line that has `line`, and the step at which Ctrl-C has stopped training after it."""
+        with repro(clone, until=line) as (process, lines):
+            os.killpg(process.pid, signal.SIGINT)
+            printed = process.communicate(timeout=60)[0]
+        return lines[-1], step(next(line for line in printed.splitlines() if line.startswith("error: ")))
+
+    set_runtime(before)
+    _, stopped_at = stopped_after("photos/s")
+    for name, value in changes.items():
+        set_runtime({**before, name: value})
+        resumed, stopped_again = stopped_after("from step|photos/s")
+        assert f"from step {stopped_at} " in resumed, name
+        stopped_at = stopped_again
+    set_runtime(before)
+    set_params(clone, {"paper.train.epochs": 1})
+    assert f"from step {stopped_at} " in dvc(clone, "repro", "train_gan")
+    set_runtime(changes)
+    assert stages_run(dvc(clone, "repro", "train_gan")) == ["check"]
+    set_params(clone, {"paper.train.epochs": 100_000})
 
 
 @pytest.mark.sweep
@@ -177,7 +218,7 @@ def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, sma
     made = contents(clone / "data/models/mine/gan")
     filler.unlink()
     printed = dvc(clone, "repro", "train_gan")
-    assert "going on from step 9 " in printed
+    assert "from step 9 " in printed
     assert "epoch 1:" not in printed
     assert contents(clone / "data/models/mine/gan") == made
 
