@@ -43,7 +43,8 @@ def params(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos, out = write_photos(tmp_path_factory.mktemp("photos")), tmp_path_factory.mktemp("cache") / "mine"
-    build(listing_of(photos, walk(photos)), photos, out, CacheParams(size=32, train_fraction=0.6, min_chroma=2), 1)
+    params = CacheParams(seed=42, size=32, train_fraction=0.6, min_chroma=2)
+    build(listing_of(photos, walk(photos)), photos, out, params, processes=1)
     return out
 
 

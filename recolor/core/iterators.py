@@ -52,7 +52,8 @@ def prefetch(items: Iterable[T], count: int) -> Generator[T, None, None]:
             with closing(in_order(pool, lambda _: next(iterator, end), itertools.count(), count + 1)) as made:
                 yield from itertools.takewhile(lambda item: item is not end, made)
         finally:
-            pool.submit(getattr(iterator, "close", int)).result()
+            if isinstance(iterator, Generator):
+                pool.submit(iterator.close).result()
 
 
 def single_core_threads(count: int) -> ThreadPoolExecutor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recolor.core.errors import UserError
@@ -64,19 +63,10 @@ class BatchLoader:
         # Copied once per epoch: a copy from ordinary memory waits for all queued work of the device.
         mirror = torch.from_numpy(mirrored[chosen]).to(self.device)
         if self.held is None:
-            return self._read(chosen, mirror)
-        places, held = torch.from_numpy(chosen).to(self.device), self.held
-        return (_finished(held[places[batch]], mirror[batch]) for batch in range(len(chosen)))
-
-    def _read(self, chosen: NDArray[np.intp], mirror: Tensor) -> Iterator[Tensor]:
-        on_cpu = self.device.type == "cpu"
-
-        def read(batch: int) -> Tensor:
-            half = self.photos.read_fp16(chosen[batch])
-            return _finished(half, mirror[batch]) if on_cpu else half  # on a CPU while the previous step runs
-
-        for batch, photos in enumerate(read_ahead(read, range(len(chosen)), self.device)):
-            yield photos if on_cpu else _finished(photos, mirror[batch])
+            halves = read_ahead(lambda batch: self.photos.read_fp16(chosen[batch]), range(len(chosen)), self.device)
+        else:
+            halves = map(self.held.__getitem__, torch.from_numpy(chosen).to(self.device))
+        return map(_finished, halves, mirror)
 
 
 def read_ahead(

@@ -126,7 +126,7 @@ class CachedPhotos:
 
     def __init__(self, directory: Path, split: Split) -> None:
         self.directory, self.split = directory, split
-        table = read_table(directory / "manifest.csv")
+        table = read_table(directory / "manifest.csv", ("split", "row", "path", "tensor_sha256"))
         # The folder itself, not its name: if another cache replaces it, reading fails instead of mixing the two.
         self._folder = os.open(directory, os.O_RDONLY)
         weakref.finalize(self, os.close, self._folder)
@@ -135,7 +135,7 @@ class CachedPhotos:
         self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
         if self._starts[-1] != len(table):
             raise self._broken(f"the shards hold {self._starts[-1]} tensors, the manifest {len(table)} rows")
-        if not {"split", "row"} <= set(table) or not np.array_equal(table["row"], np.arange(len(table))):
+        if not np.array_equal(table["row"], np.arange(len(table))):
             raise self._broken("the manifest's rows are incomplete or out of order")
         self.manifest = table[table["split"] == split].reset_index(drop=True)
         if self.manifest.empty:

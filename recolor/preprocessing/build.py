@@ -27,10 +27,12 @@ from recolor.preprocessing.workers import ordered_map
 
 
 class CacheParams(Section, frozen=True):
-    seed: Seed = 42
-    size: int = Field(ge=16, le=4096, multiple_of=16)
+    """Section `data`."""
+
+    seed: Seed
+    size: int = Field(ge=16, le=4096, multiple_of=16)  # pixels of both sides
     train_fraction: float = Field(gt=0, lt=1)
-    min_chroma: float = Field(ge=0)
+    min_chroma: float = Field(ge=0)  # of a photo's mean chroma, in CIELAB units; below it a photo counts as grey
 
 
 def build(

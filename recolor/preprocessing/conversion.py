@@ -22,6 +22,8 @@ class ListedPhoto(NamedTuple):
 
 
 class Converted(NamedTuple):
+    """A photo as the cache stores it."""
+
     width: int  # of the upright, cropped photo before resizing
     height: int
     chroma: float  # its mean, in CIELAB units

@@ -38,7 +38,7 @@ class Member:
     name: str
     size: int
     place: Any
-    modified: int | None = None
+    modified: int | None = None  # seconds since 1970; a zip has none
 
 
 def members(archive: Path) -> Iterator[Member]:

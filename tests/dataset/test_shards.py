@@ -128,6 +128,11 @@ def take_another_manifest(folder: Path) -> None:
     write_table(rolled, folder / "manifest.csv")
 
 
+def lose_the_hashes(folder: Path) -> None:
+    table = shards.read_table(folder / "manifest.csv")
+    write_table(table.drop(columns="tensor_sha256"), folder / "manifest.csv")
+
+
 def another_size(folder: Path) -> None:
     shard = np.load(folder / "shard-000.npy")
     np.save(folder / "shard-000.npy", shard[:-1])
@@ -152,6 +157,7 @@ def another_size(folder: Path) -> None:
         lambda folder: (folder / "manifest.csv").unlink(),
         lambda folder: (folder / "manifest.csv").write_text(""),
         lambda folder: (folder / "manifest.csv").write_text("split,row\ntrain,first\n"),
+        lose_the_hashes,
     ],
 )
 def test_a_cache_that_is_not_as_it_was_built_is_refused(spoil, tmp_path: Path) -> None:

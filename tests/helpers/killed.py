@@ -75,7 +75,7 @@ def evaluate(folder: Path) -> Job:
 
     (folder / "photos").mkdir(parents=True)
     photos = write_photos(folder / "photos")
-    cache = CacheParams(size=32, train_fraction=0.7, min_chroma=2)
+    cache = CacheParams(seed=42, size=32, train_fraction=0.7, min_chroma=2)
     build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, processes=1)
     torch.manual_seed(1)
     save_generator(folder / "gan", UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)), {})

@@ -14,7 +14,7 @@ from recolor.images.folders import walk
 from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of
 
-PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
+PARAMS = CacheParams(seed=42, size=32, train_fraction=0.7, min_chroma=2.0)
 
 
 def test_every_file_is_used_or_rejected_with_its_reason(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from recolor.preprocessing.build import CacheParams, build
 from recolor.sources.listing import listing_of
 from stages import preprocess
 
-PARAMS = CacheParams(size=32, train_fraction=0.7, min_chroma=2.0)
+PARAMS = CacheParams(seed=42, size=32, train_fraction=0.7, min_chroma=2.0)
 PHOTOS = 20  # good ones, of different content
 
 
@@ -111,7 +111,7 @@ def test_real_photos_come_back_to_the_last_level(tmp_path: Path) -> None:
     for name in ("astronaut", "chelsea"):
         truth[f"{name}.png"] = Image.fromarray(getattr(data, name)())
         truth[f"{name}.png"].save(tmp_path / f"{name}.png")
-    params = CacheParams(size=256, train_fraction=0.5, min_chroma=2)
+    params = CacheParams(seed=42, size=256, train_fraction=0.5, min_chroma=2)
     build(list_photos(tmp_path), tmp_path, tmp_path / "out", params, processes=1)
     for split in ("train", "test"):
         cached = CachedPhotos(tmp_path / "out", split)
@@ -194,7 +194,7 @@ def test_groups_are_never_split_and_the_fraction_is_of_groups(tmp_path: Path) ->
 def test_the_fraction_is_exact_and_leaves_no_side_empty(
     number: int, fraction: float, train: int, photos: Path, listing: pd.DataFrame, tmp_path: Path
 ) -> None:
-    params = CacheParams(size=16, train_fraction=fraction, min_chroma=0)
+    params = CacheParams(seed=42, size=16, train_fraction=fraction, min_chroma=0)
     some = listing[listing["path"].str.match(r"\d\d.jpg")][:number]
     counts = build(some, photos, tmp_path / "out", params, processes=1)
     assert (counts.train, counts.test) == (train, number - train)

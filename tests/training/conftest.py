@@ -23,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "params.yaml", folder)
     every_step = {"runtime.checkpoint_minutes": 1e-9}
     set_params(folder, {**TINY, "data.mine.path": str(photos), "paper.train.batch_size": 7, **every_step})
-    cache = CacheParams(size=32, train_fraction=0.85, min_chroma=2)
+    cache = CacheParams(seed=42, size=32, train_fraction=0.85, min_chroma=2)
     build(listing_of(photos, walk(photos)), photos, folder / "data/cache/mine", cache, processes=1)
     assert stage(folder, "train mine l1").returncode == 0
     return folder
