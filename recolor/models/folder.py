@@ -179,9 +179,10 @@ def weights_sha256(directory: Path) -> str:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str] | None = None) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file. Raises OSError, which safetensors hides in an error of its own."""
     try:
-        save_file(tensors, path, header)
+        save_file(tensors, path)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if not number:

@@ -1,4 +1,4 @@
-"""Training states on disk: a safetensors file each, with the rest as JSON in its header, so loading one cannot run code."""
+"""Training states on disk: a file of torch.save each, loaded with `weights_only`, which runs no code."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import safe_open
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from recolor.core.errors import UserError, one_line
 from recolor.core.storage import atomic_file, check_disk_space, file_sha256
-from recolor.models.folder import save_tensors, tensor_bytes
 from recolor.runtime.distributed import DistributedContext
 
 
@@ -43,7 +43,7 @@ def run_key(inputs: Mapping[str, Any]) -> str:
 class Checkpoints:
     """The newest two training states of one run, in a folder of its own that one process at a time may lock.
 
-    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves; its file also has its SHA-256.
+    A state is a tree of dicts and lists with tensors, numbers and strings at its leaves; its file has their checksums (CRC-32).
     """
 
     KEPT = 2
@@ -65,9 +65,8 @@ class Checkpoints:
                 return (holder.exists() and holder.read_text()) or "unknown"
             holder.write_text(str(os.getpid()))
         (self.folder / self.FINISHED).unlink(missing_ok=True)
-        for path in self.folder.glob("*"):  # what a killed process was writing
-            if path.suffix == ".part" or path.name.startswith(".tmp"):
-                path.unlink()
+        for path in self.folder.glob("*.part"):  # what a killed process was writing
+            path.unlink()
         return None
 
     def lock(self, distributed: DistributedContext, log: Callable[[str], None], wait: bool) -> None:
@@ -87,11 +86,13 @@ class Checkpoints:
 
     def save(self, number: int, state: dict[str, Any]) -> None:
         """Writes state `number` (its step) and removes all but the newest two. On DiskFull earlier ones stay."""
-        tensors: dict[str, Tensor] = {}
-        tree = json.dumps(_split(state, "", tensors))
-        path = self.folder / f"{number:09d}.safetensors"
-        with atomic_file(path, "a checkpoint", tensor_bytes(tensors)) as temporary:
-            save_tensors(tensors, temporary, {"state": tree, "sha256": _digest(tensors, tree)})
+        path = self.folder / f"{number:09d}.pt"
+        needed = sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+        with atomic_file(path, "a checkpoint", needed) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch's own: the system's, such as a full disk's, is its context
+                raise error.__context__ or error from None
         kept = [state for state in self._states() if state <= path][-self.KEPT :]  # any later one was found damaged
         for old in set(self._states()) - set(kept):
             old.unlink()
@@ -102,11 +103,10 @@ class Checkpoints:
         while states:
             path = states.pop()
             try:
-                with safe_open(path, framework="pt") as file:
-                    header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                if header["sha256"] != _digest(tensors, header["state"]):
-                    raise ValueError("its checksum does not fit")
-                state = _join(json.loads(header["state"]), tensors)
+                with ZipFile(path) as file:
+                    if file.testzip():  # compares the checksums, which torch.load does not
+                        raise ValueError("its checksum differs")
+                state = torch.load(path, "cpu", weights_only=True)
                 if use:
                     use(state)
             except (MemoryError, torch.OutOfMemoryError):
@@ -150,37 +150,4 @@ class Checkpoints:
                     self.folder.rmdir()
 
     def _states(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
-
-
-_TENSOR = "tensor:"
-
-
-def _split(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`node` with each tensor moved into `tensors` and its name left in its place."""
-    if isinstance(node, Tensor):
-        tensors[name] = node.detach().contiguous()
-        return _TENSOR + name
-    if isinstance(node, dict):
-        return {"keys": list(node), "values": [_split(value, f"{name}/{key}", tensors) for key, value in node.items()]}
-    if isinstance(node, list | tuple):
-        return [_split(value, f"{name}/{index}", tensors) for index, value in enumerate(node)]
-    return node
-
-
-def _join(node: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(node, str) and node.startswith(_TENSOR):
-        return tensors[node.removeprefix(_TENSOR)]
-    if isinstance(node, dict):
-        return dict(zip(node["keys"], (_join(value, tensors) for value in node["values"]), strict=True))
-    if isinstance(node, list):
-        return [_join(value, tensors) for value in node]
-    return node
-
-
-def _digest(tensors: Mapping[str, Tensor], tree: str) -> str:
-    digest = hashlib.sha256(tree.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}".encode())
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        return sorted(self.folder.glob("*.pt"))

@@ -4,8 +4,7 @@ from collections.abc import Callable, Collection
 from copy import deepcopy
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from recolor.models.layers import Generator
@@ -67,8 +66,6 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
-        for optimizer in self.optimizers.values():
-            _restore_memory_format(optimizer)
 
     def resume(self, checkpoints: Checkpoints, distributed: DistributedContext, log: Callable[[str], None]) -> None:
         """Continues from the newest complete checkpoint, if there is one; without a shared disk, the newest of all machines."""
@@ -89,11 +86,3 @@ class TrainState:
         if state is not None:
             use(state)
             log(f"going on from step {self.progress.step} (epochs done: {self.progress.epoch})")
-
-
-def _restore_memory_format(optimizer: Optimizer) -> None:
-    """Checkpoints hold contiguous tensors, and a fused optimiser on a CPU reads averages in the order of its weights."""
-    for weight, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                values[name] = torch.empty_like(weight).copy_(value)

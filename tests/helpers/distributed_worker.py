@@ -47,7 +47,7 @@ def work_in(folder: Path, rank: int, port: int) -> None:
         train_in(folder / f"disk{rank}", OBJECTIVES["gan"], **wrap)
     except Interrupted:
         seen["moved"] = train_in(folder / f"disk{1 - rank}", OBJECTIVES["gan"]).history
-    seen["checkpoints"] = len(list((folder / "gan").glob("*.safetensors")))
+    seen["checkpoints"] = len(list((folder / "gan").glob("*.pt")))
     try:
         train_in(folder / "odd", OBJECTIVES["gan"], batch_size=3)
     except UserError as error:

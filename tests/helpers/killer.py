@@ -10,12 +10,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from forks import run_stage
 from killed import at_deadly_point, die, die_at, fork
 
-from recolor.models import folder as checkpoint
+from recolor.models import folder as model_folder
 from recolor.training import recorder
 
 
@@ -46,7 +47,8 @@ def stage(model: str, work: Path, point: int) -> tuple[int, int]:
         for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
             setattr(os, name, at_a_point(getattr(os, name)))
         recorder.CHECKPOINT_SECONDS = 0
-        checkpoint.save_file = at_a_point(half_way(checkpoint.save_file))
+        model_folder.save_file = at_a_point(model_half_way(model_folder.save_file))
+        torch.save = at_a_point(checkpoint_half_way(torch.save))
         try:
             run_stage(f"train mine {model}")
         except SystemExit as end:
@@ -64,16 +66,26 @@ def at_a_point(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def half_way(save_file: Callable[..., Any]) -> Callable[..., Any]:
+def model_half_way(save_file: Callable[..., Any]) -> Callable[..., Any]:
     """Safetensors writes to .tmpXXXXXX and renames that: the same, up to the middle."""
 
-    def wrapped(tensors: Any, path: Path, header: Any) -> None:
-        save_file(tensors, path, header)
+    def wrapped(tensors: Any, path: Path) -> None:
+        save_file(tensors, path)
         if at_deadly_point():
             content = path.read_bytes()
             path.with_name(".tmpABCDEF").write_bytes(content[: len(content) // 2])
             Path(path).chmod(0o600)
             os.truncate(path, len(content) // 2)
+            die()
+
+    return wrapped
+
+
+def checkpoint_half_way(save: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(state: Any, file: BinaryIO) -> None:
+        save(state, file)
+        if at_deadly_point():
+            file.truncate(file.tell() // 2)
             die()
 
     return wrapped

@@ -15,7 +15,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  #
 
 def checkpoints(work: Path, name: str = "gan") -> list[str]:
     """The steps of the checkpoints in the folder, for each training in turn."""
-    return [path.stem for path in sorted((work / "data/checkpoints").glob(f"mine-{name}-*/*.safetensors"))]
+    return [path.stem for path in sorted((work / "data/checkpoints").glob(f"mine-{name}-*/*.pt"))]
 
 
 def outputs(work: Path, models: tuple[str, ...] = ("gan", "wgan")) -> dict[str, bytes]:

@@ -194,7 +194,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_a_model(tmp_path: Path) 
     params = GAN.model_copy(update={"lr": 1e39, "adversarial_weight": 0.0})
     with pytest.raises(Diverged, match=r"at step 1: .*weights"):
         run(tmp_path, params, MadePhotos(4), epochs=1)
-    assert not list(tmp_path.glob("*.safetensors"))
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(tmp_path: Path) -> None:

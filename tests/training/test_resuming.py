@@ -116,16 +116,16 @@ def test_a_run_that_diverges_later_names_the_last_good_checkpoint(tmp_path: Path
     photos.spoilt_after = 20  # of the 24 that two epochs ask for
     with pytest.raises(Diverged) as caught:
         run(tmp_path, photos=photos)
-    checkpoint = tmp_path / "000000003.safetensors"
+    checkpoint = tmp_path / "000000003.pt"
     assert "at step 6: " in str(caught.value)
     assert str(checkpoint) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert checkpoint.exists()
-    assert [path.name for path in tmp_path.glob("*.safetensors")] == [checkpoint.name]
+    assert [path.name for path in tmp_path.glob("*.pt")] == [checkpoint.name]
 
 
 def spoil_the_state(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"critic_steps', b'"critic_stops'))
+    path.write_bytes(path.read_bytes().replace(b"critic_steps", b"critic_stops"))
 
 
 def lack_a_part(path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_neither_gone_on_from_nor_named_as_good(
 ) -> None:
     whole = run(tmp_path / "whole", epochs=4)
     run(tmp_path / "2", epochs=2)
-    first, second = (tmp_path / "2" / f"{step:09d}.safetensors" for step in (3, 6))
+    first, second = (tmp_path / "2" / f"{step:09d}.pt" for step in (3, 6))
     harm(second)
     photos = MadePhotos(12)
     photos.spoilt_after = 0
@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_neither_gone_on_from_nor_named_as_good(
 
 def test_where_the_only_checkpoint_is_of_another_shape_training_starts_afresh(tmp_path: Path) -> None:
     whole = run(tmp_path, epochs=1)
-    lack_a_part(tmp_path / "000000003.safetensors")
+    lack_a_part(tmp_path / "000000003.pt")
     assert_identical(run(tmp_path, epochs=1), whole)
 
 
@@ -162,7 +162,7 @@ def test_an_epochs_end_writes_no_checkpoint_soon_after_the_last_but_for_the_last
 ) -> None:
     monkeypatch.setattr(recorder, "CHECKPOINT_SECONDS", 1e9)
     written = run(tmp_path / "1", epochs=3).timings
-    assert [path.stem for path in (tmp_path / "1").glob("*.safetensors")] == ["000000009"]
+    assert [path.stem for path in (tmp_path / "1").glob("*.pt")] == ["000000009"]
     assert [row["checkpoints"] > 0 for row in written] == [False, False, True]
     often = run(tmp_path / "2", epochs=3, runtime=RUNTIME.model_copy(update={"checkpoint_minutes": 1e-9})).timings
     assert all(row["checkpoints"] > 0 for row in often)
