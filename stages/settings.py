@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recolor.core.devices import find_device
+from recolor.core.errors import one_line
 from recolor.core.params import RECIPES, Datasets, Params, ParamsError, Recipe
 from recolor.dataset.augment import AugmentParams
 from recolor.evaluation.evaluate import EvaluateParams
 from recolor.evaluation.inception import find_weights
-from recolor.models.generators import GeneratorParams
+from recolor.models.folder import starting_generator
+from recolor.models.generators import GeneratorParams, build_generator
 from recolor.models.objectives import ADVERSARIAL
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.preprocessing.build import CacheParams
@@ -17,6 +21,7 @@ from recolor.sources.fetch import FolderParams, ImageNetParams, SourceParams, ch
 from recolor.training.loop import TrainParams
 from recolor.training.methods import PretrainParams
 from stages import paths
+from stages.starting import generator_section, start_folder
 
 SECTIONS: dict[str, Any] = {  # of a recipe
     "generator": GeneratorParams,
@@ -56,7 +61,7 @@ def check(path: Path) -> list[str]:
 
 
 def check_machine(path: Path, dataset: str) -> None:
-    """Raises UserError where this machine lacks devices, or photos and Inception weights that are not downloaded."""
+    """Raises UserError where this machine lacks devices, photos or weights that are not downloaded."""
     params = Params(path, dataset)
     runtime = params.section("runtime", RuntimeParams)
     evaluate = paths.at_home(params.section("evaluate", EvaluateParams), "inception_weights")
@@ -67,6 +72,10 @@ def check_machine(path: Path, dataset: str) -> None:
         check_photos_exist(source, dataset)
     if evaluate.inception != "off" and evaluate.inception_weights is not None:
         find_weights(evaluate.inception_weights)
+    generator, encoder_file = generator_section(params)
+    start = start_folder(params.section("pretrain", PretrainParams))
+    if start or encoder_file:
+        starting_generator(generator, start, seed=0)
 
 
 def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimeParams) -> None:
@@ -76,6 +85,11 @@ def _check_recipe(path: Path, dataset: str, recipe: Recipe, runtime: RuntimePara
     size, multiple = params.section("data", CacheParams).size, sections["generator"].multiple
     if size % multiple:
         raise ParamsError(f"{path}: data.size: got {size}; must be a multiple of {multiple}, for {recipe}.generator")
+    try:
+        with torch.device("meta"):  # no memory, no arithmetic
+            build_generator(sections["generator"]).eval()(torch.empty(1, 1, size, size))
+    except Exception as error:  # of timm, for an encoder that needs another size
+        raise ParamsError(f"{where}.generator: does not work for {size} pixels: {one_line(error, 200)}") from None
     depth, seen = sections["discriminator"].downs, round(size * sections["discriminator"].scale)
     if seen < 2 ** (depth + 2):
         raise ParamsError(f"{where}.discriminator.downs: got {depth}; too many for {seen} pixels: no score is left")

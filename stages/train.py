@@ -20,7 +20,7 @@ def main(
     """
     from stages.training import train_model
 
-    train_model(model, read_params(dataset))
+    train_model(model, dataset, read_params(dataset))
 
 
 if __name__ == "__main__":

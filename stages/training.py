@@ -9,44 +9,36 @@ from accelerate import PartialState
 
 from recolor.core.errors import UserError
 from recolor.core.params import Params, Seed
-from recolor.core.storage import atomic_folder, file_sha256, is_file
+from recolor.core.storage import atomic_folder, file_sha256
 from recolor.dataset.augment import AugmentParams
 from recolor.dataset.shards import CachedPhotos
-from recolor.models.folder import (
-    default_shipped_model,
-    read_card,
-    save_generator,
-    starting_generator,
-    trained_on,
-    weights_sha256,
-)
-from recolor.models.generators import GeneratorParams
+from recolor.models.folder import read_card, save_generator, starting_generator, trained_on, weights_sha256
 from recolor.models.objectives import ADVERSARIAL, PRETRAINED, TRAINED
 from recolor.models.patchgan import DiscriminatorParams
 from recolor.runtime.context import RuntimeContext, RuntimeParams
 from recolor.training.checkpoints import Checkpoints, code, run_key
-from recolor.training.loop import Trained, TrainParams, derived_seed, train
+from recolor.training.loop import Count, Decay, Trained, TrainParams, derived_seed, train
 from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams
 from recolor.training.progress import HISTORY, TIMINGS, epoch_writer, write_rows
 from stages import at_end, paths
 from stages.launching import launch
+from stages.starting import generator_section, start_folder
 
 
-def train_model(model: str, params: Params) -> None:
-    """Trains `params.dataset`'s model. Several processes run this; the main one writes folder, history and timings."""
-    dataset = params.dataset or ""
+def train_model(model: str, dataset: str, params: Params) -> None:
+    """Trains a model of the dataset. Several processes run this; the main one writes folder, history and timings."""
     runtime = params.section("runtime", RuntimeParams)
     launch(runtime, "train", dataset, model)
-    generator_params, encoder_sha256 = _generator(params)
+    generator_params, encoder_file = generator_section(params)
     augment = params.section("augment", AugmentParams)
-    method, train_params, start = _method(model, params)
+    method, train_params, start = _pretraining(params) if model == PRETRAINED else _adversarial(model, dataset, params)
     context = RuntimeContext.find(runtime.device, runtime.precision)
     cache, distributed = paths.cache(dataset), context.distributed
     photos, manifest = CachedPhotos(cache, "train"), file_sha256(cache / "manifest.csv")
     inputs = {
         "params.yaml": params.read,
         str(cache): manifest,
-        "the weights to start from": [start and weights_sha256(start), encoder_sha256],
+        "the weights to start from": [start and weights_sha256(start), encoder_file and file_sha256(encoder_file)],
         "the code or its packages": code(),
     }
     distributed.check_same(inputs | {"device and precision": str(context)})
@@ -65,19 +57,8 @@ def train_model(model: str, params: Params) -> None:
         )
     if distributed.is_main:
         pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
-        card = {
-            "dataset": dataset,
-            "model": model,
-            "objective": method.name,
-            "epochs": len(trained.history),
-            "pretrained": pretrained,
-            "photos": len(photos),
-            "size": photos.shape[-1],
-            "data": {"manifest_sha256": manifest},
-            "params": params.read,
-            "versions": {name: version(name) for name in ("recolor", "torch", "timm")},
-            "machine": trained.machine,
-        }
+        about = {"dataset": dataset, "model": model, "objective": method.name, "epochs": len(trained.history)}
+        card = about | {"pretrained": pretrained} | _card(trained, photos, manifest, params)
         with atomic_folder(paths.model(dataset, model), "the model") as folder:
             save_generator(folder, trained.generator, card)
             write_rows(folder / "history.csv", HISTORY, trained.history, "the history")
@@ -86,37 +67,38 @@ def train_model(model: str, params: Params) -> None:
     PartialState().destroy_process_group()
 
 
-def _generator(params: Params) -> tuple[Any, str | None]:
-    """Section `generator`, and the SHA-256 of the encoder's weights where it names a file of them."""
-    found: Any = params.section("generator", GeneratorParams)
-    if (file := getattr(found, "weights_file", None)) is None:
-        return found, None
-    if not is_file(file := paths.HOME / file):
-        raise UserError(f"generator.encoder_weights: {file} is no file; must be auto, none, or a file of weights")
-    return found.model_copy(update={"encoder_weights": str(file)}), file_sha256(file)
+def _card(trained: Trained, photos: CachedPhotos, manifest: str, params: Params) -> dict[str, Any]:
+    """What the model's card states of photos, settings and machine."""
+    return {
+        "photos": len(photos),
+        "size": photos.shape[-1],
+        "data": {"manifest_sha256": manifest},
+        "params": params.read,
+        "versions": {name: version(name) for name in ("recolor", "torch", "timm")},
+        "machine": trained.machine,
+    }
 
 
-def _method(model: str, params: Params) -> tuple[Method, TrainParams, Path | None]:
+def _pretraining(params: Params) -> tuple[Method, TrainParams, Path | None]:
     """The method, its section `train`, and the model folder that it starts from."""
-    if model == PRETRAINED:
-        pretrain = params.section("pretrain", PretrainParams)
-        train_params = TrainParams.model_construct(
-            seed=params.section("train.seed", Seed),
-            epochs=pretrain.epochs,
-            batch_size=params.section("train.batch_size", int),
-            decay_epochs=0,
-            ema=params.section("train.ema", float),
-            sample_epochs=params.section("train.sample_epochs", int),
-        )
-        start = None
-        if pretrain.start == "shipped":
-            start = default_shipped_model()
-        elif pretrain.start != "none":
-            start = paths.HOME / Path(pretrain.start).expanduser()
-        return Pretraining(pretrain), train_params, start
+    pretrain = params.section("pretrain", PretrainParams)
+    # The values one by one, as dvc.yaml lists them: another train.epochs runs no pretraining again. Unchecked, because
+    # pretrain.epochs may be 0.
+    train_params = TrainParams.model_construct(
+        seed=params.section("train.seed", Seed),
+        epochs=pretrain.epochs,
+        batch_size=params.section("train.batch_size", Count),
+        decay_epochs=0,
+        ema=params.section("train.ema", Decay),
+        sample_epochs=params.section("train.sample_epochs", Count),
+    )
+    return Pretraining(pretrain), train_params, start_folder(pretrain)
+
+
+def _adversarial(model: str, dataset: str, params: Params) -> tuple[Method, TrainParams, Path | None]:
     if model not in ADVERSARIAL:
         raise UserError(f"{model}: no such model; choose one of {', '.join(TRAINED)}")
     train_params = params.section("train", TrainParams)
     discriminator = params.section("discriminator", DiscriminatorParams)
     method = Adversarial(params.section(model, ADVERSARIAL[model]), discriminator, train_params.decay_epochs)
-    return method, train_params, paths.model(params.dataset or "", PRETRAINED)
+    return method, train_params, paths.model(dataset, PRETRAINED)

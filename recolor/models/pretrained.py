@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from recolor.core.errors import UserError
-from recolor.core.params import Section
+from recolor.core.params import Section, expandable
 from recolor.models.encoders import imagenet_weights
 from recolor.models.guided import guided_upsample
 from recolor.models.layers import Generator, Scale
@@ -31,7 +31,7 @@ class PretrainedParams(Section, frozen=True):
     multiple: ClassVar[int] = 32  # of H and W
     kind: Literal["pretrained"]
     encoder: Annotated[str, AfterValidator(_known)]
-    encoder_weights: str  # auto, none or a file
+    encoder_weights: Annotated[str, AfterValidator(expandable)]  # auto, none or a file
     # Of the decoder at 1/16, 1/8, 1/4 and 1/2 of the size, and of the head; a list in YAML.
     widths: tuple[int, int, int, int, int] = Field(strict=False)
     ab_scale: Scale

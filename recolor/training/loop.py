@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,16 +22,19 @@ from recolor.training.checkpoints import Checkpoints
 from recolor.training.methods import Method
 from recolor.training.recorder import RunRecorder
 
+Count = Annotated[int, Field(ge=1, strict=True)]
+Decay = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
 
 class TrainParams(Section, frozen=True):
     """Section `train`: what all trainings of a recipe share."""
 
     seed: Seed
     epochs: int = Field(ge=1, le=1_000_000)
-    batch_size: int = Field(ge=1)
+    batch_size: Count
     decay_epochs: int = Field(ge=0)
-    ema: float = Field(0.0, ge=0, lt=1)
-    sample_epochs: int = Field(10, ge=1)
+    ema: Decay
+    sample_epochs: Count
 
 
 class Interrupted(UserError):

@@ -3,15 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.optim import AdamW
 
-from recolor.core.params import Section
+from recolor.core.params import Section, expandable
 from recolor.models.layers import Generator
 from recolor.models.objectives import ObjectiveParams
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
@@ -26,7 +26,8 @@ class PretrainParams(Section, frozen=True):
     """Section `pretrain`."""
 
     epochs: int = Field(ge=0, le=1_000_000)  # 0: the generator keeps its initial weights
-    start: str  # none, a model folder whose weights training starts from, or shipped for the model of the package
+    # none, a model folder whose weights training starts from, or shipped for the model of the package.
+    start: Annotated[str, AfterValidator(expandable)]
     lr: float = Field(gt=0, le=1)
     warmup_steps: int = Field(ge=0)
     weight_decay: float = Field(ge=0)

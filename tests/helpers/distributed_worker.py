@@ -56,7 +56,7 @@ def work_in(folder: Path, rank: int, port: int) -> None:
     evaluate(Path("data/cache/mine"), {"gan": folder / "model"}, Path("data/metrics"), EVALUATION, CPU, 1)
     seen["missing"] = without_weights(rank, folder)
     seen["differs"] = with_other_settings(rank)
-    train_model("gan", Params(Path("params.yaml"), "mine"))
+    train_model("gan", "mine", Params(Path("params.yaml"), "mine"))
     seen["written"] = sorted(str(file) for file in Path("data").rglob("*") if file.is_file())
     torch.manual_seed(derived_seed(1, 0, rank))
     seen["noise"] = torch.rand(3).tolist()
@@ -69,7 +69,7 @@ def with_other_settings(rank: int) -> str:
     settings["paper"]["gan"]["lr"] *= 1 + rank
     Path("other.yaml").write_text(json.dumps(settings))
     try:
-        train_model("gan", Params(Path("other.yaml"), "mine"))
+        train_model("gan", "mine", Params(Path("other.yaml"), "mine"))
     except UserError as error:
         return str(error)
     return ""

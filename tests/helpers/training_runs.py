@@ -82,7 +82,9 @@ def method_for(params: ObjectiveParams | PretrainParams, decay_epochs: int = 0) 
 
 
 def settings(**changes: Any) -> TrainParams:
-    return TrainParams(**{"seed": 1, "epochs": 2, "batch_size": 4, "decay_epochs": 0, **changes})
+    return TrainParams(
+        **{"seed": 1, "epochs": 2, "batch_size": 4, "decay_epochs": 0, "ema": 0.0, "sample_epochs": 10, **changes}
+    )
 
 
 def run(

@@ -53,6 +53,8 @@ def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_
         ("runtime.processes", 10**6),
         ("paper.train.epochs", 0),  # which the sample's overrides replace
         ("paper.generator.dropout", 1),
+        ("modern.generator.encoder_weights", "~nobody-here/x"),
+        ("modern.pretrain.start", "~nobody-here/x"),
         ("paper.discriminator.downs", 0),
         ("paper.discriminator.downs", 6.5),
         ("paper.wgan.constraint", "hope"),
@@ -83,6 +85,7 @@ def test_a_wrong_value_is_one_line_with_key_and_value(params_file: Path, set_par
         ("paper.train.decay_epochs", 7, "paper.train.decay_epochs: got 7; "),  # of the six that the overrides leave
         ("runtime.processes", 3, "paper.train.batch_size: got 16; "),
         ("modern.discriminator", {"filters": 64, "downs": 6, "scale": 0.5}, "modern.discriminator.downs: got 6; "),
+        *(("modern.generator.encoder", name, "modern.generator: ") for name in ("mixer_b16_224", "coatnet_0_rw_224")),
         ("paper.gan", NO_LOSS, "paper.gan.l1_weight: got 0, "),
         ("modern.gan.l1_weight", 0, "modern.gan.balance: "),
         ("paper.trian", {"epochs": 3}, "paper.trian: no such setting"),
@@ -147,6 +150,18 @@ def test_what_this_machine_lacks_is_found_before_any_work(
     assert message("mine").startswith("HOME/weights/")
     assert "is missing: evaluate.inception_weights must be a folder with " in message("mine")
     set_param("evaluate.inception_weights", None)
+
+    set_param("paper.pretrain.start", "models/first")
+    assert message("sample").startswith("pretrain.start: HOME/models/first ")
+    (params_file.parent / "models/first").mkdir(parents=True)
+    assert message("sample").startswith("HOME/models/first: ")  # which holds no model
+    set_param("paper.pretrain.start", "none")
+    set_param("recipe", "modern")
+    set_param("modern.generator.encoder_weights", "weights.pt")
+    assert message("sample").startswith("generator.encoder_weights: HOME/weights.pt ")
+    (params_file.parent / "weights.pt").write_bytes(b"other")
+    assert message("sample").startswith("generator.encoder_weights: HOME/weights.pt ")
+    set_param("modern.generator.encoder_weights", "auto")
     if not torch.cuda.is_available():
         set_param("runtime.device", "cuda")
         assert message("mine").startswith("runtime.device: got cuda")
