@@ -15,6 +15,7 @@ from recolor.models.guided import guided_upsample
 from recolor.models.layers import Generator, Scale
 
 SKIPS = (16, 8, 4, 2)  # parts of the photo's size at which the decoder works, as divisors
+Width = Annotated[int, Field(ge=1, le=4096)]  # channels
 
 
 def _known(name: str) -> str:
@@ -33,7 +34,7 @@ class PretrainedParams(Section, frozen=True):
     encoder: Annotated[str, AfterValidator(_known)]
     encoder_weights: Annotated[str, AfterValidator(expandable)]  # auto, none or a file
     # Of the decoder at 1/16, 1/8, 1/4 and 1/2 of the size, and of the head; a list in YAML.
-    widths: tuple[int, int, int, int, int] = Field(strict=False)
+    widths: tuple[Width, Width, Width, Width, Width] = Field(strict=False)
     ab_scale: Scale
     upsampling: Literal["guided", "bilinear"] = "bilinear"  # what models had before this setting
     freeze_encoder: bool

@@ -157,8 +157,9 @@ def test_weights_that_are_not_available_are_one_line(tmp_path: Path, monkeypatch
         packaged_weights("tf_efficientnet_lite0")
 
 
-def test_an_unknown_encoder_and_scale_are_refused() -> None:
-    for change in ({"encoder": "resnet1"}, {"ab_scale": 0.3}):
+def test_an_unknown_encoder_a_scale_and_widths_are_refused() -> None:
+    widths = DEFAULT.widths[1:]
+    for change in ({"encoder": "resnet1"}, {"ab_scale": 0.3}, {"widths": (0, *widths)}, {"widths": (4097, *widths)}):
         with pytest.raises(ValueError, match=next(iter(change))):
             PretrainedParams(**{**DEFAULT.model_dump(), **change})
 
