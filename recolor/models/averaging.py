@@ -6,7 +6,14 @@ from pathlib import Path
 import torch
 
 from recolor.core.errors import UserError
-from recolor.models.folder import load_generator, read_card, save_generator, weights_sha256
+from recolor.models.folder import architecture, load_generator, read_card, save_generator, weights_sha256
+
+OF_TRAINING = {
+    "dropout",
+    "encoder_lr",
+    "encoder_weights",
+    "freeze_encoder",
+}  # settings that change no result of a model
 
 
 def average(folders: Sequence[Path], out: Path) -> None:
@@ -20,9 +27,9 @@ def average(folders: Sequence[Path], out: Path) -> None:
     generator = load_generator(folders[0])
     states = [generator.state_dict(), *(load_generator(folder).state_dict() for folder in folders[1:])]
     cards = [read_card(folder) for folder in folders]
-    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
-    for folder, shape, card in zip(folders, shapes, cards, strict=True):
-        if shape != shapes[0]:
+    networks = [architecture(card).model_dump(exclude=OF_TRAINING) for card in cards]
+    for folder, network, card in zip(folders, networks, cards, strict=True):
+        if network != networks[0]:
             raise UserError(f"{folder}: has another network than {folders[0]}")
         if card.get("data") != cards[0].get("data"):
             raise UserError(f"{folder}: was trained on another split than {folders[0]}")

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from networks import SMALL_PRETRAINED
 
 from recolor.core.errors import UserError
 from recolor.models.averaging import average
 from recolor.models.folder import load_generator, read_card, save_generator, weights_sha256
+from recolor.models.generators import build_generator
 from recolor.models.unet import UNetGenerator, UNetParams
 
 
@@ -53,6 +55,15 @@ def test_models_that_do_not_fit_are_an_error_that_names_one(other: dict[str, Any
     with pytest.raises(UserError, match=str(folders[1])):
         average(folders, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_networks_of_equal_weights_that_compute_other_colours_have_no_mean(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("guided", "bilinear")]
+    for folder in folders:
+        params = SMALL_PRETRAINED.model_copy(update={"upsampling": folder.name})
+        save_generator(folder, build_generator(params), {})
+    with pytest.raises(UserError, match=str(folders[1])):
+        average(folders, tmp_path / "out")
 
 
 def test_one_model_has_no_mean(tmp_path: Path) -> None:
