@@ -141,7 +141,7 @@ def _measure(
         coloured = colourings(lab, generators)
         for model in models:
             if not coloured[model].isfinite().all():
-                raise UserError(f"model {model} gives colours that are not numbers (NaN): its weights are of no use")
+                raise UserError(f"model {model} gives colours that are not numbers (NaN): its weights cannot be used")
         pictures = {name: to_rgb(colours) for name, colours in coloured.items()}
         values[:, rows] = _scores(pictures, models, metrics).cpu().numpy()
         for name, picture in pictures.items():

@@ -34,7 +34,7 @@ class ModelError(UserError):
 
 
 def _params(architecture: Any) -> Any:
-    """Cards of older versions name no kind but the U-Net."""
+    """Cards of older versions name no kind: all were U-Nets."""
     if not isinstance(architecture, dict):
         return architecture
     return {"kind": "unet"} | {key: value for key, value in architecture.items() if key != "name"}
@@ -81,8 +81,10 @@ def read_card(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: damaged: {error}; {AGAIN}") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a model of format {FORMAT}, which this version of recolor reads")
+    if not isinstance(card, dict):
+        raise ModelError(f"{path}: not the card of a model: {AGAIN}")
+    if card.get("format") != FORMAT:
+        raise ModelError(f"{path}: format {card.get('format')}; this version of recolor reads format {FORMAT}")
     if card.get("normalisation") != NORMALISATION:
         raise ModelError(f"{path}: trained on another normalisation than {NORMALISATION}")
     try:
@@ -118,7 +120,7 @@ def load_generator(directory: Path, device: torch.device | str = "cpu") -> Gener
         if name in expected and tensor.dtype not in (expected[name].dtype, torch.float16):
             raise ModelError(f"{path}: {name} is {tensor.dtype}; this version of recolor reads {expected[name].dtype}")
         if not tensor.isfinite().all():
-            raise ModelError(f"{path}: {name} holds values that are not finite: the model is of no use")
+            raise ModelError(f"{path}: {name} holds values that are not finite: the model cannot be used")
         weights[name] = tensor.to(expected[name].dtype) if name in expected else tensor
     if any(buffer.is_meta and name not in expected for name, buffer in generator.named_buffers()):
         generator = build_generator(params)  # an encoder with buffers that no file holds
