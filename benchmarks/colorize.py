@@ -83,7 +83,7 @@ def _colorize(colorizer: Colorizer, photos: list[Path]) -> None:
 
 def _colorizer(sizes: Sizes) -> Colorizer:
     torch.manual_seed(0)
-    generator = UNetGenerator(UNetParams(filters=sizes.filters, downs=sizes.downs, dropout=0.5))
+    generator = UNetGenerator(UNetParams(kind="unet", filters=sizes.filters, downs=sizes.downs, dropout=0.5))
     with torch.no_grad():
         for weight in generator.parameters():
             weight.mul_(2.5 if weight.ndim == 4 else 1)  # as colourful as a trained one

@@ -69,7 +69,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "mine" / "gan"
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        generator = UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)).eval()
+        generator = UNetGenerator(UNetParams(kind="unet", filters=2, downs=4, dropout=0.5)).eval()
     for weight in generator.parameters():
         weight.data *= 10 if weight.ndim == 4 else 1
     card = {"dataset": "mine", "model": "gan", "objective": "VanillaGAN", "epochs": 3, "photos": 40, "size": 32}

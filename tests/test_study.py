@@ -66,7 +66,7 @@ def study(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made_up_model(folder: Path, seed: int, manifest: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generator = UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)).eval()
+        generator = UNetGenerator(UNetParams(kind="unet", filters=2, downs=4, dropout=0.5)).eval()
     for weight in generator.parameters():
         weight.data *= 10 if weight.ndim == 4 else 1
     trained = {"gan": {"lr": 0.1}, "wgan": {"constraint": "gradient_penalty"}}

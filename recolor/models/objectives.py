@@ -114,7 +114,7 @@ class ObjectiveParams(Section, ABC, frozen=True):
     l1_weight: float = Field(ge=0)
     adversarial_weight: float = Field(ge=0)
     balance: Annotated[float, Field(gt=0)] | None = None
-    n_critic: int = Field(1, ge=1, le=1000)
+    n_critic: int = Field(ge=1, le=1000)
 
     @property
     def critic_norm(self) -> bool:
@@ -135,6 +135,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class GANParams(ObjectiveParams, frozen=True):
     """Section `gan`: pix2pix's recipe."""
 
+    n_critic: int = Field(1, ge=1, le=1000)
     betas: tuple[Beta, Beta] = Field(strict=False)  # a list in YAML
 
     def objective(self) -> Objective:
@@ -147,7 +148,6 @@ class GANParams(ObjectiveParams, frozen=True):
 class WGANParams(ObjectiveParams, frozen=True):
     """Section `wgan`: clipped as in the paper, or with a gradient penalty."""
 
-    n_critic: int = Field(ge=1, le=1000)
     constraint: Literal["clip", "gradient_penalty"]
     clip: float = Field(gt=0)
     penalty_weight: float = Field(gt=0)

@@ -16,7 +16,7 @@ class DiscriminatorParams(Section, frozen=True):
 
     filters: int = Field(ge=1, le=1024)
     downs: int = Field(ge=1, le=6)
-    scale: Scale = 1
+    scale: Scale
 
 
 class PatchDiscriminator(nn.Module):

@@ -12,7 +12,7 @@ from recolor.models.layers import ConcatDenseGrad, Generator, initialise
 class UNetParams(Section, frozen=True):
     """Section `generator` with `kind: unet`. 64 filters and 8 down-samplings make 54.4 M parameters."""
 
-    kind: Literal["unet"] = "unet"  # a default, because models of older versions do not name it
+    kind: Literal["unet"]
     filters: int = Field(ge=1, le=1024)
     downs: int = Field(ge=2, le=12)
     dropout: float = Field(ge=0, lt=1)

@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("gan", "wgan")):
         torch.manual_seed(seed)
-        generator = UNetGenerator(UNetParams(filters=2, downs=5, dropout=0.5))
+        generator = UNetGenerator(UNetParams(kind="unet", filters=2, downs=5, dropout=0.5))
         with torch.no_grad():
             for parameter in generator.parameters():
                 parameter.mul_(20)

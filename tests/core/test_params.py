@@ -26,7 +26,7 @@ def error_of(path: Path, section: str, kind: Any) -> str:
 
 def test_the_default_is_the_papers_recipe(params_file: Path) -> None:
     params = Params(params_file)
-    assert params.section("generator", UNetParams) == UNetParams(filters=64, downs=8, dropout=0.5)
+    assert params.section("generator", UNetParams) == UNetParams(kind="unet", filters=64, downs=8, dropout=0.5)
     gan = params.section("gan", GANParams)
     assert (gan.lr, gan.betas, gan.l1_weight) == (2e-4, (0.5, 0.999), 100)
     wgan = params.section("wgan", WGANParams)

@@ -56,7 +56,7 @@ def test_a_disk_that_fills_during_a_checkpoint_leaves_the_last_one(small_disk: P
 
 @pytest.mark.usefixtures("unforeseen")
 def test_a_disk_that_fills_during_a_model_leaves_no_model(small_disk: Path) -> None:
-    generator = UNetGenerator(UNetParams(filters=32, downs=4, dropout=0.5))
+    generator = UNetGenerator(UNetParams(kind="unet", filters=32, downs=4, dropout=0.5))
     with pytest.raises(DiskFull, match="the model"), atomic_folder(small_disk / "gan", "the model") as folder:
         save_generator(folder, generator, {})
     assert {path.name for path in small_disk.iterdir()} <= {".gan.lock"}

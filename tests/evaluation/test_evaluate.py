@@ -61,7 +61,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for seed, name in enumerate(("gan", "wgan")):
         torch.manual_seed(seed)
-        generator = UNetGenerator(UNetParams(filters=4, downs=4, dropout=0.5))
+        generator = UNetGenerator(UNetParams(kind="unet", filters=4, downs=4, dropout=0.5))
         torch.nn.init.normal_(generator.out[1].weight, 0, 0.1)
         folders[name] = tmp_path_factory.mktemp(name)
         save_generator(folders[name], generator, {})

@@ -78,7 +78,7 @@ def evaluate(folder: Path) -> Job:
     cache = CacheParams(seed=42, size=32, train_fraction=0.7, min_chroma=2)
     build(listing_of(photos, walk(photos)), photos, folder / "cache", cache, processes=1)
     torch.manual_seed(1)
-    save_generator(folder / "gan", UNetGenerator(UNetParams(filters=2, downs=4, dropout=0.5)), {})
+    save_generator(folder / "gan", UNetGenerator(UNetParams(kind="unet", filters=2, downs=4, dropout=0.5)), {})
     params = evaluation.EvaluateParams(batch_size=8, inception="off", inception_weights=None, bootstrap=100, examples=2)
     models = {"gan": folder / "gan"}
     for seed in (1, 2):  # measured here, once, and written as evaluation does in the forks

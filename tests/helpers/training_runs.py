@@ -21,8 +21,8 @@ from recolor.training.loop import Trained, TrainParams, derived_seed, train
 from recolor.training.methods import Adversarial, Method, Pretraining, PretrainParams
 from recolor.training.state import TrainState
 
-GENERATOR = UNetParams(filters=2, downs=4, dropout=0.5)
-DISCRIMINATOR = DiscriminatorParams(filters=2, downs=2)
+GENERATOR = UNetParams(kind="unet", filters=2, downs=4, dropout=0.5)
+DISCRIMINATOR = DiscriminatorParams(filters=2, downs=2, scale=1)
 GAN = GANParams(lr=2e-3, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1)
 WGAN = WGANParams(
     constraint="clip", clip=0.125, penalty_weight=10, lr=1e-3, n_critic=3, l1_weight=100, adversarial_weight=1

@@ -18,7 +18,7 @@ STORED = Path(__file__).parent / "stored" / "model-format-1"
 @pytest.fixture
 def generator() -> UNetGenerator:
     torch.manual_seed(0)
-    return UNetGenerator(UNetParams(filters=2, downs=3, dropout=0.5)).eval()
+    return UNetGenerator(UNetParams(kind="unet", filters=2, downs=3, dropout=0.5)).eval()
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_weights_of_another_type_or_without_value_are_refused(model: Path, chang
 
 
 def test_half_precision_weights_take_half_the_room_and_colour_the_same(tmp_path: Path) -> None:
-    generator = UNetGenerator(UNetParams(filters=16, downs=3, dropout=0.5)).eval()
+    generator = UNetGenerator(UNetParams(kind="unet", filters=16, downs=3, dropout=0.5)).eval()
     for name, dtype in (("full", torch.float32), ("half", torch.float16)):
         save_generator(tmp_path / name, generator, {}, dtype)
     sizes = [(tmp_path / name / WEIGHTS).stat().st_size for name in ("half", "full")]

@@ -10,7 +10,7 @@ from recolor.models.layers import Generator
 from recolor.models.pretrained import PretrainedUNet
 from recolor.models.unet import UNetGenerator, UNetParams
 
-UNET = UNetParams(filters=4, downs=4, dropout=0.5)
+UNET = UNetParams(kind="unet", filters=4, downs=4, dropout=0.5)
 
 
 def trained(generator: Generator) -> Generator:

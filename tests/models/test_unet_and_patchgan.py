@@ -8,13 +8,13 @@ from torch import nn
 from recolor.models.patchgan import DiscriminatorParams, PatchDiscriminator
 from recolor.models.unet import UNetGenerator, UNetParams
 
-PAPER_GENERATOR = UNetParams(filters=64, downs=8, dropout=0.5)
-PAPER_DISCRIMINATOR = DiscriminatorParams(filters=64, downs=3)
+PAPER_GENERATOR = UNetParams(kind="unet", filters=64, downs=8, dropout=0.5)
+PAPER_DISCRIMINATOR = DiscriminatorParams(filters=64, downs=3, scale=1)
 
 
 def small_generator(downs: int = 4, dropout: float = 0.5) -> UNetGenerator:
     torch.manual_seed(0)
-    return UNetGenerator(UNetParams(filters=4, downs=downs, dropout=dropout))
+    return UNetGenerator(UNetParams(kind="unet", filters=4, downs=downs, dropout=dropout))
 
 
 def test_the_papers_generator_has_54_million_weights_and_sees_the_whole_photo() -> None:
@@ -89,7 +89,7 @@ def test_a_critic_without_norm_does_not_mix_photos() -> None:
     other = torch.cat([photos[:1], torch.randn(3, 3, 32, 32)])
     for norm, mixes in [(False, False), (True, True)]:
         torch.manual_seed(0)
-        critic = PatchDiscriminator(DiscriminatorParams(filters=4, downs=2), norm=norm)
+        critic = PatchDiscriminator(DiscriminatorParams(filters=4, downs=2, scale=1), norm=norm)
         assert torch.allclose(critic(photos)[0], critic(other)[0], atol=1e-6) is not mixes
 
 
@@ -99,7 +99,7 @@ def test_ab_stay_in_range_and_scores_do_not() -> None:
         for weight in generator.parameters():
             weight.mul_(50)
         ab = generator(torch.randn(2, 1, 32, 32))
-        critic = PatchDiscriminator(DiscriminatorParams(filters=4, downs=2))
+        critic = PatchDiscriminator(DiscriminatorParams(filters=4, downs=2, scale=1))
         for weight in critic.parameters():
             weight.mul_(50)
         scores = critic(torch.randn(2, 3, 32, 32))

@@ -58,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save(model: Path, seed: int) -> None:
     """Writes the folder of an untrained model, another for each seed."""
     torch.manual_seed(seed)
-    generator = UNetGenerator(UNetParams(filters=2, downs=5, dropout=0.5))
+    generator = UNetGenerator(UNetParams(kind="unet", filters=2, downs=5, dropout=0.5))
     for parameter in generator.parameters():
         parameter.data *= 10
     save_generator(model, generator, {})

@@ -6,7 +6,7 @@ import torch
 from recolor.models.unet import UNetGenerator, UNetParams
 from recolor.training.ema import AveragedGenerator
 
-PARAMS = UNetParams(filters=2, downs=3, dropout=0.5)
+PARAMS = UNetParams(kind="unet", filters=2, downs=3, dropout=0.5)
 
 
 def filled(value: float) -> UNetGenerator:

@@ -29,7 +29,7 @@ def test_a_short_run_warms_up_for_a_quarter_of_its_steps() -> None:
 
 
 def test_the_optimiser_is_adamw_with_the_settings() -> None:
-    generator = UNetGenerator(UNetParams(filters=2, downs=3, dropout=0))
+    generator = UNetGenerator(UNetParams(kind="unet", filters=2, downs=3, dropout=0))
     optimizer = METHOD.start(generator, RuntimeContext.find("cpu"), 0).optimizers["generator"]
     assert isinstance(optimizer, AdamW)
     (group,) = optimizer.param_groups

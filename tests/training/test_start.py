@@ -13,7 +13,7 @@ from recolor.models.unet import UNetGenerator, UNetParams
 from stages import paths
 from stages.starting import generator_section
 
-PARAMS = UNetParams(filters=2, downs=3, dropout=0.5)
+PARAMS = UNetParams(kind="unet", filters=2, downs=3, dropout=0.5)
 
 
 @pytest.fixture
