@@ -16,7 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from recolor.app.repository import need_model, need_repository
 from recolor.core.errors import UserError, printable
-from recolor.core.params import expanded, find_parent
+from recolor.core.params import Params, expanded, find_parent
 from recolor.core.storage import is_folder, new_file
 from stages import paths
 
@@ -67,7 +67,7 @@ def train(
         typer.echo("\n".join(way_back(root, changed)))
     run_pipeline(root)
     typer.echo(printable(f"trained: {need_model(None).folder}"))
-    typer.echo("colour photos with it: recolor colorize PHOTO")
+    typer.echo("`recolor colorize PHOTO` uses it from now on; with `--model vivid` it uses the model of the package")
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -86,6 +86,7 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
 
     Where `overrides.mine` has the key, it is set there. Comments and layout stay. Raises UserError, and then leaves the file.
     """
+    recipe = str(Params(path, DATASET, values.get("recipe")).recipe)  # ParamsError for a damaged file
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     # As params.yaml has it; ruamel leaves a null empty.
@@ -93,8 +94,7 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
         type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     tree = yaml.load(path)
-    recipe = str(values.get("recipe", tree["recipe"]))
-    overrides = (tree.get("overrides") or {}).get(DATASET) or {}
+    overrides = tree["overrides"][DATASET] or {}
     changed: dict[str, tuple[Any, Any]] = {}
     for name, value in values.items():
         key = name.replace(RECIPE, recipe, 1)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from surroundings import ROOT
 
 from recolor.app import train as training
 from recolor.core.errors import UserError
-from recolor.core.params import Params
+from recolor.core.params import Params, ParamsError
 
 ODD_NAMES = [
     "Fotos für Änne",
@@ -120,6 +121,22 @@ def test_a_wrong_setting_changes_nothing(repository: Path, runs: list, setting: 
     assert ".recolor-" not in line
     assert (repository / "params.yaml").read_text() == before
     assert not list(repository.glob(".recolor-*"))
+
+
+@pytest.mark.parametrize("content", ["", "a", "recipe: [", "loss: gan"])
+@pytest.mark.parametrize("recipe", [{"recipe": "modern"}, {}])
+def test_a_damaged_file_is_an_error_and_stays(params_file: Path, content: str, recipe: dict[str, str]) -> None:
+    params_file.write_text(content)
+    with pytest.raises(ParamsError):
+        training.write_settings(params_file, {"RECIPE.train.epochs": 3, **recipe})
+    assert params_file.read_text() == content
+
+
+@pytest.mark.parametrize(("name", "value"), [("overrides", ["mine"]), ("overrides.mine", 3), ("data", None)])
+def test_damaged_overrides_are_an_error(params_file: Path, set_param: Callable, name: str, value: object) -> None:
+    set_param(name, value)
+    with pytest.raises(ParamsError, match=name):
+        training.write_settings(params_file, {"RECIPE.train.epochs": 3})
 
 
 def test_a_file_keeps_its_permissions(params_file: Path) -> None:
