@@ -165,7 +165,7 @@ def recorded(clone: Path, experiment: str, name: str) -> dict[str, Path]:
 
 
 @pytest.mark.sweep
-def test_a_sweep_from_the_queue_two_at_a_time_meets_at_its_gan_and_ends_right(clone: Path) -> None:
+def test_queued_experiments_two_at_a_time_share_their_gan_and_all_succeed(clone: Path) -> None:
     set_params(clone, {"paper.train.epochs": 2, "runtime.processes": 1})
     dvc(clone, "repro", "pretrain")
     git(clone, "add", "--all")

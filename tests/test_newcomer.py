@@ -114,7 +114,7 @@ def add_generator(clone: Path) -> None:
 
 
 @pytest.mark.sweep
-def test_what_is_added_comes_as_far_as_the_report(tmp_path: Path) -> None:
+def test_an_added_generator_objective_and_metric_are_in_the_report(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     clone = make_clone(tmp_path / "clone", write_photos(tmp_path / "photos"))
     set_params(clone, {f"{recipe}.generator": {"kind": "one"} for recipe in ("paper", "modern")})

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from recolor.core.iterators import batches, in_order, prefetch
+from recolor.core.iterators import in_order, prefetch
 
 
 def test_items_come_in_order_from_another_thread_and_not_too_many_ahead() -> None:
@@ -59,7 +59,3 @@ def test_work_in_a_pool_comes_in_order() -> None:
         assert list(in_order(pool, work, range(6), 2)) == [0, 1, 4, 9, 16, 25]
         with pytest.raises(ZeroDivisionError):
             list(in_order(pool, lambda number: 1 // number, range(3), 2))
-
-
-def test_batches() -> None:
-    assert list(batches(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]

@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from recolor.core.errors import UserError
 from recolor.core.params import Params, ParamsError
 from recolor.models.objectives import GANParams, WGANParams
-from recolor.models.unet import UNetParams
 from recolor.runtime.context import RuntimeParams
 from recolor.training.loop import TrainParams
 
@@ -22,17 +21,6 @@ def error_of(path: Path, section: str, kind: Any) -> str:
         Params(path).section(section, kind)
     assert "\n" not in str(caught.value)
     return str(caught.value).removeprefix(f"{path}: ")
-
-
-def test_the_default_is_the_papers_recipe(params_file: Path) -> None:
-    params = Params(params_file)
-    assert params.section("generator", UNetParams) == UNetParams(kind="unet", filters=64, downs=8, dropout=0.5)
-    gan = params.section("gan", GANParams)
-    assert (gan.lr, gan.betas, gan.l1_weight) == (2e-4, (0.5, 0.999), 100)
-    wgan = params.section("wgan", WGANParams)
-    assert (wgan.constraint, wgan.clip, wgan.lr, wgan.n_critic, wgan.penalty_weight) == ("clip", 0.01, 5e-5, 5, 10)
-    train = params.section("train", TrainParams)
-    assert (train.epochs, train.batch_size, train.seed) == (100, 16, 42)
 
 
 def test_the_recipe_chooses_between_the_sections(params_file: Path, set_param) -> None:

@@ -75,7 +75,7 @@ def _main(
     import torch
 
     torch.set_num_threads(1)
-    heed_signals()
+    restore_signals()
     for stream, number in ((out, 1), (err, 2)):
         os.dup2(stream.fileno(), number)
         stream.close()
@@ -83,7 +83,7 @@ def _main(
     function(*arguments)
 
 
-def heed_signals() -> None:
+def restore_signals() -> None:
     """As from a terminal: a shell's background job ignores Ctrl-C, and what nohup has started a hangup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

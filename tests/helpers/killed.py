@@ -163,7 +163,7 @@ def files(out: Path) -> Files:
 
 
 passed = 0
-deadly = 0
+kill_point = 0
 
 
 def watch(place: Path) -> None:
@@ -175,17 +175,17 @@ def watch(place: Path) -> None:
             changes = isinstance(flags, int) and flags & WRITES and str(path).startswith(str(place))
         else:
             changes = event in CHANGES
-        if changes and at_deadly_point():
+        if changes and reached_kill_point():
             die()
 
     sys.addaudithook(audit)
 
 
-def at_deadly_point() -> bool:
+def reached_kill_point() -> bool:
     """Passes a point; returns whether it is the one of `die_at`."""
     global passed
     passed += 1
-    return passed == deadly
+    return passed == kill_point
 
 
 def die() -> None:
@@ -193,8 +193,8 @@ def die() -> None:
 
 
 def die_at(point: int) -> None:
-    global deadly
-    deadly = point
+    global kill_point
+    kill_point = point
 
 
 def limit(size: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 from forks import run_stage
-from killed import at_deadly_point, die, die_at, fork
+from killed import die, die_at, fork, reached_kill_point
 
 from recolor.models import folder as model_folder
 from recolor.training import recorder
@@ -59,7 +59,7 @@ def stage(model: str, work: Path, point: int) -> tuple[int, int]:
 
 def at_a_point(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        if at_deadly_point():
+        if reached_kill_point():
             die()
         return function(*arguments, **options)
 
@@ -71,7 +71,7 @@ def model_half_way(save_file: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(tensors: Any, path: Path) -> None:
         save_file(tensors, path)
-        if at_deadly_point():
+        if reached_kill_point():
             content = path.read_bytes()
             path.with_name(".tmpABCDEF").write_bytes(content[: len(content) // 2])
             Path(path).chmod(0o600)
@@ -84,7 +84,7 @@ def model_half_way(save_file: Callable[..., Any]) -> Callable[..., Any]:
 def checkpoint_half_way(save: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(state: Any, file: BinaryIO) -> None:
         save(state, file)
-        if at_deadly_point():
+        if reached_kill_point():
             file.truncate(file.tell() // 2)
             die()
 

@@ -11,7 +11,6 @@ from recolor.models.objectives import MODELS
 from recolor.reporting.figures import PENALTY, bars, curves, image_grid, tradeoff
 
 COLORS = {name: model.color for name, model in MODELS.items()}
-WHITE = (255, 255, 255)
 
 
 def area(picture: Image.Image, color: str) -> int:
@@ -138,9 +137,3 @@ def test_charts_do_not_depend_on_the_users_own_style() -> None:
     expected = [curves({"gan": history(), "wgan": history()}).tobytes(), bars(scores()).tobytes()]
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "figure.dpi": 50, "lines.linewidth": 9}):
         assert [curves({"gan": history(), "wgan": history()}).tobytes(), bars(scores()).tobytes()] == expected
-
-
-def test_figures_are_on_white(photos: np.ndarray) -> None:
-    for picture in (image_grid({"a": photos[0]}), curves({"gan": history()}), bars(scores()), tradeoff(scores())):
-        assert picture.mode == "RGB"
-        assert picture.getpixel((0, picture.height - 1)) == WHITE

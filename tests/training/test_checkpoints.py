@@ -91,7 +91,7 @@ def flip_a_bit(path: Path, within: bytes = b"step") -> None:
     ],
     ids=["cut", "empty", "bit", "weight", "safetensors", "zip", "object"],
 )
-def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path: Path, harm: Any) -> None:
+def test_after_a_damaged_state_the_one_before_it_is_loaded(tmp_path: Path, harm: Any) -> None:
     checkpoints, lines = Checkpoints(tmp_path), []
     checkpoints.save(1, {"step": 1, "weights": WEIGHTS})
     checkpoints.save(2, {"step": 2, "weights": WEIGHTS})

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from clone import contents, set_params, stopped_at
-from forks import Fork, forked, heed_signals, run_stage
+from forks import Fork, forked, restore_signals, run_stage
 from killed import kill_job
 from killer import kill_training
 from ruamel.yaml import YAML
@@ -139,7 +139,7 @@ def test_a_stage_that_is_stopped_reports_it_in_one_line_and_leaves_no_partial_ou
     before = set(contents(work / "data"))
     if event == "import":  # which a fork has done before
         command, pipes = stopped_at(name, event, what, number), {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, text=True, preexec_fn=heed_signals, **pipes)
+        process = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, text=True, preexec_fn=restore_signals, **pipes)
     else:
         process = Fork(run_stage, name, partial(stop_at, event, what, number), cwd=work)
     with process:

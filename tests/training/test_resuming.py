@@ -137,7 +137,7 @@ def lack_a_part(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [spoil_the_state, lack_a_part])
-def test_a_damaged_checkpoint_is_neither_gone_on_from_nor_named_as_good(
+def test_a_damaged_checkpoint_is_neither_resumed_nor_named_as_good(
     harm: Callable[[Path], None], tmp_path: Path
 ) -> None:
     whole = run(tmp_path / "whole", epochs=4)
