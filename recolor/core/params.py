@@ -60,7 +60,7 @@ class Params:
     """`params.yaml` as one dataset sees it: the sections of the recipe in use, with `overrides.<dataset>` applied.
 
     `paper.train` is called `train` here where the recipe is paper. `recipe` replaces the one that the file names. `read` holds
-    all values read so far by name, but `runtime`, on which no result depends. Every method raises ParamsError.
+    all values read so far by name, except `runtime`, on which no result depends. Every method raises ParamsError.
     """
 
     def __init__(self, path: Path, dataset: str | None = None, recipe: Recipe | None = None) -> None:
@@ -126,7 +126,7 @@ class Params:
     def _find(self, name: str) -> Any:
         name = self._full(name)
         if (holder := find_parent(self._tree, name)) is None:
-            raise self._error(f"{name} is missing")
+            raise self._error(_missing(name))
         return holder[name.rpartition(".")[2]]
 
     def _lookup(self, name: str) -> Any:
@@ -170,6 +170,10 @@ def _load(path: Path) -> dict[str, Any]:
     return tree
 
 
+def _missing(name: str) -> str:
+    return f"{name} is missing: add it, as in the params.yaml of this version of recolor"
+
+
 def _line(path: Path, name: str, content: Any, error: Any) -> str:
     # In a discriminated union pydantic puts the tag into the key's path.
     tags = {content.get("source"), content.get("kind")} if isinstance(content, Mapping) else set()
@@ -178,8 +182,8 @@ def _line(path: Path, name: str, content: Any, error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path}: {key}: no such setting"
     if error["type"] == "union_tag_not_found":
-        return f"{path}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing"
+        return f"{path}: {_missing(key + '.' + error['ctx']['discriminator'].strip(chr(39)))}"
     if error["type"] == "missing":
-        return f"{path}: {key} is missing: add it, with the value in the params.yaml of this version of recolor"
+        return f"{path}: {_missing(key)}"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{path}: {key}: got {error['input']!r}; {message}"

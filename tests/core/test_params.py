@@ -67,7 +67,7 @@ def test_a_wrong_element_of_a_list_is_named(params_file: Path, set_param) -> Non
 
 
 def test_what_is_missing_or_unknown_is_named(params_file: Path, set_param) -> None:
-    assert error_of(params_file, "wgun", WGANParams) == "paper.wgun is missing"
+    assert "paper.wgun is missing: add it" in error_of(params_file, "wgun", WGANParams)
     with pytest.raises(ParamsError, match=r"data\.cocoa is missing: .*sample, coco, imagenet, mine"):
         Params(params_file, "cocoa")
     with pytest.raises(UserError, match=r"nothing\.yaml: no such file"):
