@@ -1,7 +1,7 @@
 """Extracts some files from an archive that may be malicious.
 
 The whole archive is checked before anything is written. It is refused if it contains a path outside its folder, a link, a
-device, or data far larger than itself; `tarfile.data_filter` accepts links inside the folder and does not limit sizes.
+device, or data far larger than itself. `tarfile.data_filter` accepts links inside the folder, and does not limit sizes.
 """
 
 import contextlib
@@ -13,18 +13,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, Self, cast
+from typing import IO, Any, cast
 
 from recolor.core.errors import UserError, one_line
 from recolor.core.iterators import progress_bar
 from recolor.core.storage import check_disk_space
 
 MAX_RATIO = 100  # unpacked size to archive size; photos, which are compressed already, have about 1
-# Bytes of a tar's long name or pax header; names have some hundreds. Before Python 3.11.10 tarfile parses such a header in
-# quadratic time (CVE-2024-6232).
-MAX_HEADER = 2**14
-# Types of tar headers whose data describes the next one.
-METADATA = {*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
 
 
 class ArchiveError(UserError):
@@ -75,42 +70,9 @@ def _is_there(file: Path, member: Member) -> bool:
     return bool(found and found.st_size == member.size and member.modified in (None, int(found.st_mtime)))
 
 
-def _check_ratio(archive: Path, unpacked: int, limit: int) -> None:
-    if unpacked > limit:
-        raise ArchiveError(f"{archive}: unpacks to more than {MAX_RATIO} times its size: refused")
-
-
-def _in_zip(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Member]:
-    limit, total = MAX_RATIO * archive.stat().st_size, 0
-    for info in zipped.infolist():
-        if info.is_dir():
-            continue
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: made on a system without file types
-            raise ArchiveError(f"{archive}: {info.filename!r} is a link or a device: refused")
-        total += info.file_size
-        _check_ratio(archive, total, limit)
-        yield Member(_checked(archive, info.filename), info.file_size, info)
-
-
-class _Header(tarfile.TarInfo):
-    """A tar's header, checked before tarfile uses it: it reads names in one piece, and a negative size causes endless loops."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
-        if header.size < 0 or (header.type in METADATA and header.size > MAX_HEADER):
-            raise ValueError(f"the header of {header.name[:99]!r} has {header.size:,} bytes")
-        if header.type == tarfile.GNUTYPE_SPARSE:  # its map of blocks has no size limit
-            raise ValueError(f"{header.name[:99]!r} is sparse")
-        return header
-
-    def _proc_gnusparse_10(self, *_: object) -> None:
-        raise ValueError(f"{self.name[:99]!r} is sparse")
-
-
 def _open(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
     try:
-        return tarfile.open(archive, tarinfo=_Header)
+        return tarfile.open(archive)
     except tarfile.TarError:
         return zipfile.ZipFile(archive)
 
@@ -123,58 +85,63 @@ def _content(opened: tarfile.TarFile | zipfile.ZipFile, member: Member) -> IO[by
     return cast("IO[bytes]", opened.extractfile(info))
 
 
+def _in_zip(archive: Path, zipped: zipfile.ZipFile) -> Iterator[Member]:
+    total = 0
+    for info in zipped.infolist():
+        if info.is_dir():
+            continue
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):  # 0: made on a system without file types
+            raise ValueError(f"{info.filename!r} is a link or a device")
+        total += info.file_size
+        _check_ratio(archive, total)
+        yield Member(_checked(info.filename), info.file_size, info)
+
+
 def _in_tar(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
     for info in _files(archive, tar):
-        name = _checked(archive, info.name)
+        name = _checked(info.name)
         if not name.endswith(".tar"):
-            yield Member(name, info.size, info.offset_data, _time(info))
+            yield Member(name, info.size, info.offset_data, int(info.mtime))
             continue
-        with tarfile.open(fileobj=tar.extractfile(info), mode="r:", tarinfo=_Header) as inner:
+        with tarfile.open(fileobj=tar.extractfile(info), mode="r:") as inner:
             for file in _files(archive, inner):
-                inside = _checked(archive, f"{name.removesuffix('.tar')}/{_checked(archive, file.name)}")
-                yield Member(inside, file.size, info.offset_data + file.offset_data, _time(file))
+                inside = _checked(f"{name.removesuffix('.tar')}/{_checked(file.name)}")
+                yield Member(inside, file.size, info.offset_data + file.offset_data, int(file.mtime))
 
 
 def _files(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The regular files of `tar`. The offset of the next header is checked first: all before it gets decompressed."""
-    limit, reached = MAX_RATIO * archive.stat().st_size, 0
     while (info := tar.next()) is not None:
         tar.members.clear()  # type: ignore[attr-defined]  # ImageNet's million members need a gigabyte
-        if info.size < 0 or tar.offset <= reached:
-            raise ValueError(f"{info.name!r} has {info.size:,} bytes")
-        reached = tar.offset
-        _check_ratio(archive, reached, limit)
+        _check_ratio(archive, tar.offset)
         if info.isdir():
             continue
         if not info.isreg() or info.issparse():
-            raise ArchiveError(f"{archive}: {info.name!r} is a link, a device or sparse: refused")
+            raise ValueError(f"{info.name!r} is a link, a device or sparse")
         yield info
 
 
-def _time(info: tarfile.TarInfo) -> int:
-    """The file's time, limited to what every file system can store: a header may hold any number."""
-    return int(min(max(0, info.mtime), 2**31 - 1))  # also of NaN
+def _check_ratio(archive: Path, unpacked: int) -> None:
+    if unpacked > MAX_RATIO * archive.stat().st_size:
+        raise ValueError(f"it holds more than {MAX_RATIO} times its size")
 
 
-def _checked(archive: Path, name: str) -> str:
+def _checked(name: str) -> str:
     """`name`, normalised. Parsed as a Windows path, which has the most separators and drives, on every system."""
     path = PureWindowsPath(name)
     if path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name:
-        raise ArchiveError(f"{archive}: {name!r} is outside the archive's folder: refused")
+        raise ValueError(f"{name!r} is outside the archive's folder")
     return str(PurePosixPath(name))
 
 
 @contextlib.contextmanager
 def _translate_errors(archive: Path) -> Iterator[None]:
-    """Turns the readers' exceptions on damaged archives into one-line ArchiveErrors."""
+    """Turns refusals, and the readers' exceptions on damaged archives, into one-line ArchiveErrors."""
     try:
         yield
     except UserError:
         raise
-    except (NotImplementedError, RuntimeError, OverflowError) as error:  # encrypted, or an unsupported compression
-        raise ArchiveError(f"{archive}: cannot be unpacked here ({error}): set path to an unpacked folder") from error
-    except OSError as error:
-        raise ArchiveError(f"{archive}: cannot be unpacked ({error.strerror or error})") from error
     except Exception as error:  # on malicious bytes decoders raise any exception: IndexError, struct.error, ...
-        why = one_line(error) or type(error).__name__
-        raise ArchiveError(f"{archive}: not a zip or tar archive, or damaged ({why})") from error
+        why = getattr(error, "strerror", None) or one_line(error) or type(error).__name__
+        advice = "take another copy, or set path to an unpacked folder"
+        raise ArchiveError(f"{archive}: cannot be unpacked as tar or zip ({why}): {advice}") from error

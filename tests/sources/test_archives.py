@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import itertools
 import os
 import stat
 import subprocess
@@ -74,15 +73,6 @@ def header(kind: bytes, size: int, name: str = "evil.jpg") -> tarfile.TarInfo:
     return info
 
 
-def photo_with(folder: Path, **attributes: str) -> Path:
-    path = folder / "photos.tar"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        info = tarfile.TarInfo("evil.jpg")
-        info.pax_headers = attributes
-        archive.addfile(info)
-    return path
-
-
 def nameless(folder: Path) -> Path:
     path = zipped(folder, {"a.jpg": b"evil"})
     path.write_bytes(path.read_bytes().replace(b"a.jpg", b"\0.jpg"))
@@ -112,6 +102,7 @@ HARMFUL: dict[str, Callable[[Path], Path]] = {
     "hard link": lambda folder: tarred(folder, FINE, special(tarfile.LNKTYPE)),
     "fifo": lambda folder: tarred(folder, FINE, special(tarfile.FIFOTYPE)),
     "device": lambda folder: tarred(folder, FINE, special(tarfile.CHRTYPE)),
+    "sparse file": lambda folder: headers(folder, header(tarfile.GNUTYPE_SPARSE, 0)),
     "bomb in a zip": lambda folder: zipped(folder, {"a.jpg": bytes(10**7)}, compression=zipfile.ZIP_DEFLATED),
     "bomb in a tar": lambda folder: tarred(folder, FINE, ("a.jpg", bytes(10**7)), kind="gz"),
     "bomb in an inner tar": lambda folder: tarred(folder, FINE, ("n01.tar", bytes(LOT)), kind="gz"),
@@ -164,18 +155,6 @@ def tree(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-@pytest.mark.parametrize(
-    "made",
-    [
-        lambda folder: headers(folder, header(tarfile.GNUTYPE_SPARSE, 0)),
-        lambda folder: photo_with(folder, **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
-    ],
-)
-def test_a_sparse_file_is_refused_before_its_map_is_read(made: Callable[[Path], Path], tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match=r"is sparse"):
-        list(members(made(tmp_path)))
-
-
 @pytest.mark.parametrize("harm", HARMFUL)
 def test_malicious_archives_are_refused_and_nothing_is_written(harm: str, tmp_path: Path) -> None:
     archive, out = HARMFUL[harm](tmp_path), tmp_path / "in" / "out"
@@ -187,21 +166,6 @@ def test_malicious_archives_are_refused_and_nothing_is_written(harm: str, tmp_pa
     written = tree(tmp_path) - before
     assert written <= {out / "class", out / "class" / "fine.jpg"}  # a damaged archive may have some intact files
     assert not written or harm.startswith("cut")
-
-
-@pytest.mark.parametrize(
-    "archive",
-    [
-        lambda folder: headers(folder, header(tarfile.REGTYPE, 0), header(tarfile.REGTYPE, -512)),
-        lambda folder: headers(folder, header(tarfile.REGTYPE, 0), header(tarfile.REGTYPE, -1024)),
-        lambda folder: photo_with(folder, size="-512"),
-    ],
-    ids=["-512", "-1024", "-512 in a pax header"],
-)
-def test_a_negative_size_is_refused(archive: Callable[[Path], Path], tmp_path: Path) -> None:
-    """Python 3.11.7's tarfile goes back to such a header for ever (CVE-2025-8194): no more than nine of them are asked for."""
-    with pytest.raises(ArchiveError, match=r"-512|-1,024"):
-        list(itertools.islice(members(archive(tmp_path)), 9))
 
 
 @pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz"])
@@ -281,12 +245,3 @@ def test_any_mutation_of_an_archive_stays_in_its_folder(
         assert all((folder / "out") in (path, *path.parents) for path in tree(folder) - before)
 
     holds()
-
-
-@pytest.mark.parametrize(("written", "date"), [("1e300", 2**31 - 1), ("inf", 2**31 - 1), ("-5", 0), ("nan", 0)])
-def test_a_file_with_an_impossible_date_is_unpacked(written: str, date: int, tmp_path: Path) -> None:
-    info = tarfile.TarInfo("a.jpg")
-    info.pax_headers = {"mtime": written}
-    archive = tarred(tmp_path, info)
-    extract(archive, list(members(archive)), tmp_path / "out")
-    assert (tmp_path / "out/a.jpg").stat().st_mtime == date
