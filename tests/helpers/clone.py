@@ -16,7 +16,7 @@ TINY = {
     "datasets": ["mine"],
     "data.size": 32,
     **{f"{recipe}.generator": UNET for recipe in ("paper", "modern")},
-    **{f"{recipe}.discriminator": {"filters": 2, "downs": 2} for recipe in ("paper", "modern")},
+    **{f"{recipe}.discriminator": {"filters": 2, "downs": 2, "scale": 1} for recipe in ("paper", "modern")},
     **{f"{recipe}.train.epochs": 2 for recipe in ("paper", "modern")},
     **{f"{recipe}.train.batch_size": 4 for recipe in ("paper", "modern")},
     "paper.wgan.n_critic": 2,
