@@ -1,8 +1,6 @@
 """Model folders: the weights of a generator as safetensors and a card as JSON. Loading one cannot run code."""
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from recolor.core.errors import UserError, one_line
@@ -63,7 +61,7 @@ def save_generator(
         if tensor.is_floating_point() and tensor.numel() > SMALL_TENSOR:
             weights[name] = tensor.to(dtype)
     with atomic_file(directory / WEIGHTS, "the model", tensor_bytes(weights)) as path:
-        save_tensors(weights, path)
+        path.write_bytes(save(weights))  # save_file hides the system's errors in text
     architecture = {"name": type(generator).__name__, **generator.params.model_dump(mode="json")}
     content = {"format": FORMAT, "architecture": architecture, "normalisation": NORMALISATION, **card}
     with atomic_file(directory / CARD, "the model") as path:
@@ -179,17 +177,6 @@ def weights_sha256(directory: Path) -> str:
         return file_sha256(directory / WEIGHTS)
     except OSError as error:
         raise ModelError(f"{directory / WEIGHTS}: cannot be read: {error.strerror}") from None
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a safetensors file. Raises OSError, which safetensors hides in an error of its own."""
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if not number:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> int:
