@@ -78,7 +78,7 @@ def evaluate(
             return pd.DataFrame()
         summary, table = pd.DataFrame(scores), pd.concat(tables, ignore_index=True)
         with atomic_folder(out, "the scores") as folder:
-            summary.to_csv(folder / "scores.csv", index=False)
+            write_table(summary, folder / "scores.csv")
             write_table(table.drop(columns="group"), folder / "photos.csv")
             examples = choose_examples(table, params.examples, seed)
             write_examples(examples, splits, generators, context.device, params.batch_size, folder)
@@ -161,7 +161,7 @@ def _scores(pictures: Mapping[str, Tensor], models: Sequence[str], metrics: Sequ
     truth, columns = pictures[TRUTH], []
     for metric in metrics:
         columns.append([in_pieces(metric.compute, pictures[model], truth) for model in models])
-        if len(metric.columns) > 1:
+        if metric.better == "truth":
             columns.append([in_pieces(metric.compute, truth, truth)] * len(models))
     return torch.stack([torch.stack(column) for column in columns], dim=2)
 

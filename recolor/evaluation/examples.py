@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from recolor.core.tables import write_table
 from recolor.dataset.shards import CachedPhotos
 from recolor.models.pictures import GREY, TRUTH, coloured_arrays
 
@@ -51,5 +52,5 @@ def write_examples(
             pictures = coloured_arrays(lab, {model: generators[model]})
             for name, source in zip(ARRAYS, (GREY, model, TRUTH), strict=True):
                 arrays[name][batch["index"]] = pictures[source]
-    examples.to_csv(out / "examples.csv", index=False)
+    write_table(examples, out / "examples.csv")
     np.savez_compressed(out / "examples.npz", **arrays)  # type: ignore[arg-type]

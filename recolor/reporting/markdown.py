@@ -10,7 +10,6 @@ from ruamel.yaml import YAML
 from recolor.evaluation.metrics import METRICS, SPLITS, Metric, SetMetric, set_metrics
 from recolor.evaluation.set_metrics import IS_SPLITS, KID_SUBSET_SIZE, KID_SUBSETS
 from recolor.models.objectives import MODELS
-from recolor.models.pictures import GREY
 from recolor.reporting.rendering import render
 from recolor.reporting.results import Results
 
@@ -22,40 +21,35 @@ PAPER: dict[tuple[str, str], dict[str, float]] = {
     ("train", "gan"): {"fid": 0.026, "psnr": 22.17, "ssim": 0.87, "is": 12.034},
     ("train", "wgan"): {"fid": 0.039, "psnr": 17.14, "ssim": 0.8264, "is": 11.482},
 }
-FEW = 50  # test photos
 IN_PAPER = {"psnr": "psnr", "ssim": "ssim", "fid64": "fid", "is": "is"}  # our metric: the paper's name
+CONSTANTS: dict[str, Any] = {
+    "models": MODELS,
+    "splits": SPLITS,
+    "metrics": METRICS,
+    "paper": PAPER,
+    "paper_source": PAPER_SOURCE,
+    "in_paper": IN_PAPER,
+    "subsets": KID_SUBSETS,
+    "subset_size": KID_SUBSET_SIZE,
+    "is_splits": IS_SPLITS,
+}
 
 
 def results_markdown(results: Sequence[Results], loss: str, versions: Mapping[str, str]) -> str:
     """reports/results.md, with the datasets in their order; `loss` names the headline's model."""
-    grey = {result.dataset: result.score("test", GREY) for result in results}
     return render(
         "results.md",
+        **CONSTANTS,
         results=results,
         loss=loss,
-        recipe=results[0].settings["recipe"],
-        few=FEW,
-        models=MODELS,
-        splits=SPLITS,
-        paper_source=PAPER_SOURCE,
-        metrics=METRICS,
         in_headline=[
             m for m in METRICS.values() if m.headline and _measured(m, *(result.scores for result in results))
         ],
-        grey_scores="; ".join(
-            f"{row['psnr']:.2f} dB and an SSIM of {row['ssim']:.3f} on `{dataset}`" for dataset, row in grey.items()
-        ),
-        paper=PAPER,
-        in_paper=IN_PAPER,
         beyond_the_paper=_beyond_the_paper,
         unmeasured=_unmeasured,
         unmeasured_where_few=_unmeasured_where_few,
         origin=_origin,
         as_yaml=_as_yaml,
-        bootstrap=results[0].settings["evaluate"]["bootstrap"],
-        subsets=KID_SUBSETS,
-        subset_size=KID_SUBSET_SIZE,
-        is_splits=IS_SPLITS,
         versions=versions,
     )
 

@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from recolor.core.errors import UserError
 from recolor.core.storage import check_disk_space, synchronise
+from recolor.core.tables import write_table
 from recolor.evaluation.metrics import METRICS, SPLITS
 from recolor.models.objectives import MODELS
 from recolor.models.pictures import GREY
@@ -55,8 +56,8 @@ def _write(results: Sequence[Results], loss: str, new: Path) -> None:
     (new / "timings.md").write_text(timings_markdown(results), encoding="utf-8")
     _write_json(new / "results.json", _machine_readable(results, loss, versions))
     _write_json(new / "metrics.json", headline(results, loss))
-    _write_csv(new / "results.csv", {result.dataset: result.scores for result in results})
-    _write_csv(new / "history.csv", {result.dataset: result.history for result in results})
+    write_table(_labelled({result.dataset: result.scores for result in results}), new / "results.csv")
+    write_table(_labelled({result.dataset: result.history for result in results}), new / "history.csv")
     for result in results:
         for name, picture in figures(result).items():
             picture.save(new / "figures" / f"{result.dataset}-{name}.png")
@@ -129,10 +130,10 @@ def _machine_readable(results: Sequence[Results], loss: str, versions: Mapping[s
     }
 
 
-def _write_csv(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+def _labelled(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One table of the datasets' `tables`, with the columns dataset and model in front."""
     labelled = [table.assign(dataset=dataset).set_index(["dataset", "model"]) for dataset, table in tables.items()]
-    pd.concat(labelled).to_csv(path, lineterminator="\n")
+    return pd.concat(labelled).reset_index()
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
