@@ -5,8 +5,9 @@ clipping has to change its weights. Every image is L||ab, float, (B, 3, H, W), i
 over photos and patches. The L1 term is not here: training adds it once, for every objective.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -121,6 +122,11 @@ class ObjectiveParams(Section, ABC, frozen=True):
         """Whether the critic may have batch norm."""
         return True
 
+    @classmethod
+    def unused(cls, settings: Mapping[str, Any]) -> set[str]:
+        """Those of the section's `settings` that another one of them switches off."""
+        return set()
+
     @abstractmethod
     def objective(self) -> Objective: ...
 
@@ -156,6 +162,10 @@ class WGANParams(ObjectiveParams, frozen=True):
     def critic_norm(self) -> bool:
         return self.constraint == "clip"
 
+    @classmethod
+    def unused(cls, settings: Mapping[str, Any]) -> set[str]:
+        return {"penalty_weight" if settings["constraint"] == "clip" else "clip"}
+
     def objective(self) -> Objective:
         return ClippedWGAN(self.clip) if self.constraint == "clip" else PenalisedWGAN(self.penalty_weight)
 
@@ -169,18 +179,22 @@ class WGANParams(ObjectiveParams, frozen=True):
 
 @dataclass(frozen=True)
 class Model:
-    """A row of every table and figure. `params`: the class of its section, None for a model without an adversary."""
+    """A row of every table and figure. `params`: the class of its section, None for a model without an adversary.
+
+    `guessing`: for a critic that classifies, its loss where it cannot tell real from fake, and how that is written.
+    """
 
     label: str
     color: str  # Okabe and Ito's, which colour-blind readers can tell apart
     params: type[ObjectiveParams] | None = None
+    guessing: tuple[float, str] | None = None
 
 
 PRETRAINED = "l1"  # L1 alone: the weights that the adversarial models start from
 MODELS: dict[str, Model] = {
     "grey": Model("grey", "#9a9a9a"),  # ab = 0: doing nothing
     PRETRAINED: Model("L1", "#009e73"),
-    "gan": Model("GAN", "#0072b2", GANParams),
+    "gan": Model("GAN", "#0072b2", GANParams, guessing=(math.log(2), "ln 2")),
     "wgan": Model("WGAN", "#d55e00", WGANParams),
 }
 ADVERSARIAL = {name: model.params for name, model in MODELS.items() if model.params}

@@ -76,15 +76,17 @@ def curves(histories: Mapping[str, pd.DataFrame]) -> Image.Image:
 
 
 def _losses(panel: Axes, name: str, history: pd.DataFrame) -> None:
-    if name == "gan":
-        panel.axhline(np.log(2), color=QUIET, linewidth=0.8, linestyle=":", label="ln 2: guessing")
-        _line(panel, history, "critic_loss", "critic", MODELS[name].color)
+    model = MODELS[name]
+    if model.guessing:
+        loss, written = model.guessing
+        panel.axhline(loss, color=QUIET, linewidth=0.8, linestyle=":", label=f"{written}: guessing")
+        _line(panel, history, "critic_loss", "critic", model.color)
     else:
-        _line(panel, history, "critic_estimate", "critic's estimate", MODELS[name].color)
+        _line(panel, history, "critic_estimate", "critic's estimate", model.color)
         if history["critic_penalty"].fillna(0).any():
             _line(panel, history, "critic_penalty", "gradient penalty", PENALTY)
     _line(panel, history, "generator_adversarial", "generator", INK, "--")
-    _finish(panel, f"{MODELS[name].label}: adversarial losses")
+    _finish(panel, f"{model.label}: adversarial losses")
 
 
 @matplotlib.style.context(STYLE)

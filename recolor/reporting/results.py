@@ -12,7 +12,7 @@ from recolor.dataset.shards import CacheCounts, read_table
 from recolor.evaluation.examples import ARRAYS
 from recolor.evaluation.metrics import SPLITS
 from recolor.evaluation.scored import check_rows
-from recolor.models.objectives import MODELS
+from recolor.models.objectives import ADVERSARIAL, MODELS
 from recolor.models.pictures import GREY
 from recolor.reporting.figures import Photos
 
@@ -88,9 +88,7 @@ def read(
 
 def shown_settings(dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings behind a dataset's results: the recipe and the sections in use, without values that change no score."""
-    unused = dict(HIDDEN)
-    if "wgan" in settings:
-        unused["wgan"] = {"penalty_weight" if settings["wgan"]["constraint"] == "clip" else "clip"}
+    unused = HIDDEN | {name: kind.unused(settings[name]) for name, kind in ADVERSARIAL.items() if name in settings}
     data = settings["data"]
     source = {key: value for key, value in _without(HIDDEN["data"], data[dataset]).items() if value is not None}
     shown = {"recipe": settings["recipe"], "data": data | {dataset: source}}
