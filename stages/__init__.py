@@ -60,11 +60,13 @@ def run(main: Callable[..., None]) -> None:
 
     on_stop_signals(stop)
     try:
-        typer.run(watched)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command()(watched)
+        app()
     except BaseException as error:  # a library may have turned _Stopped into an error of its own
         if not (stopped_by or isinstance(error, UserError)):
             raise
-        line = f"stopped by {stopped_by[0]}; `dvc repro` goes on" if stopped_by else str(error)
+        line = f"stopped by {stopped_by[0]}; `dvc repro` continues" if stopped_by else str(error)
         typer.echo(f"error: {line}", err=True)
         raise SystemExit(1) from None
 

@@ -6,7 +6,7 @@ from stages import paths, run
 def main() -> None:
     """Checks params.yaml: every section, as every dataset sees it, and what sections require of each other and of this machine.
 
-    DVC removes a stage's outputs before it runs the stage: without this check the last results would be gone by the error.
+    DVC removes a stage's outputs before it runs the stage. Without this check a wrong setting would cost the last results.
     """
     text = paths.PARAMS.read_bytes() if paths.PARAMS.exists() else b""
 

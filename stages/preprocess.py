@@ -6,7 +6,7 @@ from stages import Dataset, paths, read_params, run
 
 
 def main(dataset: Dataset) -> None:
-    """Decodes, squeezes and splits: the photos of data/raw/DATASET/listing.csv into data/cache/DATASET.
+    """Writes data/cache/DATASET from the listed photos: decoded, resized to a square, split into train and test.
 
     Each photo is turned upright, converted to 8-bit sRGB, resized to data.size (bicubic) and stored as float16 Lab. Duplicates
     (the same bytes or pixels), grey photos (data.min_chroma) and files that cannot be decoded are listed in rejected.csv.

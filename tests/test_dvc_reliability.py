@@ -179,7 +179,7 @@ def test_queued_experiments_two_at_a_time_share_their_gan_and_all_succeed(clone:
     trainer = subprocess.Popen(command, cwd=clone, env={**environment(), "PYTHONPATH": str(clone)})
     os.waitpid(trainer.pid, os.WUNTRACED)
     before = {path for path in (clone / "data").rglob("*") if "checkpoints" not in path.parts}
-    line = f"process {trainer.pid} is training"
+    line = f"process {trainer.pid} "
     met: set[Path] = set()
 
     def look() -> None:

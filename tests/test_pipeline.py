@@ -64,9 +64,8 @@ def settings_read(stage: str) -> set[str]:
     files = import_closure(command_module(stage))
     command = DEFINITIONS[stage]["cmd"].split()
     models = command[4:] or list(ADVERSARIAL)
-    other = (
-        _adversarial.__name__ if models == ["l1"] else _pretraining.__name__
-    )  # of two functions, a training calls one
+    # A training calls one of two functions.
+    other = _adversarial.__name__ if models == ["l1"] else _pretraining.__name__
     names: set[str] = set()
     for file in files:
         if not file.startswith("stages/"):

@@ -33,7 +33,7 @@ from recolor.runtime.context import RuntimeContext, RuntimeParams, determinism, 
 from recolor.runtime.distributed import DistributedContext
 
 READERS = 2  # threads that read batches while one is measured
-OFF = "evaluate.inception is off for this dataset, in params.yaml or in the dataset's overrides; auto or required fills them"
+OFF = "evaluate.inception is off, in params.yaml or this dataset's overrides; set auto or required to compute them"
 
 
 class EvaluateParams(Section, frozen=True):

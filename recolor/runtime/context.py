@@ -31,7 +31,7 @@ _DEFAULTS = {M_TRIM_THRESHOLD: 2**26, M_MMAP_THRESHOLD: 2**25, M_MMAP_MAX: 2**16
 
 
 class RuntimeParams(Section, frozen=True):
-    """Section `runtime`: this machine. No result depends on it on paper; in practice results differ by rounding."""
+    """Section `runtime`: settings of the machine. They change results by rounding only."""
 
     device: Device = "auto"
     precision: Precision = "auto"
@@ -52,7 +52,7 @@ class RuntimeContext:
 
     @classmethod
     def find(cls, device: Device = "auto", precision: Precision = "fp32") -> Self:
-        """The context on `device`; auto is accelerate's choice, and bf16 where `bf16_in_hardware`.
+        """The context of this process. `device` auto: accelerate's choice; `precision` auto: bf16 where `bf16_in_hardware`.
 
         Raises UserError for a device that this machine does not have.
         """

@@ -31,13 +31,13 @@ def code() -> list[str]:
 def run_key(inputs: Mapping[str, Any]) -> str:
     """A hash of all that the result of a run depends on: `inputs`, with the settings that were read as `params.yaml`.
 
-    Without sample_epochs, and without epochs where no schedule depends on it.
+    Without sample_epochs, and without epochs where no schedule depends on it. As for DVC, the order of settings does not count.
     """
     settings = {name: value for name, value in inputs["params.yaml"].items() if name != "train.sample_epochs"}
     if "train" in settings:
         ignored = {"sample_epochs"} | (set() if settings["train"]["decay_epochs"] else {"epochs"})
         settings["train"] = {key: value for key, value in settings["train"].items() if key not in ignored}
-    return hashlib.sha256(json.dumps({**inputs, "params.yaml": settings}).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps({**inputs, "params.yaml": settings}, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Checkpoints:
@@ -47,14 +47,14 @@ class Checkpoints:
     """
 
     KEPT = 2
-    FINISHED = "made"  # the name of an empty file
+    FINISHED = "finished"  # the name of an empty file
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.damaged: set[Path] = set()  # states that `load` has passed over
         self._lock = FileLock(folder / "lock", timeout=0)
 
-    def take(self) -> str | None:
+    def acquire(self) -> str | None:
         """Locks the folder until `release` or the end of the process; returns the pid of one that has locked it."""
         holder = self.folder / "pid"
         with check_disk_space("the lock of the checkpoints", self.folder):
@@ -70,10 +70,10 @@ class Checkpoints:
         return None
 
     def lock(self, distributed: DistributedContext, log: Callable[[str], None], wait: bool) -> None:
-        """`take`, in all processes. While another run has locked the folder: UserError, unless `wait`."""
+        """`acquire`, in all processes. While another run has locked the folder: UserError, unless `wait`."""
         logged = False
-        while holder := distributed.broadcast(self.take() if distributed.is_main else None):
-            line = f"process {holder} is training this very model already"
+        while holder := distributed.broadcast(self.acquire() if distributed.is_main else None):
+            line = f"process {holder} is already training this model"
             if not wait:
                 raise UserError(f"{line}; wait for it, or stop it")
             if distributed.is_main and not logged:
@@ -113,7 +113,7 @@ class Checkpoints:
                 raise  # the state may be good
             except Exception as error:  # a damaged file raises any exception
                 self.damaged.add(path)
-                rest = "trying the one before it" if states else "there is none before it, and training starts afresh"
+                rest = "trying the one before it" if states else "there is no earlier one: training starts from step 0"
                 why = one_line(f"{type(error).__name__}: {error}", 200)
                 warn(f"checkpoint {path} is damaged ({why}); {rest}")
             else:

@@ -72,8 +72,16 @@ def train(
     """
     distributed = context.distributed
     log = log if distributed.is_main else lambda line: None
-    where = context.device, runtime.data_on_device, distributed.rank, distributed.world_size
-    loader = BatchLoader(photos, params.batch_size, augment_params.flip, params.seed, *where)
+    loader = BatchLoader(
+        photos,
+        params.batch_size,
+        augment_params.flip,
+        params.seed,
+        device=context.device,
+        on_device=runtime.data_on_device,
+        rank=distributed.rank,
+        world_size=distributed.world_size,
+    )
     torch.manual_seed(derived_seed(params.seed))
     state = method.start(generator, context, params.ema)
     distributed.sync_batch_norm(state.networks.values())
@@ -92,19 +100,18 @@ def train(
                 torch.manual_seed(derived_seed(*step_key))  # dropout and a gradient penalty draw from it
                 state.scale_learning_rates(method.rate_factor(progress.step, params.epochs, loader.steps))
                 loss_terms = method.step(state, augment(real, augment_params, step_key), context)
-                state.end_step(loss_terms)
-                recorder.add(loss_terms)
+                recorder.end_step(loss_terms)
                 signal = stop_signal()
                 if recorder.save_if_due(stop=bool(signal)):
-                    by = f"stopped by {signal or 'a signal to another process'} at step {progress.step}"
-                    when = f"in epoch {epoch + 1} of {params.epochs}"
-                    raise Interrupted(f"{by}, {when}; `dvc repro` goes on from there")
+                    raise Interrupted(
+                        f"stopped by {signal or 'a signal to another process'} at step {progress.step}, in epoch "
+                        f"{epoch + 1} of {params.epochs}; `dvc repro` continues from there"
+                    )
             log(recorder.end_epoch(params.batch_size))
             recorder.save_after_epoch(last=progress.epoch == params.epochs)
             if watch and distributed.is_main:
                 watch(progress.history, state.result)
-    if not progress.generator_steps:
-        raise UserError(f"{progress.step} batches, and none trained the generator: train for longer, or lower n_critic")
+    assert progress.generator_steps  # stage check_batch_size refuses such settings
     return Trained(state.result.cpu().eval(), progress.history, progress.timings, f"{context}, {distributed}")
 
 

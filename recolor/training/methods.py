@@ -151,7 +151,7 @@ Method = Pretraining | Adversarial
 
 
 def balanced_gradient(
-    l1: Tensor, adversarial: Tensor, ab: Tensor, balance: float | None, mean: Callable[[Tensor], Tensor] = lambda x: x
+    l1: Tensor, adversarial: Tensor, ab: Tensor, balance: float | None, mean: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The gradient of both weighted losses at the generator's output `ab` (B, 2, H, W), and a scalar: the norm of the
     adversarial part as a multiple of L1's.

@@ -28,7 +28,9 @@ class Diverged(UserError):
 
     def __init__(self, step: int, what: str, checkpoint: Path | None) -> None:
         last = f"the last good checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint before it"
-        super().__init__(f"training diverged at step {step}: {what}; {last}; lower the learning rate or another weight")
+        super().__init__(
+            f"training diverged at step {step}: {what}; {last}; lower the learning rate or the weight of a loss"
+        )
 
 
 @dataclass

@@ -41,8 +41,9 @@ class RunRecorder:
             yield batch
             waiting = time.monotonic()
 
-    def add(self, loss_terms: dict[str, Tensor]) -> None:
-        """Adds the loss terms of the step that was just counted."""
+    def end_step(self, loss_terms: dict[str, Tensor]) -> None:
+        """Counts a step, and keeps its loss terms to be read."""
+        self.state.end_step(loss_terms)
         self.unread.append(loss_terms)
         if len(self.unread) == READ_EVERY:
             self._read()

@@ -13,6 +13,8 @@ from recolor.training.checkpoints import Checkpoints
 from recolor.training.ema import AveragedGenerator
 from recolor.training.progress import TrainProgress
 
+RESUMED = "continuing from step"
+
 
 class TrainState:
     """Networks and optimisers, by name (generator, critic), and the progress. `ema`: the decay of averaged weights, 0: none."""
@@ -85,4 +87,4 @@ class TrainState:
         checkpoints.damaged = distributed.broadcast(checkpoints.damaged, source)
         if state is not None:
             use(state)
-            log(f"going on from step {self.progress.step} (epochs done: {self.progress.epoch})")
+            log(f"{RESUMED} {self.progress.step} (epochs done: {self.progress.epoch})")

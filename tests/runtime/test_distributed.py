@@ -132,7 +132,7 @@ def test_two_processes_go_on_where_one_was_stopped(seen: list[dict[str, Any]]) -
 
 
 def test_the_newest_checkpoint_is_found_on_whichever_machine_it_is(seen: list[dict[str, Any]]) -> None:
-    """The main process had the first disk when it was stopped, and has the second one, which is empty, when it goes on."""
+    """The main process had the first disk when it was stopped, and has the second one, which is empty, when it continues."""
     assert seen[0]["moved"] == seen[1]["moved"] == seen[0]["gan"]["history"]
 
 

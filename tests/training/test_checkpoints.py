@@ -41,7 +41,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_recorded(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run")
-    assert checkpoints.take() is None
+    assert checkpoints.acquire() is None
     for step in [9, 10, 100]:
         checkpoints.save(step, {"step": step})
     assert sorted(path.stem for path in checkpoints.folder.glob("*.pt")) == ["000000010", "000000100"]
@@ -58,15 +58,15 @@ def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_record
 
 def test_a_run_that_is_under_way_again_is_not_removed(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.take()
+    checkpoints.acquire()
     checkpoints.save(1, {"step": 1})
     checkpoints.release()
     checkpoints.remove_finished()  # as if killed: it never ended
     assert checkpoints.load(warn=pytest.fail) == {"step": 1}
-    checkpoints.take()
+    checkpoints.acquire()
     checkpoints.finish()
     checkpoints.release()
-    checkpoints.take()  # run again, and killed
+    checkpoints.acquire()  # run again, and killed
     checkpoints.release()
     checkpoints.remove_finished()
     assert checkpoints.load(warn=pytest.fail) == {"step": 1}
@@ -116,13 +116,13 @@ def test_a_changed_byte_anywhere_changes_no_state(tmp_path: Path) -> None:
         assert state is None or same(STATE, state), position
 
 
-def test_where_all_are_damaged_the_last_line_reports_that_training_starts_afresh(tmp_path: Path) -> None:
+def test_where_all_are_damaged_the_last_line_reports_that_training_starts_from_step_0(tmp_path: Path) -> None:
     checkpoints, lines = Checkpoints(tmp_path), []
     for step in [1, 2]:
         checkpoints.save(step, {"step": step})
         flip_a_bit(tmp_path / f"{step:09d}.pt")
     assert checkpoints.load(warn=lines.append) is None
-    assert ["afresh" in line for line in lines] == [False, True]
+    assert ["step 0" in line for line in lines] == [False, True]
     assert checkpoints.newest() is None
 
 
@@ -142,7 +142,7 @@ def test_a_half_written_state_does_not_count_and_goes_away(tmp_path: Path) -> No
     whole = set(tmp_path.iterdir())
     (tmp_path / "000000002.pt.part").write_bytes(b"half")
     assert checkpoints.load(warn=pytest.fail) == {"step": 1}
-    checkpoints.take()
+    checkpoints.acquire()
     assert set(tmp_path.iterdir()) == whole | {tmp_path / "lock", tmp_path / "pid"}
     assert checkpoints.load(warn=pytest.fail) == {"step": 1}
 
@@ -152,16 +152,16 @@ def test_a_second_process_gets_the_firsts_pid(tmp_path: Path) -> None:
 from pathlib import Path
 from recolor.training.checkpoints import Checkpoints
 checkpoints = Checkpoints(Path({str(tmp_path)!r}))
-print(checkpoints.take(), flush=True)
+print(checkpoints.acquire(), flush=True)
 input()
 """
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "None\n"
-        assert Checkpoints(tmp_path).take() == str(holder.pid)
+        assert Checkpoints(tmp_path).acquire() == str(holder.pid)
         (tmp_path / "pid").write_text("")  # as it is for a moment, and on a full disk
-        assert Checkpoints(tmp_path).take() == "unknown"
+        assert Checkpoints(tmp_path).acquire() == "unknown"
     finally:
         holder.kill()
         holder.wait()
-    assert Checkpoints(tmp_path).take() is None  # a killed process holds no lock
+    assert Checkpoints(tmp_path).acquire() is None  # a killed process holds no lock

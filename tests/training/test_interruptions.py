@@ -1,4 +1,4 @@
-"""Stages that are killed and stopped: training goes on to the same bytes, and the files of other stages are complete."""
+"""Stages that are killed and stopped: training continues to the same bytes, and the files of other stages are complete."""
 
 import shutil
 import signal
@@ -18,6 +18,7 @@ from working_folder import ENVIRONMENT, checkpoints, outputs, running, stage
 
 from recolor.images.folders import walk
 from recolor.sources.listing import listing_of, write_listing
+from recolor.training.state import RESUMED
 
 
 def sweep(*values: object) -> object:
@@ -42,7 +43,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first
         assert outputs(killed, (name,)) == whole, point
         assert checkpoints(killed, name) == ["000000004"], point  # the last one
         if point > 12:  # from the first checkpoint on
-            assert "going on from step" in (killed / "log").read_text(), point
+            assert RESUMED in (killed / "log").read_text(), point
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work
     set_params(work, {"paper.train.epochs": 2, "paper.gan.lr": 0.1})
     other = stage(work)
     assert other.returncode == 0
-    assert "going on" not in other.stdout
+    assert RESUMED not in other.stdout
     assert len((work / "data/models/mine/gan/history.csv").read_text().splitlines()) == 3
     stopped = {path.name for path in (work / "data/checkpoints").glob("mine-gan-*")}
     assert len(stopped) == 2  # those of an unfinished run stay,
@@ -90,12 +91,12 @@ def test_stopped_it_reports_how_to_continue_and_other_settings_start_afresh(work
 
 
 def test_a_second_trainer_is_refused_until_the_stage_has_ended(work: Path) -> None:
-    at_the_very_end = partial(stop_at, "open", "made.part", signal.SIGSTOP)
+    at_the_very_end = partial(stop_at, "open", "finished.part", signal.SIGSTOP)
     with Fork(run_stage, "train mine gan", at_the_very_end, cwd=work) as first:
         first.wait_until_stopped()
         second = stage(work)
         assert (second.returncode, second.stderr.count("\n")) == (1, 1)
-        assert f"process {first.pid} is training" in second.stderr
+        assert f"process {first.pid} " in second.stderr
         first.send_signal(signal.SIGCONT)
         _, error = first.communicate()
     assert (first.returncode, error) == (0, "")
@@ -108,12 +109,12 @@ def test_in_a_queued_experiment_the_second_trainer_waits_and_ends_with_the_same_
     with Fork(run_stage, "train mine gan", when_it_writes, cwd=work) as first:
         first.wait_until_stopped()
         with Fork(run_stage, "train mine gan", cwd=experiment) as waiting:
-            assert f"process {first.pid} is training" in waiting.stdout.readline()
+            assert f"process {first.pid} " in waiting.stdout.readline()
             first.send_signal(signal.SIGCONT)
             printed, _ = waiting.communicate()
         first.communicate()
     assert first.returncode == waiting.returncode == 0
-    assert "going on from step 4 " in printed
+    assert f"{RESUMED} 4 " in printed
     assert outputs(experiment) == outputs(work)
     assert checkpoints(work) == ["000000004"]
 

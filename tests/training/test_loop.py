@@ -170,7 +170,7 @@ def test_half_of_the_photos_are_mirrored_when_asked(tmp_path: Path) -> None:
 
 
 def test_the_generator_is_updated_every_n_critic_steps_over_the_whole_run(tmp_path: Path) -> None:
-    # 4 batches an epoch, a turn every 3: the count goes on over the epoch's end.
+    # 4 batches an epoch, a turn every 3: the count continues over the epoch's end.
     history = run(tmp_path, WGAN, MadePhotos(16), epochs=3).history
     assert [row["critic_steps"] for row in history] == [4, 8, 12]
     assert [row["generator_steps"] for row in history] == [1, 2, 4]

@@ -1,4 +1,4 @@
-"""Two nodes that share a folder, as two torchrun commands on one machine: killed or stopped, they go on to the same bytes."""
+"""Two nodes that share a folder, as two torchrun commands on one machine: killed or stopped they continue to the same bytes."""
 
 import shutil
 import signal
@@ -14,6 +14,8 @@ import pytest
 from clone import set_params
 from surroundings import free_port
 from working_folder import ENVIRONMENT, checkpoints, outputs
+
+from recolor.training.state import RESUMED
 
 pytestmark = pytest.mark.sweep
 
@@ -93,5 +95,5 @@ def test_one_node_ends_both_and_they_go_on_to_the_very_same_bytes(
         assert "another process" in printed(work)
     with nodes(work, work) as started:
         assert ends(started) == [0, 0], printed(work)
-    assert "going on from step" in printed(work)
+    assert RESUMED in printed(work)
     assert outputs(work) == whole

@@ -12,14 +12,12 @@ from training_runs import (
     PENALISED,
     PRETRAIN,
     RUNTIME,
-    WGAN,
     MadePhotos,
     assert_identical,
     run,
     stopped_in_step,
 )
 
-from recolor.core.errors import UserError
 from recolor.models.objectives import ObjectiveParams
 from recolor.training import recorder
 from recolor.training.checkpoints import Checkpoints
@@ -80,11 +78,6 @@ def test_the_averaged_weights_are_the_result_and_leave_training_alone(tmp_path: 
     ]
     assert min(difference) > 0
     assert not averaged.generator.training
-
-
-def test_a_run_without_a_generator_step_has_no_result(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2 batches"):
-        run(tmp_path, WGAN, MadePhotos(4))
 
 
 @pytest.mark.parametrize("params", [GAN, PRETRAIN], ids=["gan", "l1"])

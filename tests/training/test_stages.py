@@ -1,4 +1,4 @@
-"""Training stages: what goes on from a checkpoint, what is refused, and what fails with one line."""
+"""Training stages: what continues from a checkpoint, what is refused, and what fails with one line."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from clone import set_params, stopped_at
 from surroundings import ROOT
 from working_folder import ENVIRONMENT, outputs, running, stage
 
+from recolor.training.state import RESUMED
+
 
 def test_settings_of_the_machine_and_more_epochs_go_on_from_the_same_step(work: Path) -> None:
     changes = {"precision": "bf16", "compile": False, "checkpoint_minutes": 5, "deterministic": True, "device": "cpu"}
@@ -22,14 +24,14 @@ def test_settings_of_the_machine_and_more_epochs_go_on_from_the_same_step(work: 
     set_params(work, {f"runtime.{key}": value for key, value in changes.items()})
     again = stage(work)
     assert again.returncode == 0
-    assert "going on from step 4 " in again.stdout
+    assert f"{RESUMED} 4 " in again.stdout
     assert "epoch 2:" not in again.stdout
     assert {name: file for name, file in outputs(work).items() if "json" not in name} == {
         name: file for name, file in whole.items() if "json" not in name
     }
     set_params(work, {"paper.train.epochs": 3})
     more = stage(work).stdout
-    assert "going on from step 4 " in more
+    assert f"{RESUMED} 4 " in more
     assert "epoch 3:" in more
     set_params(work, {"paper.train.epochs": 1})
     assert "epoch 1:" not in stage(work).stdout
@@ -63,7 +65,7 @@ def test_settings_edited_while_it_runs_fail_it_at_its_end_and_undone_cost_nothin
     (work / "params.yaml").write_text(text)
     undone = stage(work)
     assert undone.returncode == 0
-    assert "going on from step 60 " in undone.stdout
+    assert f"{RESUMED} 60 " in undone.stdout
 
 
 def test_a_module_edited_while_it_runs_fails_it_at_its_end(work: Path) -> None:
