@@ -44,10 +44,23 @@ def is_deep_tiff(image: Image.Image) -> bool:
 
 def load_tiff(image: Any) -> tuple[Image.Image, list[str]]:
     """The page at which `image` is, in 8 bits and as it is stored, and notes about guesses. Raises PhotoError."""
+    try:
+        return _load(_page(image), image)
+    except RuntimeError:  # imagecodecs', also for a last strip with more rows than the page, which libtiff ignores
+        page = _page(image)
+        rows = page.rowsperstrip or 1  # 0: it has tiles
+        page.shaped = (*page.shaped[:2], -(-page.imagelength // rows) * rows, *page.shaped[3:])
+        return _load(page, image)
+
+
+def _page(image: Any) -> Any:
     import tifffile  # not at the top: few photos need it
 
     image.fp.seek(0)
-    page: Any = tifffile.TiffFile(image.fp).pages[image.tell()]
+    return tifffile.TiffFile(image.fp).pages[image.tell()]
+
+
+def _load(page: Any, image: Any) -> tuple[Image.Image, list[str]]:
     if page.compression not in COMPRESSIONS:
         name = page.compression.name
         raise PhotoError(f"a TIFF of {page.dtype} values with {name} compression: save it with LZW or none")

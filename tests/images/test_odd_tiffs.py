@@ -26,8 +26,7 @@ def tiff(rows: list[bytes], tags: dict[int, list[int]], order: str, deflate: boo
     strips = [b"".join(rows[top : top + per_strip]) for top in range(0, len(rows), per_strip)]
     strips = [zlib.compress(strip) for strip in strips] if deflate else strips
     places = [8 + sum(map(len, strips[:number])) for number in range(len(strips))]
-    lines = HEIGHT // len(rows)
-    tags |= {256: [WIDTH], 257: [HEIGHT], COMPRESSION: [8 if deflate else 1], 278: [per_strip * lines]}
+    tags |= {256: [WIDTH], 257: [HEIGHT], COMPRESSION: [8 if deflate else 1], 278: [per_strip]}
     tags |= {PLACES: places, LENGTHS: [len(strip) for strip in strips]}
     start = 8 + sum(map(len, strips))
     entries, beyond, end = b"", b"", start + 2 + 12 * len(tags) + 4
@@ -63,6 +62,14 @@ def test_packed_values_that_are_cut_are_refused() -> None:
     data = tiff(packed(np.asarray(picture("L")), 10)[:-7], tags, "<")
     with pytest.raises(PhotoError):
         decode(data)
+
+
+def test_a_last_strip_that_is_filled_up_to_its_full_height_is_read() -> None:
+    expected = picture("L")
+    rows = packed(np.asarray(expected), 16)
+    tags = {BITS: [16], PHOTOMETRIC: [GREY], SAMPLES: [1]}
+    filled = [*rows, *rows[: -HEIGHT % 7]]
+    assert decode(tiff(filled, tags, ">", deflate=True, per_strip=7)) == expected.convert("RGB")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
