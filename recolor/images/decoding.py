@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageChops, ImageCms
 from PIL.Image import Transpose
 
-from recolor.images.depth import load_eight_bit
+from recolor.images.depth import decode_ppm_as_raw, load_eight_bit
 from recolor.images.opening import CUT_SHORT, CutShortError, PhotoError, opened
 from recolor.images.tiff import decode_ycbcr_by_libtiff, is_deep_tiff, load_tiff
 
@@ -75,6 +75,7 @@ def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
     """The pixels of `image`, 8 bits per channel, with notes. A JPEG without its end marker is complete."""
     stream = getattr(image, "fp", None) if image.format in ("JPEG", "MPO") else None  # Pillow drops it
     decode_ycbcr_by_libtiff(image)
+    decode_ppm_as_raw(image)
     try:
         loaded, notes = load_tiff(image) if is_deep_tiff(image) else load_eight_bit(image)
     except OSError as error:
@@ -87,7 +88,7 @@ def _load(image: Image.Image, damaged: bool) -> tuple[Image.Image, list[str]]:
         if whole:
             return completed, [_NO_END]
         if damaged:
-            return completed, ["cut short: used as far as it goes"]
+            return completed, ["truncated: only the part that is there is used"]
         raise CutShortError(CUT_SHORT) from error
     if stream is not None and not stream.closed:
         stream.seek(max(0, stream.seek(0, io.SEEK_END) - _TAIL))

@@ -23,14 +23,15 @@ Part = tuple[int, int, int, NDArray[Any]]  # of a photo: first row, column and c
 
 def is_deep(image: Image.Image) -> bool:
     """Whether `image`, opened and not loaded, has more than 8 bits per channel."""
-    _correct_ppm(image)
     bits = getattr(image, "tag_v2", {}).get(BITSPERSAMPLE, (8,))
-    return image.mode.startswith(("I", "F")) or ";16" in _rawmode(image) or max(bits) > 8
+    return image.mode.startswith(("I", "F")) or ";16" in _rawmode(image) or max(bits) > 8 or _is_deep_ppm(image)
 
 
 def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Loads `image`; it in 8 bits per channel, itself if it has no more, and notes about guesses. Raises PhotoError."""
-    _correct_ppm(image)
+    """Loads `image` and returns it with 8 bits per channel, itself if it has no more, and notes about guesses.
+
+    Raises PhotoError.
+    """
     tiles: Any = getattr(image, "tile", [])
     content = b""
     if image.format in ("PNG", "PPM") and _rawmode(image).endswith(";16B"):
@@ -84,9 +85,14 @@ def _rawmode(image: Image.Image) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
-def _correct_ppm(image: Any) -> None:
-    """Gives 16-bit colours the decoder that gives the upper byte."""
-    if image.format == "PPM" and image.tile and tuple(image.tile[0])[::3] == ("ppm", ("RGB", 2**16 - 1)):
+def _is_deep_ppm(image: Any) -> bool:
+    """Whether it has 16-bit colours, and Pillow's decoder for values of any range."""
+    return bool(image.format == "PPM" and image.tile and tuple(image.tile[0])[::3] == ("ppm", ("RGB", 2**16 - 1)))
+
+
+def decode_ppm_as_raw(image: Any) -> None:
+    """Has a PPM of 16-bit colours, opened and not loaded, decoded by the decoder that gives the upper byte."""
+    if _is_deep_ppm(image):
         image.tile = [image.tile[0]._replace(codec_name="raw", args="RGB;16B")]
 
 

@@ -15,7 +15,7 @@ _KEPT = (
     *(Base.Copyright, Base.Rating, Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject),
     *(Base.DocumentName, Base.PageName),
 )
-# The thumbnails' and pixels' whereabouts, and sizes that turning the photo has swapped.
+# Offsets, and sizes that rotation swaps.
 _DROPPED = (Base.ExifInteroperabilityOffset, Base.ExifImageWidth, Base.ExifImageHeight)
 _XMP_TAG = 700  # in a TIFF
 _XMP_KEY = "XML:com.adobe.xmp"  # in a PNG
