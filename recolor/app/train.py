@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from recolor.app.repository import need_model, need_repository
 from recolor.core.errors import UserError, printable
@@ -81,6 +82,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
+class _Representer(RoundTripRepresenter):
+    """Writes null as `null`, as params.yaml has it; ruamel's own leaves it empty."""
+
+
+_Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
 def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Sets `values`, full key: value, in params.yaml, and returns the old and the new value of each key that changed.
 
@@ -89,10 +97,7 @@ def write_settings(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[Any
     recipe = str(Params(path, DATASET, values.get("recipe")).recipe)  # ParamsError for a damaged file
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
-    # As params.yaml has it; ruamel leaves a null empty.
-    yaml.representer.add_representer(
-        type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
+    yaml.Representer = _Representer
     tree = yaml.load(path)
     overrides = tree["overrides"][DATASET] or {}
     changed: dict[str, tuple[Any, Any]] = {}
@@ -133,7 +138,8 @@ def run_pipeline(root: Path) -> None:
     for arguments in (["repro", "--force", f"download@{DATASET}"], ["repro"]):
         if status := _dvc(root, arguments):
             raise UserError(
-                f"`dvc {' '.join(arguments)}` ended with exit status {status}; the same command continues from there"
+                f"`dvc {' '.join(arguments)}` ended with exit status {status}: mend what the lines above name, if anything; "
+                "the same command continues"
             )
 
 

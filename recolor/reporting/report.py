@@ -1,7 +1,6 @@
 """Writes the report: text, tables and figures of measured scores. Computes nothing."""
 
 import math
-import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -146,4 +145,6 @@ def _replace(new: Path, out: Path) -> None:
     for old in (out / "figures").glob("*"):
         if not (new / "figures" / old.name).exists():
             old.unlink()
-    shutil.copytree(new, out, copy_function=os.replace, dirs_exist_ok=True)
+    (out / "figures").mkdir(exist_ok=True)
+    for path in filter(Path.is_file, new.rglob("*")):  # shutil.copytree would set the folders' permissions too
+        path.replace(out / path.relative_to(new))

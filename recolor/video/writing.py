@@ -15,7 +15,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from recolor.inference.options import Options
-from recolor.video.reading import Film, Frame, Time, is_cover, open_film, picture_stream
+from recolor.video.reading import Film, FilmError, Frame, Time, is_cover, open_film, picture_stream
 from recolor.video.segments import PACKET, Packets, Segments
 
 QUALITY = 64
@@ -96,7 +96,10 @@ def assemble(segments: Segments, film: Film, options: Options, path: Path, kind:
             key=lambda packet: packet.dts * packet.time_base,
         )
         for packet in merged:
-            out.mux(packet)
+            try:
+                out.mux(packet)
+            except ValueError as error:  # PyAV's for invalid data and arguments
+                raise FilmError(f"damaged: {kind} refuses a packet of it ({error}); copy the film again") from error
     return notes
 
 

@@ -130,6 +130,13 @@ def test_a_rerun_writes_the_same_bytes(mine: Results, out: Path) -> None:
 
 
 @pytest.mark.usefixtures("blank_charts")
+def test_the_folder_keeps_its_permissions(sample: Results, out: Path) -> None:
+    out.chmod(0o770)
+    write([sample], "gan", out)
+    assert out.stat().st_mode & 0o777 == 0o770
+
+
+@pytest.mark.usefixtures("blank_charts")
 def test_a_dataset_that_is_gone_leaves_nothing_behind(sample: Results, mine: Results, out: Path) -> None:
     (out / "metrics").mkdir()
     (out / "metrics" / "kept.csv").write_text("evaluate's own")
