@@ -107,7 +107,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_colours_a_photo_without_extras_repository_or_network(installed: Path, tmp_path: Path) -> None:
     base = with_dependencies(names(PROJECT["dependencies"])) | {"recolor"}
     blocked = sorted(package for package, owners in DISTRIBUTIONS.items() if not owners & base)
-    assert {"dvc", "pandas", "matplotlib", "accelerate", "jinja2"} - set(blocked) <= {"jinja2"}  # torch requires it
+    assert {"dvc", "pandas", "matplotlib", "accelerate", "skimage", "jinja2"} - set(blocked) <= {
+        "jinja2"
+    }  # torch requires it
     (tmp_path / "photo.png").write_bytes(battery.encoded(battery.picture(1, (40, 50))))
     commands = ["models"], ["colorize", "photo.png", "-o", "new.png"]
     done = subprocess.run(
