@@ -16,7 +16,6 @@ import torch
 from forks import run_stage
 from killed import die, die_at, fork, reached_kill_point
 
-from recolor.models import folder as model_folder
 from recolor.training import recorder
 
 
@@ -47,7 +46,7 @@ def stage(model: str, work: Path, point: int) -> tuple[int, int]:
         for name in ("fsync", "replace", "rename", "unlink", "rmdir"):
             setattr(os, name, at_a_point(getattr(os, name)))
         recorder.CHECKPOINT_SECONDS = 0
-        model_folder.save_file = at_a_point(model_half_way(model_folder.save_file))
+        Path.write_bytes = at_a_point(model_half_way(Path.write_bytes))
         torch.save = at_a_point(checkpoint_half_way(torch.save))
         try:
             run_stage(f"train mine {model}")
@@ -66,17 +65,12 @@ def at_a_point(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def model_half_way(save_file: Callable[..., Any]) -> Callable[..., Any]:
-    """Safetensors writes to .tmpXXXXXX and renames that: the same, up to the middle."""
-
-    def wrapped(tensors: Any, path: Path) -> None:
-        save_file(tensors, path)
+def model_half_way(write_bytes: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(path: Path, content: bytes) -> None:
         if reached_kill_point():
-            content = path.read_bytes()
-            path.with_name(".tmpABCDEF").write_bytes(content[: len(content) // 2])
-            Path(path).chmod(0o600)
-            os.truncate(path, len(content) // 2)
+            write_bytes(path, content[: len(content) // 2])
             die()
+        write_bytes(path, content)
 
     return wrapped
 

@@ -12,7 +12,7 @@ from clone import contents
 from safetensors.torch import save_file
 from torch.utils._pytree import tree_flatten
 
-from recolor.training.checkpoints import Checkpoints
+from recolor.training.checkpoints import Checkpoints, run_key
 
 STATE = {
     "place": {"epoch": 2, "history": [{"l1": 0.1}, {"l1": None}]},
@@ -37,6 +37,18 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert checkpoints.load(warn=pytest.fail) is None
     checkpoints.save(7, STATE)
     assert same(STATE, checkpoints.load(warn=pytest.fail))
+
+
+@pytest.mark.parametrize("decay_epochs", [0, 2])
+def test_the_key_of_a_run_has_what_its_result_depends_on(decay_epochs: int) -> None:
+    def key(lr: float = 0.1, **train: int) -> str:
+        sections = {"gan": {"lr": lr, "betas": [0.5, 0.9]}, "train": train | {"decay_epochs": decay_epochs}}
+        return run_key({"params.yaml": sections, "photos": "5" * 64})
+
+    assert key(seed=1, epochs=4, sample_epochs=1) == key(sample_epochs=2, epochs=4, seed=1)  # DVC ignores the order too
+    assert key(seed=1, epochs=4) != key(seed=2, epochs=4)
+    assert key(0.1, epochs=4) != key(0.2, epochs=4)
+    assert (key(epochs=4) == key(epochs=5)) == (decay_epochs == 0)
 
 
 def test_the_newest_two_are_kept_and_one_after_the_end_until_its_model_is_recorded(tmp_path: Path) -> None:
