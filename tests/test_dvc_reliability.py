@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from surroundings import ROOT
 
 from recolor.runtime.context import RuntimeParams
+from recolor.training.state import RESUMED
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpo
     assert "SIGTERM" in stopped
     assert not (clone / "data/models/mine/gan").exists()
 
-    with repro(clone, until="from step") as (second, lines):
+    with repro(clone, until=RESUMED) as (second, lines):
         assert step(lines[-1]) == step(stopped)
         assert stages_run("".join(lines)) == ["train_gan@mine"]
         os.killpg(second.pid, signal.SIGINT)  # Ctrl-C reaches all that the terminal runs
@@ -111,12 +112,12 @@ def test_a_setting_of_the_runtime_neither_restarts_a_stopped_run_nor_repeats_a_f
     _, stopped_at = stopped_after("photos/s")
     for name, value in changes.items():
         set_runtime({**before, name: value})
-        resumed, stopped_again = stopped_after("from step|photos/s")
-        assert f"from step {stopped_at} " in resumed, name
+        resumed, stopped_again = stopped_after(f"{RESUMED}|photos/s")
+        assert f"{RESUMED} {stopped_at} " in resumed, name
         stopped_at = stopped_again
     set_runtime(before)
     set_params(clone, {"paper.train.epochs": 1})
-    assert f"from step {stopped_at} " in dvc(clone, "repro", "train_gan")
+    assert f"{RESUMED} {stopped_at} " in dvc(clone, "repro", "train_gan")
     set_runtime(changes)
     assert stages_run(dvc(clone, "repro", "train_gan")) == ["check"]
     set_params(clone, {"paper.train.epochs": 100_000})
@@ -218,7 +219,7 @@ def test_a_model_that_dvc_could_not_record_is_not_trained_again(clone: Path, sma
     made = contents(clone / "data/models/mine/gan")
     filler.unlink()
     printed = dvc(clone, "repro", "train_gan")
-    assert "from step 9 " in printed
+    assert f"{RESUMED} 9 " in printed
     assert "epoch 1:" not in printed
     assert contents(clone / "data/models/mine/gan") == made
 

@@ -94,13 +94,13 @@ def test_the_files_are_the_ones_that_the_libraries_fetch() -> None:
 
 
 def test_a_named_folder_is_held_to_the_published_files(random_inception: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=f"{CLEAN_FID} is missing"):
+    with pytest.raises(WeightsError, match=CLEAN_FID):
         find_weights(tmp_path)
     shutil.copytree(random_inception, tmp_path, dirs_exist_ok=True)
     assert find_weights(tmp_path) == {name: tmp_path / name for name in (CLEAN_FID, TORCH_FIDELITY)}
     with (tmp_path / TORCH_FIDELITY).open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(WeightsError, match=f"{TORCH_FIDELITY} is damaged") as error:
+    with pytest.raises(WeightsError, match=TORCH_FIDELITY) as error:
         find_weights(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -17,7 +17,7 @@ from surroundings import few_or_many, search
 
 from recolor.images import depth, opening
 from recolor.images.decoding import decode, to_srgb
-from recolor.images.opening import PhotoError, listed_name, locate
+from recolor.images.opening import CutShortError, PhotoError, listed_name, locate
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_of_a_tiff_with_a_thumbnail_in_front_the_photo() -> None:
 
 def test_the_pixels_of_a_later_page_are_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MAX_PIXELS", 1000)
-    with pytest.raises(PhotoError, match="too many pixels"):
+    with pytest.raises(PhotoError):
         decode(thumbnail_in_front(battery.picture(1, (96, 64)), (24, 16)))
 
 
@@ -176,8 +176,9 @@ def test_pixels_are_counted_before_they_are_decoded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(opening, "MAX_PIXELS", 48 * 32)
     assert decode(data).size == (48, 32)
     monkeypatch.setattr(opening, "MAX_PIXELS", 48 * 32 - 1)
-    with pytest.raises(PhotoError, match="too many pixels"):
-        decode(data[:-50])  # a decoder would find it cut short
+    with pytest.raises(PhotoError) as caught:
+        decode(data[:-50])
+    assert not isinstance(caught.value, CutShortError)  # which a decoder would raise
 
 
 def test_eps_is_not_run() -> None:

@@ -238,7 +238,7 @@ class TestFailures:
         assert {file.name for file in copy.parent.iterdir()} <= {"copy", ".copy.lock"}
 
     def test_two_at_once_do_not_mix(self, photos: Path, listing: pd.DataFrame, copy: Path) -> None:
-        with FileLock(copy.with_name(".copy.lock")), pytest.raises(UserError, match="another process"):
+        with FileLock(copy.with_name(".copy.lock")), pytest.raises(UserError, match=str(copy)):
             build(listing, photos, copy, PARAMS, processes=1)
 
 

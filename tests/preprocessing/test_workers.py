@@ -85,7 +85,7 @@ def test_workers_killed_while_they_send_are_replaced(tmp_path: Path) -> None:
 
 def test_workers_that_keep_dying_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "MOST_DEATHS", 3)
-    with pytest.raises(UserError, match="keep dying"):
+    with pytest.raises(UserError):
         list(ordered_map(suicidal, range(100), 2, lost))
 
 

@@ -53,7 +53,7 @@ def test_scores_are_the_models_own_and_greys(scores: list[dict]) -> None:
 @pytest.mark.parametrize("name", ["scores.csv", "notes.json"])
 def test_a_damaged_file_is_named(tiny_model: Path, tmp_path: Path, scores: list[dict], name: str, content: str) -> None:
     (tmp_path / "metrics" / name).write_text(content, "latin-1")
-    with pytest.raises(UserError, match=f"{name} is damaged"):
+    with pytest.raises(UserError, match=name):
         read_scores(tmp_path / "metrics", tiny_model)
 
 

