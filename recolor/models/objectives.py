@@ -114,7 +114,7 @@ class ObjectiveParams(Section, ABC, frozen=True):
     lr: float = Field(gt=0, le=1)
     l1_weight: float = Field(ge=0)
     adversarial_weight: float = Field(ge=0)
-    balance: Annotated[float, Field(gt=0)] | None = None
+    balance: Annotated[float, Field(gt=0)] | None
     n_critic: int = Field(ge=1, le=1000)
 
     @property

@@ -23,9 +23,16 @@ from recolor.training.state import TrainState
 
 GENERATOR = UNetParams(kind="unet", filters=2, downs=4, dropout=0.5)
 DISCRIMINATOR = DiscriminatorParams(filters=2, downs=2, scale=1)
-GAN = GANParams(lr=2e-3, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1)
+GAN = GANParams(lr=2e-3, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1, balance=None)
 WGAN = WGANParams(
-    constraint="clip", clip=0.125, penalty_weight=10, lr=1e-3, n_critic=3, l1_weight=100, adversarial_weight=1
+    constraint="clip",
+    clip=0.125,
+    penalty_weight=10,
+    lr=1e-3,
+    n_critic=3,
+    l1_weight=100,
+    adversarial_weight=1,
+    balance=None,
 )
 PENALISED = WGAN.model_copy(update={"constraint": "gradient_penalty", "lr": 4e-3})
 OBJECTIVES: dict[str, ObjectiveParams] = {"gan": GAN, "wgan clip": WGAN, "wgan gradient_penalty": PENALISED}

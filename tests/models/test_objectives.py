@@ -20,9 +20,16 @@ from recolor.models.objectives import (
     WGANParams,
 )
 
-GAN = GANParams(lr=2e-4, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1)
+GAN = GANParams(lr=2e-4, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1, balance=None)
 WGAN = WGANParams(
-    constraint="clip", clip=0.02, penalty_weight=7, lr=5e-5, n_critic=5, l1_weight=100, adversarial_weight=1
+    constraint="clip",
+    clip=0.02,
+    penalty_weight=7,
+    lr=5e-5,
+    n_critic=5,
+    l1_weight=100,
+    adversarial_weight=1,
+    balance=None,
 )
 
 

@@ -19,7 +19,7 @@ from stages import paths, settings
 from stages.settings import check, check_machine
 
 WEIGHTS, BOUNDS = ("l1_weight", "adversarial_weight"), ("clip", "penalty_weight")
-NO_LOSS = {"lr": 0.1, "betas": [0, 0], "l1_weight": 0, "adversarial_weight": 0}
+NO_LOSS = {"lr": 0.1, "betas": [0, 0], "l1_weight": 0, "adversarial_weight": 0, "balance": None}
 
 
 def test_the_repositorys_settings_pass_for_every_dataset(params_file: Path, set_param) -> None:
