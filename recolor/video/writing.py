@@ -98,8 +98,10 @@ def assemble(segments: Segments, film: Film, options: Options, path: Path, kind:
         for packet in merged:
             try:
                 out.mux(packet)
-            except ValueError as error:  # PyAV's for invalid data and arguments
-                raise FilmError(f"damaged: {kind} refuses a packet of it ({error}); copy the film again") from error
+            except (av.ArgumentError, av.InvalidDataError) as error:
+                raise FilmError(
+                    f"damaged: {kind} refuses a part of it ({error.strerror}); copy the film again"
+                ) from error
     return notes
 
 
