@@ -5,6 +5,7 @@ SignificantBits, PNG's sBIT. If it states nothing, and the upper bits of all val
 10, 12 or 14 bits that are in use, and a note states it: scanners and cameras often store these in 16 bits.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -42,7 +43,7 @@ def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
     image.load()
     if image.mode.startswith(("I", "F")):
         return _scaled_grey(image, stated)
-    if not content:
+    if not content or image.tell():  # of an animation, `content` is the first frame
         return image, []
     colours = image if image.mode == "RGB" else image.convert("RGB")  # without alpha
     if max(top for _, top in colours.getextrema()) >= 2**6 and stated in (None, 2**16 - 1):  # type: ignore[misc]
@@ -50,6 +51,7 @@ def load_eight_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if image.format == "PNG":
         import imagecodecs  # not at the top: few photos need it
 
+        logging.getLogger("imagecodecs").setLevel(logging.ERROR)  # libpng warns of metadata
         values = imagecodecs.png_decode(content)
     else:
         values = np.frombuffer(content, ">u2", 3 * image.width * image.height, tiles[0].offset)

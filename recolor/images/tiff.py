@@ -3,6 +3,7 @@
 Pillow reads their metadata, tifffile and imagecodecs their values.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from recolor.images.depth import Part, scale
-from recolor.images.opening import DEEP_TIFFS, PACKED, PHOTOMETRICS, PhotoError
+from recolor.images.opening import DEEP_TIFFS, MAX_PIXELS, PACKED, PHOTOMETRICS, PhotoError
 
 WHITE_IS_ZERO, YCBCR = 0, 6
 PREMULTIPLIED = 1
@@ -57,13 +58,17 @@ def _page(image: Any) -> Any:
     import tifffile  # not at the top: few photos need it
 
     image.fp.seek(0)
-    return tifffile.TiffFile(image.fp).pages[image.tell()]
+    page: Any = tifffile.TiffFile(image.fp).pages[image.tell()]
+    page.predictor = page.predictor if page.predictor in (2, 3) else 1  # 0 in some files, which tifffile refuses
+    return page
 
 
 def _load(page: Any, image: Any) -> tuple[Image.Image, list[str]]:
     if page.compression not in COMPRESSIONS:
         name = page.compression.name
         raise PhotoError(f"a TIFF of {page.dtype} values with {name} compression: save it with LZW or none")
+    if math.prod(page.chunks) > MAX_PIXELS * page.samplesperpixel:  # a tile may be larger than the picture
+        raise Image.DecompressionBombError
     size = page.parent.filehandle.size
     if any(offset + count > size for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
         raise EOFError("unexpected end of the file")

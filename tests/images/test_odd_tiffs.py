@@ -7,14 +7,16 @@ from pathlib import Path
 import battery
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from recolor.images.decoding import decode
-from recolor.images.opening import PhotoError
+from recolor.images.opening import MAX_PIXELS, PhotoError
 
 SIZE = WIDTH, HEIGHT = 45, 32  # rows of packed grey end within a byte
 GREY, RGB, YCBCR = 1, 2, 6
 BITS, COMPRESSION, PHOTOMETRIC, PLACES, SAMPLES, LENGTHS, SUBSAMPLING = 258, 259, 262, 273, 277, 279, 530
+TILE_WIDTH, TILE_LENGTH = 322, 323
 
 
 def picture(mode: str) -> Image.Image:
@@ -70,6 +72,16 @@ def test_a_last_strip_that_is_filled_up_to_its_full_height_is_read() -> None:
     tags = {BITS: [16], PHOTOMETRIC: [GREY], SAMPLES: [1]}
     filled = [*rows, *rows[: -HEIGHT % 7]]
     assert decode(tiff(filled, tags, ">", deflate=True, per_strip=7)) == expected.convert("RGB")
+
+
+def test_a_tile_of_more_pixels_than_the_limit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.zeros((16, 16), np.uint16), tile=(16, 16), compression="deflate")
+    with tifffile.TiffFile(file, mode="r+") as written:
+        for tag in TILE_WIDTH, TILE_LENGTH:
+            written.pages[0].tags[tag].overwrite(20_000)
+    with pytest.raises(PhotoError, match=str(MAX_PIXELS // 10**6)):
+        decode(file)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
