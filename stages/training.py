@@ -56,9 +56,7 @@ def train_model(model: str, dataset: str, params: Params) -> None:
             method, generator, photos, train_params, augment, runtime, context, checkpoints, typer.echo, watch
         )
     if distributed.is_main:
-        pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
-        about = {"dataset": dataset, "model": model, "objective": method.name, "epochs": len(trained.history)}
-        card = about | {"pretrained": pretrained} | _card(trained, photos, manifest, params)
+        card = _card(dataset, model, method, start, photos, manifest, params, trained)
         with atomic_folder(paths.model(dataset, model), "the model") as folder:
             save_generator(folder, trained.generator, card)
             write_rows(folder / "history.csv", HISTORY, trained.history, "the history")
@@ -67,9 +65,24 @@ def train_model(model: str, dataset: str, params: Params) -> None:
     PartialState().destroy_process_group()
 
 
-def _card(trained: Trained, photos: CachedPhotos, manifest: str, params: Params) -> dict[str, Any]:
-    """What the model's card states of photos, settings and machine."""
+def _card(
+    dataset: str,
+    model: str,
+    method: Method,
+    start: Path | None,
+    photos: CachedPhotos,
+    manifest: str,
+    params: Params,
+    trained: Trained,
+) -> dict[str, Any]:
+    """What the model's card states of its training."""
+    pretrained = read_card(start).get("params", {}).get("pretrain") if start and model in ADVERSARIAL else None
     return {
+        "dataset": dataset,
+        "model": model,
+        "objective": method.name,
+        "epochs": len(trained.history),
+        "pretrained": pretrained,
         "photos": len(photos),
         "size": photos.shape[-1],
         "data": {"manifest_sha256": manifest},
