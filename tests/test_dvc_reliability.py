@@ -63,7 +63,7 @@ def step(line: str) -> int:
     return int(re.findall(r"step (\d+)", line)[0])
 
 
-def test_a_second_repro_waits_its_turn_and_a_killed_one_goes_on_from_its_checkpoint(clone: Path) -> None:
+def test_a_second_repro_waits_its_turn_and_a_killed_one_continues_from_its_checkpoint(clone: Path) -> None:
     with repro(clone, until="photos/s", shell=shutil.which("bash") or "/bin/sh") as (first, _):
         assert f"(PID {first.pid})" in dvc(clone, "repro", "train_gan", fails=True)
         first.kill()

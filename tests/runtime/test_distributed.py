@@ -120,13 +120,13 @@ def test_all_processes_end_with_the_same_model(name: str, seen: list[dict[str, A
     assert seen[0][name] == seen[1][name]
 
 
-def test_a_signal_to_one_process_stops_all_and_they_go_on_to_the_same_losses(seen: list[dict[str, Any]]) -> None:
+def test_a_signal_to_one_process_stops_all_and_they_continue_to_the_same_losses(seen: list[dict[str, Any]]) -> None:
     assert all("at step 3, in epoch 1" in of_one["interrupted"] for of_one in seen)
     assert ["SIGTERM" in of_one["interrupted"] for of_one in seen] == [False, True]
     assert seen[0]["resumed"] == seen[1]["resumed"] == seen[0]["gan"]["history"]
 
 
-def test_two_processes_go_on_where_one_was_stopped(seen: list[dict[str, Any]]) -> None:
+def test_two_processes_continue_where_one_was_stopped(seen: list[dict[str, Any]]) -> None:
     assert "step 3 " in seen[0]["log"][0]
     same_losses(seen[0]["from one"], seen[0]["gan"]["history"])
 

@@ -204,7 +204,7 @@ def test_a_disk_that_fills_while_unpacking(small_disk: Path, tmp_path: Path) -> 
     assert list((small_disk / "out").iterdir()) == []
 
 
-def test_a_disk_that_fills_on_the_way_has_complete_photos_only_and_the_next_run_goes_on(
+def test_a_disk_that_fills_on_the_way_has_complete_photos_only_and_the_next_run_continues(
     small_disk: Path, tmp_path: Path
 ) -> None:
     """Small files need more space than the sum of their sizes."""

@@ -42,7 +42,7 @@ def test_the_average_is_a_copy() -> None:
     assert all(weight.min() == 1 for weight in average.network.parameters())
 
 
-def test_a_restored_average_goes_on_as_if_nothing_had_happened() -> None:
+def test_a_restored_average_continues_as_if_nothing_had_happened() -> None:
     one, other = AveragedGenerator(filled(0), 0.9), AveragedGenerator(filled(5), 0.9)
     one.update(filled(1))
     other.load_state_dict(one.state_dict())

@@ -29,7 +29,9 @@ def sweep(*values: object) -> object:
     ("name", "first", "stride"),  # of the moments to kill at
     [("gan", 4, 9), sweep("gan", 1, 1), sweep("wgan", 1, 2), sweep("l1", 2, 2)],
 )
-def test_killed_at_any_moment_it_goes_on_to_the_very_same_bytes(name: str, first: int, stride: int, work: Path) -> None:
+def test_killed_at_any_moment_it_continues_to_the_very_same_bytes(
+    name: str, first: int, stride: int, work: Path
+) -> None:
     if name == "l1":
         set_params(work, {"paper.pretrain.epochs": 2})
     done = forked(kill_training, name, work, first, stride, cwd=work)

@@ -74,7 +74,7 @@ def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, byt
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_node_ends_both_and_they_go_on_to_the_very_same_bytes(
+def test_one_node_ends_both_and_they_continue_to_the_very_same_bytes(
     rank: int, number: signal.Signals, whole: dict[str, bytes], made: Path, tmp_path: Path
 ) -> None:
     work = prepare(made, tmp_path / "work")

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.usefixtures("checkpoint_each_epoch")
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("params", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("stop_at", [1, 4, 6])  # mid-epoch, in the second, at the very end
-def test_a_stopped_run_goes_on_to_the_same_weights(
+def test_a_stopped_run_continues_to_the_same_weights(
     params: ObjectiveParams | PretrainParams, stop_at: int, ema: float, tmp_path: Path
 ) -> None:
-    stop_and_go_on(params, stop_at, tmp_path, ema)
+    stop_and_continue(params, stop_at, tmp_path, ema)
 
 
 @pytest.fixture
@@ -46,19 +46,19 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_stopped_run_goes_on_to_the_same_weights_with_two_threads(tmp_path: Path) -> None:
+def test_a_stopped_run_continues_to_the_same_weights_with_two_threads(tmp_path: Path) -> None:
     assert torch.get_num_threads() == 2
-    stop_and_go_on(PENALISED, 3, tmp_path)  # at an epoch's end
+    stop_and_continue(PENALISED, 3, tmp_path)  # at an epoch's end
 
 
-def stop_and_go_on(params: ObjectiveParams | PretrainParams, stop_at: int, folder: Path, ema: float = 0.0) -> None:
+def stop_and_continue(params: ObjectiveParams | PretrainParams, stop_at: int, folder: Path, ema: float = 0.0) -> None:
     whole = run(folder / "whole", params, ema=ema)
     with pytest.raises(Interrupted, match=f"SIGTERM at step {stop_at},"):
         run(folder / "stopped", params, ema=ema, wrap=lambda method: stopped_in_step(stop_at, method))
     assert_identical(run(folder / "stopped", params, ema=ema), whole)
 
 
-def test_more_epochs_go_on_from_the_last_state_and_fewer_end_at_once(tmp_path: Path) -> None:
+def test_more_epochs_continue_from_the_last_state_and_fewer_end_at_once(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", epochs=4)
     short = run(tmp_path / "short", epochs=3)
     photos = MadePhotos(12)
@@ -81,7 +81,7 @@ def test_the_averaged_weights_are_the_result_and_leave_training_alone(tmp_path: 
 
 
 @pytest.mark.parametrize("params", [GAN, PRETRAIN], ids=["gan", "l1"])
-def test_a_setting_of_the_runtime_does_not_stop_a_run_from_going_on(params: Any, tmp_path: Path) -> None:
+def test_a_setting_of_the_runtime_does_not_stop_a_run_from_continuing(params: Any, tmp_path: Path) -> None:
     changes = {"precision": "bf16", "checkpoint_minutes": 1e-9, "deterministic": True}
     for number, change in enumerate(changes.items(), 1):
         log: list[str] = []

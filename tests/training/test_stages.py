@@ -16,7 +16,7 @@ from working_folder import ENVIRONMENT, outputs, running, stage
 from recolor.training.state import RESUMED
 
 
-def test_settings_of_the_machine_and_more_epochs_go_on_from_the_same_step(work: Path) -> None:
+def test_settings_of_the_machine_and_more_epochs_continue_from_the_same_step(work: Path) -> None:
     changes = {"precision": "bf16", "compile": False, "checkpoint_minutes": 5, "deterministic": True, "device": "cpu"}
     changes["data_on_device"] = True
     assert stage(work).returncode == 0

@@ -117,7 +117,7 @@ def test_a_size_that_changes_becomes_the_first_one(run: Callable, tmp_path: Path
     assert [(frame.width, frame.height) for frame in read(run(path))] == [(64, 48)] * 20
 
 
-def test_a_full_disk_is_reported_and_the_same_command_goes_on(
+def test_a_full_disk_is_reported_and_the_same_command_continues(
     colorizer: Colorizer, tmp_path: Path, small_disk: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(16, 235, (60, 96, 128), dtype=np.uint8)

@@ -51,7 +51,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("frames", [3, 16, 20, 36])
-def test_it_goes_on_after_the_last_complete_segment(
+def test_it_continues_after_the_last_complete_segment(
     run: Callable, colorizer: Colorizer, short_film: Path, tmp_path: Path, frames: int
 ) -> None:
     whole = run(short_film, "whole.mp4").read_bytes()
@@ -146,7 +146,7 @@ def test_other_code_starts_afresh(
     assert begun[0] == 0
 
 
-def test_a_killed_run_goes_on(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_film(tmp_path / "film.mp4", moving(60), sound=True)
     arguments = ["colorize", str(source), "--model", str(tiny_model), "-o"]
     waiting = [sys.executable, "-c", WAITING, *arguments]
