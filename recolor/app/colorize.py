@@ -94,7 +94,6 @@ def colorize(
     Without --model, it is the newest model trained on photos of your own, then the one that comes with recolor, then the one of
     the sample. The exit status is 1 if a photo or film failed.
     """
-    from recolor.inference import Colorizer
     from recolor.inference.plan import plan
     from recolor.models.folder import describe, read_card
 

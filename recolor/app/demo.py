@@ -227,14 +227,17 @@ def _colour(
         yield _nothing()
         return
     preview = _preview(photo)
-    before, after = (load(model)(preview, strength=share) for share in (0, strength))  # in grey, in colour
+    colorizer, before, after = load(model), preview.copy(), preview.copy()
+    [predicted] = colorizer.predict([preview])
+    for picture, share in ((before, 0), (after, strength)):  # in grey, in colour
+        colorizer.paint(picture, predicted, Options(strength=share))
     compared = [gr.Image(after, label=model), gr.Image(None, label="")]
     if other != NO_OTHER:
         compared[1] = gr.Image(load(other)(preview, strength=strength), label=other)
     yield (before, after), *compared, gr.DownloadButton("Making the file ...", value=None)
 
     with tempfile.TemporaryDirectory() as folder:
-        [job] = colorize_files(load(model), plan([photo], Path(folder)), Options(strength=strength))
+        [job] = colorize_files(colorizer, plan([photo], Path(folder)), Options(strength=strength))
         if job.problem:
             raise UserError(job.problem)
         # gradio copies the file to its own folder before it continues here.

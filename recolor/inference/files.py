@@ -167,7 +167,7 @@ class _Pipeline:
         job, start = photo.job, 0
         if self.options.side_by_side:
             start = photo.image.width
-            _double(photo)
+            _put_side_by_side(photo)
 
         def progress(share: float) -> None:
             self.notify(job, f"painting {share:.0%}")
@@ -183,7 +183,7 @@ class _Pipeline:
         return job
 
 
-def _double(photo: _Loaded) -> None:
+def _put_side_by_side(photo: _Loaded) -> None:
     """Puts the image of `photo` twice side by side: in bands, so that memory never exceeds the result's."""
     width, height = photo.image.size
     canvas = Image.new(photo.image.mode, (2 * width, height), None)

@@ -184,7 +184,9 @@ def test_an_example_without_strength_is_grey(page: Page, tmp_path: Path) -> None
     ],
     ids=["no photo", "too many pixels", "too many bytes"],
 )
-def test_what_cannot_be_done_is_said(page: Page, tmp_path: Path, write: Callable[[Path], object], words: str) -> None:
+def test_what_cannot_be_done_is_reported(
+    page: Page, tmp_path: Path, write: Callable[[Path], object], words: str
+) -> None:
     write(tmp_path / "photo.png")
     upload(page, tmp_path / "photo.png")
     expect(page.get_by_text(words)).to_be_visible(timeout=WAIT)
@@ -196,10 +198,10 @@ def test_what_cannot_be_done_leaves_nothing_of_the_photo_before(page: Page, phot
     downloaded(page, tmp_path)
     (tmp_path / "bad.png").write_bytes(b"neither")
     upload(page, tmp_path / "bad.png")
-    expect(page.get_by_text("not a photo, or in a format")).to_have_count(1, timeout=WAIT)  # said once
+    expect(page.get_by_text("not a photo, or in a format")).to_have_count(1, timeout=WAIT)  # reported once
     result_pictures(page, 0)
     expect_download(page.locator("#download"), enabled=False)
-    upload(page, photo)  # and the page goes on
+    upload(page, photo)  # the page still works
     downloaded(page, tmp_path)
 
 
@@ -217,7 +219,7 @@ def test_a_failure_while_the_file_is_made_leaves_the_page_usable(
     downloaded(page, tmp_path)
 
 
-def test_the_file_before_is_not_to_be_had_while_the_next_is_made(page: Page, photo: Path, tmp_path: Path) -> None:
+def test_the_file_before_is_not_available_while_the_next_is_made(page: Page, photo: Path, tmp_path: Path) -> None:
     strength, button = page.locator("#strength input[type=number]"), page.locator("#download")
     held: list[Route] = []
     upload(page, photo)

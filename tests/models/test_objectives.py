@@ -8,28 +8,15 @@ import torch
 from surroundings import ROOT
 from torch import nn
 from torch.optim import Adam, RMSprop
+from training_runs import GAN, WGAN
 
 from recolor.core.params import RECIPES, Params
 from recolor.models.objectives import (
     ADVERSARIAL,
     ClippedWGAN,
-    GANParams,
     Objective,
     PenalisedWGAN,
     VanillaGAN,
-    WGANParams,
-)
-
-GAN = GANParams(lr=2e-4, betas=(0.5, 0.999), l1_weight=100, adversarial_weight=1, balance=None)
-WGAN = WGANParams(
-    constraint="clip",
-    clip=0.02,
-    penalty_weight=7,
-    lr=5e-5,
-    n_critic=5,
-    l1_weight=100,
-    adversarial_weight=1,
-    balance=None,
 )
 
 
@@ -125,15 +112,15 @@ def test_settings_choose_objective_and_optimiser() -> None:
     assert GAN.n_critic == 1
     adam = GAN.optimizer(weights)
     assert isinstance(adam, Adam)
-    assert (adam.defaults["lr"], adam.defaults["betas"]) == (2e-4, (0.5, 0.999))
+    assert (adam.defaults["lr"], adam.defaults["betas"]) == (2e-3, (0.5, 0.999))
 
-    assert WGAN.objective() == ClippedWGAN(clip=0.02)
+    assert WGAN.objective() == ClippedWGAN(clip=0.125)
     assert WGAN.critic_norm
     rmsprop = WGAN.optimizer(weights)
     assert isinstance(rmsprop, RMSprop)
-    assert (rmsprop.defaults["lr"], rmsprop.defaults["momentum"]) == (5e-5, 0)
+    assert (rmsprop.defaults["lr"], rmsprop.defaults["momentum"]) == (1e-3, 0)
 
-    penalised = WGAN.model_copy(update={"constraint": "gradient_penalty"})
+    penalised = WGAN.model_copy(update={"constraint": "gradient_penalty", "penalty_weight": 7})
     assert penalised.objective() == PenalisedWGAN(weight=7)
     assert not penalised.critic_norm
     adam = penalised.optimizer(weights)
